@@ -1,0 +1,75 @@
+# pg_tandem: builds the extension by PGXS and names the commands a person types.
+#
+#   make demo         the main job on live traffic, in a private temporary cluster (installs what is missing)
+#   make test         every test, likewise
+#   make test-matrix  the tests on PostgreSQL 15, 17 and 18, each in a clean Debian root
+#   make bench        the figures of docs/figures.md, as ratios from one run
+#   make, make install, make installcheck   the extension itself, for PG_CONFIG
+#
+# The folder is the list: sources and install fragments are globbed, so no list stands twice.
+
+EXTENSION_VERSION := 0.1.0
+
+.DEFAULT_GOAL := all
+
+# --- commands that set up everything themselves; they need no PostgreSQL to be there yet
+.PHONY: demo test test-matrix bench stage lint
+demo:
+	@test/tools/with-deps.sh test/demo/demo.sh
+test:
+	@test/tools/with-deps.sh test/tools/test.sh
+test-matrix:
+	@test/tools/matrix.sh
+bench:
+	@test/tools/with-deps.sh test/bench/bench.sh
+lint:
+	@test/tools/with-deps.sh test/tools/lint.sh
+
+# --- the extension
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifneq ($(wildcard $(PGXS)),)
+MODULE_big   = pg_tandem
+OBJS         = $(patsubst %.cpp,%.o,$(sort $(wildcard src/core/*.cpp src/pg/*.cpp)))
+EXTENSION    = control/pg_tandem
+INSTALL_SQL  = build/pg_tandem--$(EXTENSION_VERSION).sql
+DATA_built   = $(INSTALL_SQL)
+DATA         = $(sort $(wildcard control/upgrade/*.sql))
+REGRESS      = $(basename $(notdir $(sort $(wildcard sql/*.sql))))
+REGRESS_OPTS = --inputdir=.
+ISOLATION    = $(basename $(notdir $(sort $(wildcard test/isolation/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test/isolation --outputdir=test/isolation
+EXTRA_CLEAN  = build results output_iso test/isolation/output_iso test/isolation/results regression.diffs regression.out
+
+WARNINGS     = -Wall -Wextra -Wno-unused-parameter
+ifdef WERROR
+WARNINGS    += -Werror
+endif
+# PostgreSQL's own headers are not held to our warnings: -isystem. Its plain -I comes later and is then ignored.
+PG_CPPFLAGS  = -isystem $(shell $(PG_CONFIG) --includedir-server) -Isrc -DTANDEM_VERSION='"$(EXTENSION_VERSION)"'
+PG_CXXFLAGS  = -std=c++20 -O2 -fno-gnu-unique $(WARNINGS)
+SHLIB_LINK   = -lstdc++ -Wl,--version-script=src/pg/exports.map
+override with_llvm = no
+
+include $(PGXS)
+
+$(INSTALL_SQL): $(sort $(wildcard control/install/*.sql)) control/pg_tandem.control
+	@mkdir -p $(@D)
+	@{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_tandem" to load this file. \quit'; cat $(filter %.sql,$^); } > $@
+
+# Every object depends on every header: a full build takes seconds, a stale object costs hours.
+$(OBJS): $(wildcard src/core/*.hpp src/pg/*.hpp) Makefile
+$(shlib): src/pg/exports.map
+
+# Install below build/stage, for private clusters that find it by extension_destdir or extension_control_path.
+stage: all
+	@$(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/build/stage >/dev/null
+else
+all install installcheck stage:
+	@echo "pg_config was not found: install PostgreSQL's server development package (Debian: postgresql-server-dev-NN)," >&2
+	@echo "or name it: make PG_CONFIG=/path/to/pg_config. 'make demo' and 'make test' install it themselves." >&2
+	@exit 1
+clean:
+	rm -rf build
+endif

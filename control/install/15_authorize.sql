@@ -1,0 +1,65 @@
+-- authorize: who may do what. Levels are granted to roles; a level is a list of functions, and the same list decides inside them.
+
+CREATE TABLE tandem.role_level (level text NOT NULL, function name NOT NULL, PRIMARY KEY (level, function));
+COMMENT ON TABLE tandem.role_level IS 'The functions that each level may execute; admin may execute all of them';
+INSERT INTO tandem.role_level
+SELECT l.level, f.function
+  FROM (VALUES
+        ('viewer', '{status,events}'::name[]),
+        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,tick,execute_round,executor_failed}'),
+        ('approver', '{status,events}'),
+        ('oncall', '{status,events,rollback,pause}'),
+        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,tick,execute_round,executor_failed,grant_role}')
+       ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
+
+CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
+COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
+
+CREATE FUNCTION tandem.authorize(run tandem.run, verb text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    acting name := pg_get_userbyid(tandem.acting_role());
+    owned boolean := EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = run.owner AND pg_has_role(acting, o.oid, 'MEMBER'));
+BEGIN
+    -- What runs as the owner is written by the owner: a level alone is not enough to map a table.
+    IF owned OR (verb <> 'map_table' AND EXISTS (
+           SELECT FROM tandem.role_grant AS g JOIN tandem.role_level AS l ON l.level = g.level AND l.function = verb
+             JOIN pg_roles AS o ON o.rolname = g.role
+            WHERE pg_has_role(acting, o.oid, 'MEMBER'))) THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'permission denied to % run "%"', replace(verb, '_', ' '), run.name
+          USING ERRCODE = 'insufficient_privilege',
+                DETAIL = format('The run belongs to role "%s"; role "%s" is no member of it and has no level that allows this.', run.owner, acting),
+                HINT = CASE verb WHEN 'map_table' THEN format('Mapping expressions run as the owner: SET ROLE %I first.', run.owner)
+                       ELSE format('An admin can run: SELECT tandem.grant_role(%L, ''operator'')', acting) END;
+END
+$$;
+COMMENT ON FUNCTION tandem.authorize IS 'Refuses (42501) who neither owns the run nor has a level that allows the verb';
+
+-- SECURITY DEFINER: it grants what belongs to the extension's owner. Executable by admins only.
+CREATE FUNCTION tandem.grant_role(role name, level text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    f record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM tandem.role_level AS l WHERE l.level = grant_role.level) THEN
+        RAISE EXCEPTION 'unknown level "%"', level USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Known are: viewer, operator, approver, oncall, admin.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
+        RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object', HINT = 'CREATE ROLE it first.';
+    END IF;
+    FOR f IN SELECT p.oid::regprocedure AS signature FROM tandem.role_level AS l
+               JOIN pg_proc AS p ON p.proname = l.function AND p.pronamespace = 'tandem'::regnamespace
+              WHERE l.level = grant_role.level LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.signature, role);
+    END LOOP;
+    EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, '
+                   'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
+    INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION tandem.grant_role IS 'Grants a level (viewer, operator, approver, oncall, admin) to a role';

@@ -1,0 +1,189 @@
+-- preflight: every check a careful operator would make before start(); start() refuses while one is CRITICAL.
+
+-- Rows that do not come back as they were when mapped forward and then in reverse, among the first 1,000.
+CREATE FUNCTION tandem.round_trip_losses(m tandem.mapping, owner name) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    source regclass := tandem.relation_of(m.legacy_schema, m.legacy_table);
+    target regclass := tandem.relation_of(m.new_schema, m.new_table);
+    forward_list text;
+    reverse_list text;
+    differs text;
+    losses bigint;
+BEGIN
+    SELECT string_agg(CASE WHEN c.name IS NULL THEN format('NULL::%s AS %I', format_type(t.type, NULL), t.name)
+                           ELSE format(E'(%s\n)::%s AS %I', c.expression, format_type(t.type, NULL), t.name) END, ', ' ORDER BY t.attnum)
+      INTO forward_list
+      FROM tandem.column_names(target) AS t
+      LEFT JOIN tandem.mapping_column AS c ON c.mapping_id = m.id AND c.direction = 'forward' AND c.name = t.name;
+    SELECT string_agg(format(E'(%s\n)::%s AS %I', c.expression, format_type(s.type, NULL), c.name), ', '),
+           string_agg(format('(l.%1$I IS NULL) <> (r.%1$I IS NULL) OR l.%1$I::text <> r.%1$I::text', c.name), ' OR ')
+      INTO reverse_list, differs
+      FROM tandem.mapping_column AS c JOIN tandem.column_names(source) AS s ON s.name = c.name
+     WHERE c.mapping_id = m.id AND c.direction = 'reverse';
+    SELECT x.n INTO losses FROM tandem.query_as(owner, format(
+        'SELECT count(*) FROM (SELECT * FROM %s LIMIT 1000) AS %I CROSS JOIN LATERAL (SELECT %s) AS %I CROSS JOIN LATERAL (SELECT %s) AS r '
+        'CROSS JOIN LATERAL (SELECT %I.*) AS l WHERE %s',
+        source, m.legacy_table, forward_list, CASE WHEN m.new_table = m.legacy_table THEN m.new_table || ' ' ELSE m.new_table END,
+        reverse_list, m.legacy_table, differs)) AS x (n bigint);
+    RETURN losses;
+END
+$$;
+COMMENT ON FUNCTION tandem.round_trip_losses IS
+    'How many of the first 1,000 legacy rows do not come back the same through forward and reverse';
+
+CREATE TYPE tandem.preflight_row AS (check_name text, status text, detail text, hint text);
+COMMENT ON TYPE tandem.preflight_row IS 'A check of preflight(): status OK, WARNING or CRITICAL';
+
+CREATE FUNCTION tandem.preflight_mapping(r tandem.run, m tandem.mapping) RETURNS SETOF tandem.preflight_row
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    source regclass := tandem.relation_of(m.legacy_schema, m.legacy_table);
+    target regclass := tandem.relation_of(m.new_schema, m.new_table);
+    label text := format('%s.%s → %s.%s', m.legacy_schema, m.legacy_table, m.new_schema, m.new_table);
+    side record;
+    problem text;
+    hint text;
+    n bigint;
+BEGIN
+    IF source IS NULL OR target IS NULL THEN
+        RETURN NEXT ('tables', 'CRITICAL', format('%s: %s does not exist', label, CASE WHEN source IS NULL THEN m.legacy_schema || '.' || m.legacy_table ELSE m.new_schema || '.' || m.new_table END),
+                     'It was renamed or dropped after map_table(): make the run again.')::tandem.preflight_row;
+        RETURN;
+    END IF;
+
+    FOR side IN SELECT x.* FROM (VALUES (source, m.legacy_key), (target, m.new_key)) AS x (relation, key) LOOP
+        IF EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = r.owner AND o.rolsuper) OR EXISTS (
+               SELECT FROM pg_class AS c WHERE c.oid = side.relation AND pg_has_role(r.owner, c.relowner, 'USAGE')) THEN
+            RETURN NEXT ('ownership', 'OK', format('%s: role "%s" owns it', side.relation, r.owner), NULL)::tandem.preflight_row;
+        ELSE
+            RETURN NEXT ('ownership', 'CRITICAL', format('%s: role "%s" does not own it and cannot put a mirror on it', side.relation, r.owner),
+                         format('ALTER TABLE %s OWNER TO %I, or let its owner create the run.', side.relation, r.owner))::tandem.preflight_row;
+        END IF;
+        IF tandem.has_unique_index(side.relation, side.key) THEN
+            RETURN NEXT ('key', 'OK', format('%s: unique by %s', side.relation, side.key), NULL)::tandem.preflight_row;
+        ELSE
+            RETURN NEXT ('key', 'CRITICAL', format('%s: no valid, immediate, unconditional unique index on exactly %s', side.relation, side.key),
+                         format('CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s); a DEFERRABLE key does not do: it can hold two rows for a moment.',
+                                side.relation, (SELECT string_agg(quote_ident(k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
+        END IF;
+        SELECT count(*) INTO n FROM pg_trigger AS t WHERE t.tgrelid = side.relation AND t.tgdeferrable AND NOT t.tgisinternal;
+        IF n > 0 THEN
+            RETURN NEXT ('triggers', 'WARNING', format('%s: %s deferrable trigger(s)', side.relation, n),
+                         'Before PostgreSQL 18 a deferred trigger runs as whoever commits, not as the run''s owner.')::tandem.preflight_row;
+        END IF;
+        SELECT count(*) INTO n FROM tandem.mapping AS o JOIN tandem.run AS x ON x.id = o.run_id
+         WHERE x.id <> r.id AND x.stage NOT IN ('off', 'complete')
+           AND side.relation IN (tandem.relation_of(o.legacy_schema, o.legacy_table), tandem.relation_of(o.new_schema, o.new_table));
+        IF n > 0 THEN
+            RETURN NEXT ('other_runs', 'CRITICAL', format('%s: mirrored by another run', side.relation),
+                         'SELECT * FROM tandem.mappings shows them; cancel() or complete() the other run first.')::tandem.preflight_row;
+        END IF;
+    END LOOP;
+
+    IF cardinality(m.missing_reverse) > 0 THEN
+        RETURN NEXT ('reverse_path', 'CRITICAL', format('%s: a forward expression reads %s, and nothing gives it back', label, m.missing_reverse),
+                     format('map_table(..., reverse => ''{"%s": "SQL expression over the new row"}'')', m.missing_reverse[1]))::tandem.preflight_row;
+    END IF;
+    FOR side IN SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS needed FROM pg_attribute AS a
+                 WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname <> ALL (m.missing_reverse)
+                   AND NOT EXISTS (SELECT FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id AND c.direction = 'reverse' AND c.name = a.attname) LOOP
+        RETURN NEXT ('reverse_path', CASE WHEN side.needed THEN 'CRITICAL' ELSE 'WARNING' END,
+                     format('%s: column %I of legacy has no counterpart: rows written on the new side %s', label, side.attname,
+                            CASE WHEN side.needed THEN 'cannot be written there, as it is NOT NULL without a default' ELSE 'get its default' END),
+                     format('map_table(..., reverse => ''{"%s": "SQL expression over the new row"}'')', side.attname))::tandem.preflight_row;
+    END LOOP;
+    FOR side IN SELECT a.attname FROM pg_attribute AS a
+                 WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+                   AND NOT EXISTS (SELECT FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id AND c.direction = 'forward' AND c.name = a.attname) LOOP
+        RETURN NEXT ('forward_path', 'CRITICAL', format('%s: column %I of new is NOT NULL without a default, and nothing is mapped to it', label, side.attname),
+                     format('map_table(..., forward => ''{"%s": "SQL expression over the legacy row"}'')', side.attname))::tandem.preflight_row;
+    END LOOP;
+
+    FOR side IN SELECT x.direction, CASE x.direction WHEN 'forward' THEN target ELSE source END AS target
+                  FROM (VALUES ('forward'), ('reverse')) AS x (direction) LOOP
+        BEGIN
+            PERFORM tandem.mirror_check(m.id, side.direction);
+            RETURN NEXT ('mirror', 'OK', format('%s: the %s mirror compiles', label, side.direction), NULL)::tandem.preflight_row;
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+            RETURN NEXT ('mirror', 'CRITICAL', format('%s: the %s mirror does not compile: %s', label, side.direction, problem),
+                         coalesce(nullif(hint, ''), format('Role "%s" needs SELECT, INSERT, UPDATE and DELETE on %s, and expressions of its columns'' types.', r.owner, side.target)))::tandem.preflight_row;
+        END;
+    END LOOP;
+
+    IF cardinality(m.missing_reverse) = 0 THEN
+        BEGIN
+            n := tandem.round_trip_losses(m, r.owner);
+            RETURN NEXT ('round_trip', CASE WHEN n = 0 THEN 'OK' ELSE 'WARNING' END,
+                         format('%s: %s of the first 1,000 rows do not come back the same through forward and reverse', label, n),
+                         CASE WHEN n > 0 THEN 'A row that is written on the new side would change in legacy: check the reverse expressions.' END)::tandem.preflight_row;
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
+            RETURN NEXT ('round_trip', 'CRITICAL', format('%s: existing rows cannot be mapped forward and back: %s', label, problem),
+                         'Correct the expressions, or the rows that they fail on.')::tandem.preflight_row;
+        END;
+    END IF;
+
+    IF EXISTS (SELECT FROM pg_constraint AS f WHERE f.conrelid = target AND f.confrelid = target AND f.contype = 'f') THEN
+        RETURN NEXT ('foreign_keys', 'WARNING', format('%s: the new table references itself', label),
+                     'The backfill goes by key: rows must come after those they reference, or all in one batch (set_option batch_size).')::tandem.preflight_row;
+    END IF;
+    SELECT count(*) INTO n FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id
+       AND (tandem.expression_info(CASE c.direction WHEN 'forward' THEN source ELSE target END, c.expression)).volatility = 's';
+    IF n > 0 THEN
+        RETURN NEXT ('expressions', 'WARNING', format('%s: %s expression(s) use STABLE functions', label, n),
+                     'Their value must not depend on the time or the session, else both sides drift apart: now() does, to_char() does not under pinned settings.')::tandem.preflight_row;
+    END IF;
+    -- Two sequences that do not know of each other give the same key twice once traffic is on both sides.
+    IF EXISTS (SELECT FROM (SELECT pg_get_serial_sequence(format('%I.%I', m.new_schema, m.new_table), m.new_key[1]) AS own,
+                                   pg_get_expr(d.adbin, d.adrelid) AS expression
+                              FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                             WHERE a.attrelid = target AND a.attname = m.new_key[1]) AS n
+               JOIN (SELECT pg_get_serial_sequence(format('%I.%I', m.legacy_schema, m.legacy_table), m.legacy_key[1]) AS own) AS l
+                 ON l.own IS NOT NULL AND n.own IS NOT NULL AND l.own <> n.own) THEN
+        RETURN NEXT ('sequences', 'WARNING', format('%s: each side draws keys from a sequence of its own', label),
+                     'Once traffic is on both sides they give the same key twice: let the new column''s default be nextval() of the legacy sequence.')::tandem.preflight_row;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.preflight_mapping IS 'The checks of one mapping';
+
+-- SECURITY DEFINER: it reads the extension's tables; what belongs to the user is read as the run's owner.
+CREATE FUNCTION tandem.preflight(run text) RETURNS TABLE (check_name text, status text, detail text, hint text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+    m tandem.mapping;
+BEGIN
+    PERFORM tandem.authorize(r, 'preflight');
+    RETURN QUERY
+    SELECT c.check_name, c.status, c.detail, c.hint FROM (
+        SELECT 'mappings' AS check_name, CASE WHEN count(*) > 0 THEN 'OK' ELSE 'CRITICAL' END AS status,
+               format('%s table(s) are mapped', count(*)) AS detail,
+               CASE WHEN count(*) = 0 THEN format('SELECT tandem.map_table(%L, ''%s.table'', ''%s.table'')', r.name, r.legacy_schema, r.new_schema) END AS hint
+          FROM tandem.mapping AS x WHERE x.run_id = r.id
+        UNION ALL
+        SELECT 'owner', CASE WHEN o.rolname IS NULL THEN 'CRITICAL' WHEN NOT o.rolcanlogin AND tandem.owner_needs_login() AND tandem.worker_preloaded() THEN 'CRITICAL' ELSE 'OK' END,
+               CASE WHEN o.rolname IS NULL THEN format('role "%s" does not exist', r.owner)
+                    WHEN NOT o.rolcanlogin AND tandem.owner_needs_login() THEN format('role "%s" cannot log in, so the worker cannot act as it', r.owner)
+                    ELSE format('the run works as role "%s"', r.owner) END,
+               CASE WHEN o.rolname IS NULL THEN 'CREATE ROLE it, or make the run again.'
+                    WHEN NOT o.rolcanlogin AND tandem.owner_needs_login() THEN format('ALTER ROLE %I LOGIN (PostgreSQL 17 and newer do not need it).', r.owner) END
+          FROM (SELECT) AS one LEFT JOIN pg_roles AS o ON o.rolname = r.owner
+        UNION ALL
+        SELECT 'worker', CASE WHEN tandem.worker_preloaded() THEN 'OK' ELSE 'WARNING' END,
+               CASE WHEN tandem.worker_preloaded() THEN 'the worker serves this database' ELSE 'the library is not preloaded: no worker runs' END,
+               CASE WHEN NOT tandem.worker_preloaded() THEN 'Set shared_preload_libraries = ''pg_tandem'' and restart, or call tandem.tick() every few seconds (pg_cron can).' END
+        UNION ALL
+        SELECT 'recovery', 'CRITICAL', 'this server is a standby', 'Start the run on the primary.' WHERE pg_is_in_recovery()
+    ) AS c;
+    FOR m IN SELECT x.* FROM tandem.mapping AS x WHERE x.run_id = r.id ORDER BY x.id LOOP
+        RETURN QUERY SELECT p.* FROM tandem.preflight_mapping(r, m) AS p;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.preflight IS 'What stands in the way of start(): checks with status OK, WARNING or CRITICAL, and what to do';

@@ -1,0 +1,195 @@
+-- worker: the round that takes a run further, the same for the worker and for tick(), and what shows that it is alive.
+
+CREATE TABLE tandem.worker (
+    name       text PRIMARY KEY,
+    pid        integer NOT NULL,
+    started_at timestamptz NOT NULL,
+    beat_at    timestamptz NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON TABLE tandem.worker IS 'Heartbeat of the coordinator of this database';
+
+-- Each deduction stands by its name.
+CREATE FUNCTION tandem.run_health(run tandem.run, activity tandem.run_activity, OUT score integer, OUT alive boolean, OUT deductions jsonb)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH facts AS (
+        SELECT run.stage IN ('dualwrite', 'shadow', 'live') AND run.phase <> 'cancelled' AS active,
+               coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false) AS alive
+    ), d (name, points) AS (
+        SELECT 'stale worker', 40 FROM facts WHERE active AND NOT alive
+        UNION ALL SELECT 'differences', 40 FROM facts WHERE active AND activity.differences > 0
+        UNION ALL SELECT 'degraded', 10 FROM facts WHERE active AND run.phase = 'degraded'
+        UNION ALL SELECT 'failing rounds', 20 FROM facts WHERE active AND activity.error IS NOT NULL
+        UNION ALL SELECT 'writes that the new side refused', 10 FROM facts WHERE active
+              AND EXISTS (SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = run.id AND f.at > run.moved_at)
+    )
+    SELECT greatest(0, 100 - coalesce((SELECT sum(points) FROM d), 0))::integer, (SELECT facts.alive FROM facts),
+           (SELECT coalesce(jsonb_object_agg(name, points), '{}') FROM d)
+$$;
+COMMENT ON FUNCTION tandem.run_health IS 'Health of a run, 0 to 100, with every deduction by name; alive: a round was made within heartbeat_timeout';
+
+CREATE VIEW tandem.health AS
+SELECT 'worker' AS check_name, NULL::text AS run,
+       CASE WHEN NOT tandem.worker_preloaded() THEN 'WARNING' WHEN w.beat_at > clock_timestamp() - interval '1 minute' THEN 'OK' ELSE 'CRITICAL' END AS status,
+       CASE WHEN NOT tandem.worker_preloaded() THEN 'not preloaded: runs go on only as tick() is called'
+            ELSE 'last beat of the coordinator: ' || coalesce(w.beat_at::text, 'none') END AS message
+  FROM (SELECT) AS one LEFT JOIN tandem.worker AS w ON w.name = 'coordinator'
+UNION ALL
+SELECT 'run', r.name, CASE WHEN h.score > 90 THEN 'OK' WHEN h.score >= 70 THEN 'WARNING' ELSE 'CRITICAL' END,
+       format('health %s%s', h.score, coalesce(': ' || (SELECT string_agg(format('%s −%s', k, v), ', ') FROM jsonb_each_text(h.deductions) AS d (k, v)), ''))
+  FROM tandem.run AS r LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id CROSS JOIN LATERAL tandem.run_health(r, a) AS h
+ WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled';
+COMMENT ON VIEW tandem.health IS 'OK, WARNING or CRITICAL for the worker and each active run; a stale worker is CRITICAL';
+
+-- One round of a run: one batch of the backfill, or a proof, or a validation, and a promotion that has become due.
+-- did says what was done, wait_ms when to come again, done that nothing is left to do.
+CREATE FUNCTION tandem.run_round(run_id integer, OUT did text, OUT wait_ms integer, OUT done boolean)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+    a tandem.run_activity;
+    every interval;
+    seen bigint;
+    different bigint;
+    due timestamptz;
+    deeds text[] := '{}';
+BEGIN
+    wait_ms := 1000;
+    done := false;
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_round.run_id;
+    IF NOT FOUND OR r.stage IN ('off', 'complete') OR r.phase = 'cancelled' THEN
+        done := true;
+        RETURN;
+    END IF;
+    -- The worker and a tick() do not serve a run at the same time.
+    IF NOT pg_try_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id) THEN
+        did := 'busy';
+        RETURN;
+    END IF;
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_round.run_id;
+    UPDATE tandem.run_activity AS x SET round_at = clock_timestamp() WHERE x.run_id = r.id RETURNING * INTO a;
+    every := tandem.option(r.id, 'validate_every')::interval;
+
+    IF r.stage = 'dualwrite' THEN
+        IF r.phase <> 'progressing' THEN
+            RETURN;
+        END IF;
+        seen := tandem.backfill_batch(r.id);
+        IF seen IS NOT NULL THEN
+            did := format('backfill: %s rows', seen);
+            wait_ms := extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000;
+            RETURN;
+        END IF;
+        different := tandem.validate_run(r.id);
+        IF different = 0 THEN
+            PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
+        END IF;
+        did := format('first comparison: %s differences', different);
+        wait_ms := 0;
+        RETURN;
+    END IF;
+
+    IF tandem.prove_rollback(r) THEN
+        did := 'proof of the rollback';
+        wait_ms := 0;
+        RETURN;
+    END IF;
+
+    IF a.validated_at IS NULL OR a.validated_at + every <= clock_timestamp() THEN
+        different := tandem.validate_run(r.id);
+        deeds := deeds || format('validation: %s differences', different);
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
+        SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
+    END IF;
+
+    IF r.phase = 'progressing' AND EXISTS (SELECT FROM unnest(r.steps) AS s WHERE s > r.weight)
+       AND r.moved_at + r.hold <= clock_timestamp() AND a.validated_at > r.moved_at AND a.differences = 0 THEN
+        -- Who moved the run since has the say.
+        PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
+        IF FOUND THEN
+            r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean');
+            deeds := deeds || format('promoted to %s %%', r.weight);
+        END IF;
+    END IF;
+    did := nullif(array_to_string(deeds, '; '), '');
+    due := a.validated_at + every;
+    IF r.phase = 'progressing' THEN
+        due := least(due, CASE WHEN r.moved_at + r.hold > clock_timestamp() THEN r.moved_at + r.hold ELSE due END);
+    END IF;
+    wait_ms := greatest(10, least(1000, extract(epoch FROM due - clock_timestamp()) * 1000));
+END
+$$;
+COMMENT ON FUNCTION tandem.run_round IS 'One round of a run: backfill batch, proof, validation, due promotion';
+
+-- SECURITY DEFINER: the executor is connected as the run's owner, who does not own the extension's tables.
+CREATE FUNCTION tandem.execute_round(run_id integer, OUT did text, OUT wait_ms integer, OUT done boolean)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+BEGIN
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = execute_round.run_id;
+    IF NOT FOUND THEN
+        done := true;
+        RETURN;
+    END IF;
+    PERFORM tandem.authorize(r, 'tick');
+    SELECT x.did, x.wait_ms, x.done INTO did, wait_ms, done FROM tandem.run_round(r.id) AS x;
+END
+$$;
+COMMENT ON FUNCTION tandem.execute_round IS 'A round of one run, for the executor';
+
+CREATE FUNCTION tandem.executor_failed(run_id integer, sqlstate text, message text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+    known boolean;
+BEGIN
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = executor_failed.run_id;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    PERFORM tandem.authorize(r, 'tick');
+    known := EXISTS (SELECT FROM tandem.run_activity AS a WHERE a.run_id = r.id AND a.error = format('%s: %s', sqlstate, message));
+    UPDATE tandem.run_activity AS a SET error = format('%s: %s', sqlstate, message), error_at = clock_timestamp() WHERE a.run_id = r.id;
+    IF NOT known THEN -- the same failure again is no news
+        PERFORM tandem.record_event(r, 'round_failed', message, jsonb_build_object('sqlstate', sqlstate));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.executor_failed IS 'Keeps the error that ended a round, as status() and an event show it';
+
+-- Called by the coordinator: its heartbeat, and the runs that need an executor.
+CREATE FUNCTION tandem.coordinator_round() RETURNS TABLE (run_id integer, owner oid)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO tandem.worker AS w (name, pid, started_at, beat_at) VALUES ('coordinator', pg_backend_pid(), clock_timestamp(), clock_timestamp())
+    ON CONFLICT (name) DO UPDATE SET pid = EXCLUDED.pid, beat_at = EXCLUDED.beat_at,
+       started_at = CASE WHEN w.pid = EXCLUDED.pid THEN w.started_at ELSE EXCLUDED.started_at END;
+    SELECT r.id, o.oid FROM tandem.run AS r JOIN pg_roles AS o ON o.rolname = r.owner
+     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' ORDER BY r.moved_at
+$$;
+COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; the active runs and their owners';
+
+-- SECURITY DEFINER: it serves every run, each as its owner.
+CREATE FUNCTION tandem.tick() RETURNS TABLE (run text, did text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r record;
+    result record;
+BEGIN
+    FOR r IN SELECT x.* FROM tandem.run AS x WHERE x.stage IN ('dualwrite', 'shadow', 'live') AND x.phase <> 'cancelled' ORDER BY x.id LOOP
+        PERFORM tandem.authorize(x, 'tick') FROM tandem.run AS x WHERE x.id = r.id;
+        SELECT * INTO result FROM tandem.run_round(r.id);
+        IF result.did IS NOT NULL THEN
+            run := r.name;
+            did := result.did;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.tick IS 'One worker round of every active run in this transaction: for pg_cron, or where the library is not preloaded. Returns what was done';

@@ -1,0 +1,282 @@
+-- verbs: what people say to a run. Each checks who asks, moves the run in one transaction, and answers with its new status.
+--
+-- All are SECURITY DEFINER, as they write the extension's tables; SQL that a user wrote runs as the run's owner, through query_as()
+-- and its like.
+
+CREATE VIEW tandem.runs AS
+SELECT r.name AS run, r.stage, r.phase, r.weight, r.epoch,
+       h.score AS health_score,
+       CASE WHEN r.phase = 'cancelled' THEN 'nothing: the run was cancelled'
+            WHEN r.stage = 'complete' THEN 'nothing: the run is complete'
+            WHEN r.stage = 'off' THEN 'start()'
+            WHEN r.phase = 'paused' THEN 'resume()'
+            WHEN r.phase = 'degraded' THEN CASE WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = r.id AND b.proof_at IS NULL)
+                                                THEN 'the proof of the rollback' ELSE 'retry(), once both sides are equal again' END
+            WHEN NOT h.alive THEN 'the worker: no round since ' || coalesce(a.round_at::text, 'the start') || '; preload pg_tandem or call tick()'
+            WHEN r.stage = 'dualwrite' THEN coalesce('the backfill: ' || (SELECT round(avg(b.percent), 1) FROM tandem.backfill_progress AS b WHERE b.run = r.name AND b.state <> 'finished') || ' % of what is left', 'a clean comparison')
+            WHEN n.step IS NULL THEN 'complete()'
+            WHEN a.validated_at IS NULL OR a.validated_at < r.moved_at THEN 'a validation, then weight ' || n.step
+            ELSE 'the hold until ' || (r.moved_at + r.hold)::timestamptz(0)::text || ', then weight ' || n.step
+       END AS waiting_for,
+       r.owner, r.legacy_schema, r.new_schema, r.steps, r.hold, n.step AS next_weight,
+       a.validated_at, a.differences, a.elapsed AS validation_elapsed, a.round_at, a.error,
+       (SELECT count(*) FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = r.id) AS mirror_failures,
+       r.created_at, r.moved_at
+  FROM tandem.run AS r
+  LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id
+ CROSS JOIN LATERAL (SELECT min(s) AS step FROM unnest(r.steps) AS s WHERE s > r.weight) AS n
+ CROSS JOIN LATERAL tandem.run_health(r, a) AS h;
+COMMENT ON VIEW tandem.runs IS 'Runs with stage, phase, weight, health and what the next step waits for';
+
+CREATE FUNCTION tandem.status(run text) RETURNS tandem.runs
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+    result tandem.runs;
+BEGIN
+    PERFORM tandem.authorize(r, 'status');
+    SELECT * INTO result FROM tandem.runs AS v WHERE v.run = r.name;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION tandem.status IS 'Where a run is: stage, phase, weight, health, and what its next step waits for';
+
+CREATE FUNCTION tandem.events(run text) RETURNS SETOF tandem.event
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+BEGIN
+    PERFORM tandem.authorize(r, 'events');
+    RETURN QUERY SELECT * FROM tandem.event AS e WHERE e.run = r.name ORDER BY e.seq;
+END
+$$;
+COMMENT ON FUNCTION tandem.events IS 'What happened to a run, oldest first: who, when, why, the state after it, evidence';
+
+CREATE FUNCTION tandem.create_run(
+    run text, legacy_schema name, new_schema name, steps integer[] DEFAULT '{5,25,50,75,100}', hold interval DEFAULT '10 minutes', template text DEFAULT NULL)
+RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    r tandem.run;
+    missing name;
+BEGIN
+    IF run IS NULL OR legacy_schema IS NULL OR new_schema IS NULL OR steps IS NULL OR hold IS NULL THEN
+        RAISE EXCEPTION 'a run needs a name, two schemas, steps and a hold time' USING ERRCODE = 'null_value_not_allowed',
+              HINT = 'SELECT tandem.create_run(''my_run'', ''legacy'', ''new'')';
+    END IF;
+    IF octet_length(run) NOT BETWEEN 1 AND 63 THEN
+        RAISE EXCEPTION 'the name of a run has 1 to 63 bytes' USING ERRCODE = CASE WHEN run = '' THEN 'invalid_name' ELSE 'name_too_long' END,
+              DETAIL = format('This one has %s.', octet_length(run)), HINT = 'Choose a shorter name, such as ''billing''.';
+    END IF;
+    IF hold < interval '0' THEN
+        RAISE EXCEPTION 'hold must not be negative' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Found: %s', hold), HINT = 'For example: ''10 minutes''.';
+    END IF;
+    IF template IS NOT NULL THEN
+        RAISE EXCEPTION 'unknown template "%"', template USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'There are no templates as yet: give steps and hold.';
+    END IF;
+    PERFORM tandem.check_steps(steps);
+    SELECT s INTO missing FROM unnest(ARRAY[legacy_schema, new_schema]) AS s WHERE s NOT IN (SELECT n.nspname FROM pg_namespace AS n) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'schema "%" does not exist', missing USING ERRCODE = 'invalid_schema_name', HINT = 'Create both schemas and their tables first.';
+    END IF;
+    INSERT INTO tandem.run AS x (name, owner, legacy_schema, new_schema, steps, hold, salt)
+    VALUES (run, pg_get_userbyid(tandem.acting_role()), legacy_schema, new_schema, steps, hold, ('x' || encode(substr(uuid_send(gen_random_uuid()), 1, 6), 'hex'))::bit(48)::bigint)
+    ON CONFLICT DO NOTHING RETURNING * INTO r;
+    IF r.id IS NULL THEN
+        RAISE EXCEPTION 'run "%" exists already', run USING ERRCODE = 'duplicate_object', HINT = 'Choose another name; SELECT * FROM tandem.runs lists them.';
+    END IF;
+    INSERT INTO tandem.run_activity (run_id) VALUES (r.id);
+    PERFORM tandem.record_event(r, 'create_run', NULL, jsonb_build_object('legacy_schema', legacy_schema, 'new_schema', new_schema, 'steps', steps, 'hold', hold));
+    RETURN tandem.status(r.name);
+END
+$$;
+COMMENT ON FUNCTION tandem.create_run IS
+    'Makes a run from a legacy schema to a new one: steps are percent of keys in ascending order, hold is the least time at each. The acting role becomes its owner';
+
+CREATE FUNCTION tandem.set_option(run text, option text, value text) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+    d tandem.option_default;
+    valid boolean;
+BEGIN
+    PERFORM tandem.authorize(r, 'set_option');
+    SELECT * INTO d FROM tandem.option_default AS x WHERE x.name = option;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'unknown option "%"', option USING ERRCODE = 'invalid_parameter_value',
+              HINT = format('Known are: %s.', (SELECT string_agg(x.name, ', ' ORDER BY x.name) FROM tandem.option_default AS x));
+    END IF;
+    BEGIN
+        valid := CASE d.kind WHEN 'interval' THEN value::interval >= interval '0' AND value::interval <= interval '1 year' ELSE value::integer >= 1 END;
+    EXCEPTION WHEN data_exception THEN
+        valid := false;
+    END;
+    IF valid IS NOT TRUE THEN
+        RAISE EXCEPTION 'option "%" cannot be "%"', option, value USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = format('It is an %s; its default is %s.', d.kind, d.value), HINT = d.description || '.';
+    END IF;
+    INSERT INTO tandem.run_option AS o (run_id, name, value) VALUES (r.id, option, value) ON CONFLICT (run_id, name) DO UPDATE SET value = EXCLUDED.value;
+    PERFORM tandem.record_event(r, 'set_option', NULL, jsonb_build_object('option', option, 'value', value)), tandem.worker_wake();
+    RETURN tandem.status(run);
+END
+$$;
+COMMENT ON FUNCTION tandem.set_option IS 'Sets an option of a run; table option_default lists them';
+
+CREATE FUNCTION tandem.start(run text, dry_run boolean DEFAULT false) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+    problems text;
+    hint text;
+BEGIN
+    PERFORM tandem.authorize(r, 'start');
+    -- Two at once: the second waits here, and finds the run started.
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
+    PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'start', r.steps, NULL);
+    SELECT string_agg(p.check_name || ': ' || p.detail, E'\n'), min(p.hint) INTO problems, hint FROM tandem.preflight(run) AS p WHERE p.status = 'CRITICAL';
+    IF problems IS NOT NULL THEN
+        RAISE EXCEPTION 'run "%" cannot start: its preflight is not clean', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = problems,
+              HINT = format('%s SELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
+    END IF;
+    IF NOT dry_run THEN
+        PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
+        PERFORM tandem.install_mirrors(r.id), tandem.backfill_begin(r.id);
+        UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
+        PERFORM tandem.move_run(r.id, 'start', NULL, NULL);
+    END IF;
+    RETURN tandem.status(run);
+END
+$$;
+COMMENT ON FUNCTION tandem.start IS 'Starts a run after a clean preflight: both mirrors go on, and the backfill begins. dry_run only checks';
+
+CREATE FUNCTION tandem.promote(run text, to_weight integer DEFAULT NULL, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+    a tandem.run_activity;
+    target record;
+    result tandem.runs;
+BEGIN
+    PERFORM tandem.authorize(r, 'promote');
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
+    target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
+    SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
+    IF NOT (tandem.run_health(r, a)).alive THEN
+        RAISE EXCEPTION 'run "%" is not promoted while nobody watches it', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The last round was at %s.', coalesce(a.round_at::text, 'no time')),
+              HINT = 'Preload pg_tandem so that the worker runs, or call tandem.tick() regularly.';
+    END IF;
+    IF a.differences IS DISTINCT FROM 0 THEN
+        RAISE EXCEPTION 'run "%" is not promoted while its sides differ', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The last validation found %s difference(s).', a.differences), HINT = 'SELECT * FROM tandem.differences shows them.';
+    END IF;
+    IF dry_run THEN
+        SELECT * INTO result FROM tandem.runs AS v WHERE v.run = r.name;
+        result.stage := target.to_stage;
+        result.phase := target.to_phase;
+        result.weight := target.new_weight;
+        RETURN result;
+    END IF;
+    PERFORM tandem.move_run(r.id, 'promote', to_weight, reason);
+    RETURN tandem.status(run);
+END
+$$;
+COMMENT ON FUNCTION tandem.promote IS 'Raises the weight to the next step, or to to_weight, without waiting for the hold. dry_run answers with what would be';
+
+-- The verbs that only move the run.
+CREATE FUNCTION tandem.plain_verb(run text, verb text, reason text) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+BEGIN
+    PERFORM tandem.authorize(r, verb);
+    PERFORM tandem.move_run(r.id, verb, NULL, reason);
+    RETURN tandem.status(run);
+END
+$$;
+COMMENT ON FUNCTION tandem.plain_verb IS 'A verb that only moves the run';
+
+CREATE FUNCTION tandem.pause(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tandem.plain_verb($1, 'pause', $2) $$;
+COMMENT ON FUNCTION tandem.pause IS 'Holds a run where it is: no promotion; validation and rollback stay armed';
+
+CREATE FUNCTION tandem.resume(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tandem.plain_verb($1, 'resume', $2) $$;
+COMMENT ON FUNCTION tandem.resume IS 'Lets a paused run go on; its hold begins anew';
+
+CREATE FUNCTION tandem.retry(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+    different bigint;
+BEGIN
+    PERFORM tandem.authorize(r, 'retry');
+    PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
+    IF r.stage <> 'dualwrite' THEN
+        PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
+        different := tandem.run_comparison(r, 'proof');
+        IF different > 0 THEN
+            RAISE EXCEPTION 'run "%" is not ready: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0),
+                  HINT = 'Mend them on the side that is wrong; SELECT * FROM tandem.differences shows what the last validation found.';
+        END IF;
+    END IF;
+    PERFORM tandem.move_run(r.id, 'retry', NULL, reason);
+    RETURN tandem.status(run);
+END
+$$;
+COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal';
+
+CREATE FUNCTION tandem.cancel(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+BEGIN
+    PERFORM tandem.authorize(r, 'cancel');
+    PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
+    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
+    PERFORM tandem.drop_mirrors(r.id);
+    RETURN tandem.status(run);
+END
+$$;
+COMMENT ON FUNCTION tandem.cancel IS 'Ends a run at weight 0: its mirrors go in the same transaction, its record stays';
+
+CREATE FUNCTION tandem.complete(run text, confirm text) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+    different bigint;
+BEGIN
+    PERFORM tandem.authorize(r, 'complete');
+    IF confirm IS DISTINCT FROM r.name THEN
+        RAISE EXCEPTION 'completing run "%" needs its name as confirmation', r.name USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = 'After it the legacy side gets no writes any more, and there is no rollback.', HINT = format('SELECT tandem.complete(%L, %L)', r.name, r.name);
+    END IF;
+    PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
+    PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
+    different := tandem.run_comparison(r, 'validate');
+    IF different > 0 THEN
+        RAISE EXCEPTION 'run "%" is not completed: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';
+    END IF;
+    PERFORM tandem.move_run(r.id, 'complete', NULL, NULL);
+    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
+    PERFORM tandem.drop_mirrors(r.id);
+    RETURN tandem.status(run);
+END
+$$;
+COMMENT ON FUNCTION tandem.complete IS 'Ends a run at its last step after a last clean comparison: the mirrors go, new serves every key, and there is no way back';

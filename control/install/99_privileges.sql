@@ -1,0 +1,26 @@
+-- privileges: the one list of what PUBLIC may execute. All of it reads only, and with the caller's rights; the rest is granted by
+-- level (15_authorize.sql).
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+    tandem.diff, tandem.compare, tandem.compare_rows, tandem.compare_counting, tandem.comparison_query, tandem.comparison_columns,
+    tandem.default_key, tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.expression_info, tandem.equality,
+    tandem.equality_sql, tandem.differs_sql, tandem.with_copies, tandem.only_keys, tandem.check_rule,
+    tandem.route, tandem.bucket, tandem.acting_role
+TO PUBLIC;
+
+GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
+
+-- A coordinator for this database, once this commits.
+SELECT tandem.worker_poke();
+
+DO $$
+BEGIN
+    IF NOT tandem.worker_preloaded() THEN
+        RAISE NOTICE 'pg_tandem is installed without its worker'
+              USING DETAIL = 'diff(), compare(), route(), mirrors and all verbs work; nothing backfills, validates, promotes or rolls back by itself.',
+                    HINT = 'Add pg_tandem to shared_preload_libraries and restart, or call tandem.tick() every few seconds, for example by pg_cron.';
+    END IF;
+END
+$$;

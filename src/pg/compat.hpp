@@ -1,0 +1,27 @@
+// What differs between PostgreSQL 15, 17 and 18, in one place: the rest of src/pg is written against these names.
+#pragma once
+
+#include <cstddef>
+
+namespace pg {
+
+// A wait event of our own, so that pg_stat_activity says what a worker waits for. PostgreSQL 17 made custom names possible.
+inline uint32 wait_event(const char* name) {
+#if PG_VERSION_NUM >= 170000
+    return WaitEventExtensionNew(name);
+#else
+    (void)name;
+    return PG_WAIT_EXTENSION;
+#endif
+}
+
+// From 17 on a worker may act as a role that cannot log in; before, the role needs LOGIN.
+#if PG_VERSION_NUM >= 170000
+inline constexpr uint32 kBypassRoleLogin = BGWORKER_BYPASS_ROLELOGINCHECK;
+inline constexpr bool kOwnerNeedsLogin = false;
+#else
+inline constexpr uint32 kBypassRoleLogin = 0;
+inline constexpr bool kOwnerNeedsLogin = true;
+#endif
+
+} // namespace pg

@@ -1,0 +1,194 @@
+// route(): which side serves a key, cheap enough to ask per row, and never stale.
+//
+// The truth is tables run and run_domain. A backend keeps what it read in a cache; a trigger on the tables sends a relcache
+// invalidation with the commit of every transition, and route() takes in pending invalidations at each call. So a REPEATABLE
+// READ transaction and a loop inside one statement both see a rollback, a standby too, and none of it needs shared memory. The tables
+// are read through a catalog snapshot, which is newer than the transaction's.
+#include "pg/prelude.hpp"
+
+extern "C" {
+#include "utils/hsearch.h"
+}
+
+namespace pg {
+namespace {
+
+constexpr int kMaxDomains = 64;
+
+struct Domain {
+    NameData name;
+    int weight;
+};
+
+struct RouteEntry {
+    char run[NAMEDATALEN]; // hash key
+    bool valid;
+    uint64 salt;
+    int weight; // the least of the domains': new only where every domain has the key live
+    int domain_count;
+    Domain domains[kMaxDomains];
+};
+
+HTAB* route_cache = nullptr;
+Oid run_relation = InvalidOid;
+Oid domain_relation = InvalidOid;
+RouteEntry* last_entry = nullptr;
+
+void on_invalidation(Datum, Oid relid) {
+    if (route_cache == nullptr ||
+        (relid != InvalidOid && relid != run_relation && relid != domain_relation)) {
+        return;
+    }
+    last_entry = nullptr;
+    HASH_SEQ_STATUS scan;
+    hash_seq_init(&scan, route_cache);
+    while (auto* entry = static_cast<RouteEntry*>(hash_seq_search(&scan))) {
+        entry->valid = false;
+    }
+}
+
+void create_cache() {
+    HASHCTL control{};
+    control.keysize = NAMEDATALEN;
+    control.entrysize = sizeof(RouteEntry);
+    control.hcxt = TopMemoryContext;
+    HTAB* cache = hash_create("pg_tandem routes", 8, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+    CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+    route_cache = cache;
+}
+
+Datum column(Relation relation, HeapTuple tuple, const char* name) {
+    bool isnull = false;
+    const AttrNumber number = get_attnum(RelationGetRelid(relation), name);
+    const Datum value = number == InvalidAttrNumber ? Datum{0}
+                                                    : heap_getattr(tuple, number, RelationGetDescr(relation), &isnull);
+    if (number == InvalidAttrNumber || isnull) {
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("table %s has no usable column \"%s\"",
+                                                                RelationGetRelationName(relation), name)));
+    }
+    return value;
+}
+
+[[noreturn]] void no_such_run(const char* run) {
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("run \"%s\" does not exist", run),
+                    errhint("SELECT run FROM tandem.runs lists the runs; tandem.create_run() makes one.")));
+    pg_unreachable();
+}
+
+void read_route(RouteEntry* entry, Oid schema) {
+    run_relation = get_relname_relid("run", schema);
+    domain_relation = get_relname_relid("run_domain", schema);
+    Relation runs = table_open(run_relation, AccessShareLock);
+    Relation domains = table_open(domain_relation, AccessShareLock);
+
+    ScanKeyData key;
+    ScanKeyInit(&key, get_attnum(run_relation, "name"), BTEqualStrategyNumber, F_TEXTEQ,
+                CStringGetTextDatum(entry->run));
+    key.sk_collation = C_COLLATION_OID;
+    // Set before reading: an invalidation that arrives during the scan makes the entry stale again.
+    entry->valid = true;
+    SysScanDesc scan = systable_beginscan(runs, InvalidOid, false, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    if (!HeapTupleIsValid(tuple)) {
+        entry->valid = false;
+        no_such_run(entry->run);
+    }
+    const Datum run_id = column(runs, tuple, "id");
+    entry->salt = static_cast<uint64>(DatumGetInt64(column(runs, tuple, "salt")));
+    entry->weight = DatumGetInt32(column(runs, tuple, "weight"));
+    systable_endscan(scan);
+
+    entry->domain_count = 0;
+    ScanKeyInit(&key, get_attnum(domain_relation, "run_id"), BTEqualStrategyNumber, F_INT4EQ, run_id);
+    scan = systable_beginscan(domains, InvalidOid, false, nullptr, 1, &key);
+    while (HeapTupleIsValid(tuple = systable_getnext(scan)) && entry->domain_count < kMaxDomains) {
+        Domain* domain = &entry->domains[entry->domain_count++];
+        namestrcpy(&domain->name, TextDatumGetCString(column(domains, tuple, "name")));
+        domain->weight = DatumGetInt32(column(domains, tuple, "weight"));
+        entry->weight = std::min(entry->weight, domain->weight);
+    }
+    systable_endscan(scan);
+    table_close(domains, AccessShareLock);
+    table_close(runs, AccessShareLock);
+}
+
+const RouteEntry* find_route(FunctionCallInfo fcinfo, std::string_view run) {
+    AcceptInvalidationMessages();
+    if (last_entry != nullptr && last_entry->valid && run == last_entry->run) {
+        return last_entry;
+    }
+    char name[NAMEDATALEN] = {};
+    if (run.size() >= NAMEDATALEN) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("run \"%.*s...\" does not exist", 63, run.data()),
+                        errdetail("A run's name has at most %d bytes.", NAMEDATALEN - 1)));
+    }
+    memcpy(name, run.data(), run.size());
+    if (route_cache == nullptr) {
+        create_cache();
+    }
+    auto* entry = static_cast<RouteEntry*>(hash_search(route_cache, name, HASH_FIND, nullptr));
+    if (entry == nullptr || !entry->valid) {
+        entry = static_cast<RouteEntry*>(hash_search(route_cache, name, HASH_ENTER, nullptr));
+        entry->valid = false;
+        read_route(entry, get_func_namespace(fcinfo->flinfo->fn_oid));
+    }
+    last_entry = entry;
+    return entry;
+}
+
+int weight_of(const RouteEntry* route, text* domain) {
+    if (domain == nullptr) {
+        return route->weight;
+    }
+    const std::string_view name{VARDATA_ANY(domain), VARSIZE_ANY_EXHDR(domain)};
+    for (int i = 0; i < route->domain_count; i++) {
+        if (name == NameStr(route->domains[i].name)) {
+            return route->domains[i].weight;
+        }
+    }
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+                    errmsg("run \"%s\" has no domain \"%s\"", route->run, text_to_cstring(domain)),
+                    errhint("A domain is named in tandem.map_table(..., domain => ...).")));
+    pg_unreachable();
+}
+
+} // namespace
+} // namespace pg
+
+// route(run text, key text, domain text) → 'legacy' | 'new'; not strict, as domain may be NULL.
+TANDEM_FUNCTION(tandem_route) {
+    return pg::entry([&]() -> Datum {
+        if (PG_ARGISNULL(0) || PG_ARGISNULL(1)) {
+            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("route needs a run and a key"),
+                            errhint("tandem.route('my_run', id::text)")));
+        }
+        text* run = PG_GETARG_TEXT_PP(0);
+        text* key = PG_GETARG_TEXT_PP(1);
+        text* domain = PG_ARGISNULL(2) ? nullptr : PG_GETARG_TEXT_PP(2);
+        const pg::RouteEntry* route = pg::find_route(fcinfo, {VARDATA_ANY(run), VARSIZE_ANY_EXHDR(run)});
+        const int weight = pg::weight_of(route, domain);
+        const std::uint32_t bucket = tandem::bucket_of(route->salt, {VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)});
+        const bool is_new = tandem::bucket_is_new(bucket, weight);
+        PG_RETURN_TEXT_P(is_new ? cstring_to_text_with_len("new", 3) : cstring_to_text_with_len("legacy", 6));
+    });
+}
+
+// The bucket of a key under a salt, for SQL that needs to know which side is authoritative.
+TANDEM_FUNCTION(tandem_bucket) {
+    return pg::entry([&]() -> Datum {
+        text* key = PG_GETARG_TEXT_PP(1);
+        PG_RETURN_INT32(static_cast<int32>(tandem::bucket_of(static_cast<std::uint64_t>(PG_GETARG_INT64(0)),
+                                                             {VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)})));
+    });
+}
+
+// Statement trigger on run, run_domain and mapping: whoever cached them reads again at once after our commit.
+TANDEM_FUNCTION(tandem_invalidate) {
+    return pg::entry([&]() -> Datum {
+        if (!CALLED_AS_TRIGGER(fcinfo)) {
+            ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("this is a trigger function")));
+        }
+        CacheInvalidateRelcache(reinterpret_cast<TriggerData*>(fcinfo->context)->tg_relation);
+        return PointerGetDatum(nullptr);
+    });
+}

@@ -1,0 +1,57 @@
+// The run's state machine for SQL: core/run_state keeps the law, control/install keeps the state.
+#include "pg/prelude.hpp"
+
+extern "C" {
+#include "utils/array.h"
+}
+
+namespace pg {
+namespace {
+
+// Steps as plain ints; NULLs and more than one dimension are refused.
+std::span<const int> steps_of(ArrayType* array) {
+    if (ARR_NDIM(array) > 1 || array_contains_nulls(array) || ARR_ELEMTYPE(array) != INT4OID) {
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("steps must be a plain array of integers"),
+                        errhint("For example: '{5,25,50,75,100}'.")));
+    }
+    const int count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+    return {reinterpret_cast<const int*>(ARR_DATA_PTR(array)), static_cast<std::size_t>(count)};
+}
+
+std::string_view view_of(text* value) { return {VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)}; }
+
+Datum text_datum(std::string_view value) {
+    return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
+}
+
+Datum run_next(FunctionCallInfo fcinfo) {
+    const tandem::RunState state{tandem::parse_stage(view_of(PG_GETARG_TEXT_PP(0))),
+                                 tandem::parse_phase(view_of(PG_GETARG_TEXT_PP(1))), PG_GETARG_INT32(2)};
+    const tandem::Verb verb = tandem::parse_verb(view_of(PG_GETARG_TEXT_PP(3)));
+    const std::span<const int> steps = steps_of(PG_GETARG_ARRAYTYPE_P(4));
+    const std::optional<int> to_weight = PG_ARGISNULL(5) ? std::nullopt : std::optional<int>(PG_GETARG_INT32(5));
+
+    const tandem::RunState to = tandem::next(state, verb, steps, to_weight);
+
+    TupleDesc desc = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) {
+        elog(ERROR, "return type must be a row type");
+    }
+    Datum values[3] = {text_datum(name(to.stage)), text_datum(name(to.phase)), Int32GetDatum(to.weight)};
+    bool nulls[3] = {};
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+} // namespace
+} // namespace pg
+
+TANDEM_FUNCTION(tandem_run_next) {
+    return pg::entry([&] { return pg::run_next(fcinfo); });
+}
+
+TANDEM_FUNCTION(tandem_check_steps) {
+    return pg::entry([&]() -> Datum {
+        tandem::check_steps(pg::steps_of(PG_GETARG_ARRAYTYPE_P(0)));
+        PG_RETURN_BOOL(true);
+    });
+}

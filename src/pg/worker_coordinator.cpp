@@ -1,0 +1,154 @@
+// The coordinator: one per database that has the extension. Each round it asks the tables which runs need work, keeps one
+// executor alive for each of them, and writes its heartbeat.
+#include "pg/worker.hpp"
+
+namespace pg::worker {
+namespace {
+
+constexpr int kMaxRuns = 64;
+constexpr long kFirstBackoffMs = 500;
+constexpr long kLastBackoffMs = 60'000;
+
+struct Due {
+    int32 run;
+    Oid owner;
+};
+
+// When an executor for the run may start again.
+struct Backoff {
+    int32 run;
+    long backoff_ms;
+    TimestampTz started;
+};
+
+struct Backoffs {
+    int count;
+    Backoff entries[kMaxRuns];
+};
+
+enum class Extension { absent, other_version, present };
+
+Extension find_extension() {
+    Extension result = Extension::absent;
+    Relation relation = table_open(ExtensionRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("pg_tandem"));
+    SysScanDesc scan = systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    if (HeapTupleIsValid(tuple)) {
+        bool isnull = false;
+        const Datum version = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation), &isnull);
+        const bool ours = !isnull && strcmp(TextDatumGetCString(version), TANDEM_VERSION) == 0;
+        result = ours ? Extension::present : Extension::other_version;
+    }
+    systable_endscan(scan);
+    table_close(relation, AccessShareLock);
+    return result;
+}
+
+// The runs that need an executor; writes the heartbeat in the same transaction.
+int ask_tables(Due* due) {
+    if (SPI_connect() != SPI_OK_CONNECT) {
+        elog(ERROR, "SPI_connect failed");
+    }
+    if (SPI_execute("SELECT run_id, owner::oid FROM tandem.coordinator_round()", false, kMaxRuns) != SPI_OK_SELECT) {
+        elog(ERROR, "the coordinator's query failed");
+    }
+    const int count = static_cast<int>(SPI_processed);
+    for (int i = 0; i < count; i++) {
+        bool isnull = false;
+        HeapTuple tuple = SPI_tuptable->vals[i];
+        due[i].run = DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+        due[i].owner = DatumGetObjectId(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull));
+    }
+    SPI_finish();
+    return count;
+}
+
+bool may_start(Backoffs* backoffs, int32 run, TimestampTz now) {
+    Backoff* entry = std::find_if(backoffs->entries, backoffs->entries + backoffs->count,
+                                  [run](const Backoff& b) { return b.run == run; });
+    if (entry == backoffs->entries + backoffs->count) {
+        if (backoffs->count == kMaxRuns) {
+            backoffs->count = 0;
+            entry = backoffs->entries;
+        }
+        backoffs->count++;
+        *entry = {run, kFirstBackoffMs, now};
+        return true;
+    }
+    if (!TimestampDifferenceExceeds(entry->started, now, static_cast<int>(entry->backoff_ms))) {
+        return false;
+    }
+    const bool lived = TimestampDifferenceExceeds(entry->started, now, 60'000);
+    *entry = {run, lived ? kFirstBackoffMs : std::min(entry->backoff_ms * 2, kLastBackoffMs), now};
+    return true;
+}
+
+// One round in one transaction. False: nothing to do here, leave.
+bool round(Backoffs* backoffs) {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    pgstat_report_activity(STATE_RUNNING, "pg_tandem coordinator: looking for work");
+    const Extension extension = find_extension();
+    static Due due[kMaxRuns];
+    const int count = extension == Extension::present ? ask_tables(due) : 0;
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+    pgstat_report_activity(STATE_IDLE, nullptr);
+
+    if (extension == Extension::absent) {
+        return false;
+    }
+    if (extension == Extension::other_version) {
+        static bool said = false;
+        if (!said) {
+            ereport(WARNING, (errmsg("pg_tandem's library is version %s, but another is installed in this database",
+                                     TANDEM_VERSION),
+                              errhint("ALTER EXTENSION pg_tandem UPDATE; the worker idles until then.")));
+            said = true;
+        }
+        return true;
+    }
+    const TimestampTz now = GetCurrentTimestamp();
+    for (int i = 0; i < count; i++) {
+        if (executors_running() >= max_executors) {
+            break; // the others wait for their turn: runs that end free a place
+        }
+        if (!slot_taken(MyDatabaseId, due[i].run) && may_start(backoffs, due[i].run, now)) {
+            BackgroundWorkerHandle* handle = start_worker("tandem_executor_main", "pg_tandem executor",
+                                                          {MyDatabaseId, due[i].owner, due[i].run});
+            if (handle != nullptr) {
+                pfree(handle);
+            }
+        }
+    }
+    return true;
+}
+
+void coordinator_loop() {
+    set_up_signals();
+    const StartRequest request = start_request();
+    BackgroundWorkerInitializeConnectionByOid(request.database, InvalidOid, 0);
+    if (!take_slot(kCoordinator)) {
+        return;
+    }
+    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0,
+                            false);
+    auto* backoffs = static_cast<Backoffs*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Backoffs)));
+    const uint32 event = wait_event("PgTandemCoordinator");
+    while (round(backoffs)) {
+        nap(naptime_ms, event);
+    }
+    poke(MyDatabaseId, false);
+}
+
+} // namespace
+} // namespace pg::worker
+
+extern "C" PGDLLEXPORT void tandem_coordinator_main(Datum);
+extern "C" void tandem_coordinator_main(Datum) {
+    pg::entry([] { pg::worker::coordinator_loop(); });
+}

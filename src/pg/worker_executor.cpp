@@ -1,0 +1,115 @@
+// The executor: one per active run, connected as the run's owner, so that nothing it executes can do more than the owner may.
+// A round is one transaction of tandem.execute_round(), the same that tandem.tick() calls; what a round did and when the
+// next is due come back from it.
+#include "pg/worker.hpp"
+
+namespace pg::worker {
+namespace {
+
+struct Round {
+    bool done;
+    long wait_ms;
+};
+
+Round round(int32 run) {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    pgstat_report_activity(STATE_RUNNING, "SELECT tandem.execute_round(...)");
+    if (SPI_connect() != SPI_OK_CONNECT) {
+        elog(ERROR, "SPI_connect failed");
+    }
+    Oid types[1] = {INT4OID};
+    Datum values[1] = {Int32GetDatum(run)};
+    if (SPI_execute_with_args("SELECT done, wait_ms FROM tandem.execute_round($1)", 1, types, values, nullptr, false, 1) !=
+            SPI_OK_SELECT ||
+        SPI_processed != 1) {
+        elog(ERROR, "the executor's query failed");
+    }
+    bool isnull = false;
+    const Round result = {
+        DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)),
+        static_cast<long>(DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)))};
+    SPI_finish();
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+    pgstat_report_activity(STATE_IDLE, nullptr);
+    return result;
+}
+
+// The failure of a round becomes an event that status() shows; the coordinator starts the next executor after a backoff.
+void report_failure(int32 run, ErrorData* error) {
+    error->elevel = LOG;
+    ThrowErrorData(error); // at LOG it writes the server's log and returns
+    AbortCurrentTransaction();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    if (SPI_connect() != SPI_OK_CONNECT) {
+        elog(ERROR, "SPI_connect failed");
+    }
+    Oid types[3] = {INT4OID, TEXTOID, TEXTOID};
+    Datum values[3] = {Int32GetDatum(run), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+                       CStringGetTextDatum(error->message != nullptr ? error->message : "")};
+    SPI_execute_with_args("SELECT tandem.executor_failed($1, $2, $3)", 3, types, values, nullptr, false, 1);
+    SPI_finish();
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+}
+
+// Conflicts with other sessions are tried again at once; anything else ends this executor.
+bool is_conflict(int sqlerrcode) {
+    return sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE || sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+           sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+void executor_loop() {
+    set_up_signals();
+    const StartRequest request = start_request();
+    BackgroundWorkerInitializeConnectionByOid(request.database, request.owner, kBypassRoleLogin);
+    if (!take_slot(request.run)) {
+        return;
+    }
+    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0,
+                            false);
+    const uint32 event = wait_event("PgTandemExecutor");
+    constexpr int kMaxConflicts = 20;
+    int conflicts = 0;
+    for (;;) {
+        Round result{};
+        ErrorData* failure = nullptr;
+        MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+        try {
+            call([&] { result = round(request.run); });
+        } catch (const Error& error) {
+            failure = error.data();
+        }
+        MemoryContextSwitchTo(context);
+        if (failure == nullptr) {
+            conflicts = 0;
+            if (result.done) {
+                return;
+            }
+        } else if (is_conflict(failure->sqlerrcode) && ++conflicts < kMaxConflicts) {
+            AbortCurrentTransaction();
+            FreeErrorData(failure);
+            result.wait_ms = 10L * conflicts;
+        } else {
+            report_failure(request.run, failure);
+            proc_exit(1);
+        }
+        if (result.wait_ms > 0) {
+            nap(result.wait_ms, event);
+        } else {
+            CHECK_FOR_INTERRUPTS();
+        }
+    }
+}
+
+} // namespace
+} // namespace pg::worker
+
+extern "C" PGDLLEXPORT void tandem_executor_main(Datum);
+extern "C" void tandem_executor_main(Datum) {
+    pg::entry([] { pg::worker::executor_loop(); });
+}
