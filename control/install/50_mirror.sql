@@ -36,7 +36,7 @@ COMMENT ON FUNCTION tandem.mirror_columns IS 'The columns that one direction of 
 
 CREATE FUNCTION tandem.mirror_statements(
     mapping_id integer, direction text,
-    OUT owner name, OUT target regclass, OUT lenient boolean, OUT restricted boolean, OUT columns name[],
+    OUT owner name, OUT target regclass, OUT lenient boolean, OUT columns name[],
     OUT upsert_sql text, OUT update_sql text, OUT delete_sql text)
 RETURNS SETOF record
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -58,8 +58,6 @@ BEGIN
     IF source IS NULL OR target IS NULL THEN
         RETURN; -- the caller says that the mapping is gone
     END IF;
-    -- Deferred triggers cannot be queued in a security-restricted operation.
-    restricted := NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = target AND t.tgdeferrable);
     SELECT array_agg(x.name ORDER BY x.attnum) INTO columns FROM tandem.column_names(source) AS x;
     new_row := tandem.parameter_row(source, 1);
     old_row := tandem.parameter_row(source, 1 + cardinality(columns));
@@ -116,27 +114,36 @@ CREATE FUNCTION tandem.mirror_check(mapping_id integer, direction text) RETURNS 
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_mirror_check';
 COMMENT ON FUNCTION tandem.mirror_check IS 'Prepares the statements of one direction as the run''s owner: errors are those that the mirror would meet';
 
--- Both triggers on both tables. ENABLE ALWAYS: also what logical replication applies is mirrored.
+-- The triggers of one mapping. They are three, as triggers fire in the order of their names and foreign keys cascade by triggers named
+-- RI_…: a changed key must be mirrored before the cascade changes the children, a deleted row after the cascade deleted them.
+CREATE FUNCTION tandem.mirror_triggers(mapping_id integer) RETURNS TABLE (name name, event text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES (('00_tandem_mirror_' || mapping_id)::name, 'AFTER UPDATE ON %s FOR EACH ROW'),
+           (('tandem_mirror_' || mapping_id)::name, 'AFTER INSERT OR DELETE ON %s FOR EACH ROW'),
+           (('tandem_truncate_' || mapping_id)::name, 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT')
+$$;
+COMMENT ON FUNCTION tandem.mirror_triggers IS 'Names and events of the triggers that a mapping puts on both of its tables';
+
+-- ENABLE ALWAYS: also what logical replication applies is mirrored.
 CREATE FUNCTION tandem.install_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     m record;
 BEGIN
-    FOR m IN SELECT x.id, s.direction, s.relation
+    FOR m IN SELECT x.id, s.direction, s.relation, t.name, t.event
                FROM tandem.mapping AS x
               CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(x.legacy_schema, x.legacy_table)),
                                          ('reverse', tandem.relation_of(x.new_schema, x.new_table))) AS s (direction, relation)
-              WHERE x.run_id = install_mirrors.run_id ORDER BY s.relation LOOP
-        EXECUTE format('CREATE TRIGGER tandem_mirror_%s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem.mirror(%L, %L)',
-                       m.id, m.relation, m.id, m.direction);
-        EXECUTE format('CREATE TRIGGER tandem_truncate_%s BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem.mirror(%L, %L)',
-                       m.id, m.relation, m.id, m.direction);
-        EXECUTE format('ALTER TABLE %2$s ENABLE ALWAYS TRIGGER tandem_mirror_%1$s, ENABLE ALWAYS TRIGGER tandem_truncate_%1$s', m.id, m.relation);
+              CROSS JOIN LATERAL tandem.mirror_triggers(x.id) AS t
+              WHERE x.run_id = install_mirrors.run_id ORDER BY s.relation, t.name LOOP
+        EXECUTE format('CREATE TRIGGER %I %s EXECUTE FUNCTION tandem.mirror(%L, %L)', m.name, format(m.event, m.relation), m.id, m.direction);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', m.relation, m.name);
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run, in one order for all';
+COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run, table by table in one order for all';
 
 CREATE FUNCTION tandem.drop_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -146,8 +153,8 @@ DECLARE
 BEGIN
     FOR t IN SELECT g.tgname, g.tgrelid::regclass AS relation
                FROM tandem.mapping AS m
-               JOIN pg_trigger AS g ON g.tgname IN ('tandem_mirror_' || m.id, 'tandem_truncate_' || m.id) AND g.tgparentid = 0
-                AND g.tgfoid = 'tandem.mirror()'::regprocedure
+              CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS n
+               JOIN pg_trigger AS g ON g.tgname = n.name AND g.tgparentid = 0 AND g.tgfoid = 'tandem.mirror()'::regprocedure
               WHERE m.run_id = drop_mirrors.run_id ORDER BY g.tgrelid, g.tgname LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.relation);
     END LOOP;

@@ -12,21 +12,20 @@ DECLARE
     differs text;
     losses bigint;
 BEGIN
+    -- Each expression sees its own side's columns and no others, as in the mirror; the legacy row travels along as one value.
     SELECT string_agg(CASE WHEN c.name IS NULL THEN format('NULL::%s AS %I', format_type(t.type, NULL), t.name)
                            ELSE format(E'(%s\n)::%s AS %I', c.expression, format_type(t.type, NULL), t.name) END, ', ' ORDER BY t.attnum)
       INTO forward_list
       FROM tandem.column_names(target) AS t
       LEFT JOIN tandem.mapping_column AS c ON c.mapping_id = m.id AND c.direction = 'forward' AND c.name = t.name;
     SELECT string_agg(format(E'(%s\n)::%s AS %I', c.expression, format_type(s.type, NULL), c.name), ', '),
-           string_agg(format('(l.%1$I IS NULL) <> (r.%1$I IS NULL) OR l.%1$I::text <> r.%1$I::text', c.name), ' OR ')
+           string_agg(format('(b."tandem row").%1$I::text IS DISTINCT FROM b.%1$I::text', c.name), ' OR ')
       INTO reverse_list, differs
       FROM tandem.mapping_column AS c JOIN tandem.column_names(source) AS s ON s.name = c.name
      WHERE c.mapping_id = m.id AND c.direction = 'reverse';
     SELECT x.n INTO losses FROM tandem.query_as(owner, format(
-        'SELECT count(*) FROM (SELECT * FROM %s LIMIT 1000) AS %I CROSS JOIN LATERAL (SELECT %s) AS %I CROSS JOIN LATERAL (SELECT %s) AS r '
-        'CROSS JOIN LATERAL (SELECT %I.*) AS l WHERE %s',
-        source, m.legacy_table, forward_list, CASE WHEN m.new_table = m.legacy_table THEN m.new_table || ' ' ELSE m.new_table END,
-        reverse_list, m.legacy_table, differs)) AS x (n bigint);
+        'SELECT count(*) FROM (SELECT %s, "tandem row" FROM (SELECT %s, %I AS "tandem row" FROM %s LIMIT 1000) AS %I) AS b WHERE %s',
+        reverse_list, forward_list, m.legacy_table, source, m.new_table, differs)) AS x (n bigint);
     RETURN losses;
 END
 $$;

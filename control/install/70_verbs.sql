@@ -143,7 +143,7 @@ BEGIN
     SELECT string_agg(p.check_name || ': ' || p.detail, E'\n'), min(p.hint) INTO problems, hint FROM tandem.preflight(run) AS p WHERE p.status = 'CRITICAL';
     IF problems IS NOT NULL THEN
         RAISE EXCEPTION 'run "%" cannot start: its preflight is not clean', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = problems,
-              HINT = format('%s SELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
+              HINT = format(E'%s\nSELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
     END IF;
     IF NOT dry_run THEN
         PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);

@@ -31,11 +31,11 @@ Node* parse_scalar(const char* text) {
         statement->groupClause != NIL || statement->havingClause != nullptr || statement->windowClause != NIL ||
         statement->sortClause != NIL || statement->limitCount != nullptr || statement->limitOffset != nullptr ||
         statement->lockingClause != NIL || statement->distinctClause != NIL || statement->op != SETOP_NONE) {
-        refuse("it is not one scalar expression");
+        refuse("an expression must be one SQL scalar");
     }
     auto* target = linitial_node(ResTarget, statement->targetList);
     if (target->name != nullptr || target->indirection != NIL) {
-        refuse("it is not one scalar expression");
+        refuse("an expression must be one SQL scalar");
     }
     return target->val;
 }
@@ -55,7 +55,7 @@ ExpressionInfo describe(Oid relid, const char* text) {
     }
     assign_expr_collations(state, node);
     if (state->p_hasAggs || state->p_hasWindowFuncs || state->p_hasTargetSRFs || state->p_hasSubLinks) {
-        refuse("it uses an aggregate, a window function, a set-returning function or a subquery");
+        refuse("an expression cannot use an aggregate, a window function, a set-returning function or a subquery");
     }
 
     ExpressionInfo info{};

@@ -29,7 +29,6 @@ struct MirrorPlan {
     PlanKey key;
     bool valid;
     bool lenient;    // a failing write on the new side is recorded and does not fail the user's statement
-    bool restricted; // no deferred trigger on the target
     Oid owner;
     Oid target;
     int columns;
@@ -142,7 +141,7 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     PushActiveSnapshot(GetLatestSnapshot());
     if (load_query == nullptr) {
         Oid types[2] = {INT4OID, TEXTOID};
-        load_query = prepare("SELECT owner, target::oid, lenient, restricted, columns, upsert_sql, update_sql, delete_sql"
+        load_query = prepare("SELECT owner, target::oid, lenient, columns, upsert_sql, update_sql, delete_sql"
                              "  FROM tandem.mirror_statements($1, $2)",
                              2, types);
     }
@@ -157,12 +156,11 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     plan->owner = get_role_oid(loaded_text(1), false);
     plan->target = loaded_oid(2);
     plan->lenient = loaded_bool(3);
-    plan->restricted = loaded_bool(4);
 
     bool isnull = false;
     Datum* names = nullptr;
     int count = 0;
-    deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull)), NAMEOID,
+    deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull)), NAMEOID,
                       NAMEDATALEN, false, TYPALIGN_CHAR, &names, nullptr, &count);
     plan->context = AllocSetContextCreate(TopMemoryContext, "pg_tandem mirror", ALLOCSET_SMALL_SIZES);
     plan->attributes = static_cast<AttrNumber*>(MemoryContextAlloc(plan->context, sizeof(AttrNumber) * (count + 1)));
@@ -172,9 +170,9 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
         plan->attributes[i] = get_attnum(plan->key.source, NameStr(*DatumGetName(names[i])));
         types[i] = types[count + i] = get_atttype(plan->key.source, plan->attributes[i]);
     }
-    const char* upsert = loaded_text(6);
-    const char* update = loaded_text(7);
-    const char* remove = loaded_text(8);
+    const char* upsert = loaded_text(5);
+    const char* update = loaded_text(6);
+    const char* remove = loaded_text(7);
 
     ActAs owner(plan->owner);
     plan->upsert = prepare(upsert, count, types);
@@ -266,7 +264,7 @@ void write(const MirrorPlan* plan, const TriggerData* data) {
 }
 
 void write_as_owner(const MirrorPlan* plan, const TriggerData* data) {
-    ActAs owner(plan->owner, plan->restricted);
+    ActAs owner(plan->owner, ActAs::Mode::write);
     write(plan, data);
     owner.release();
 }
@@ -279,7 +277,7 @@ bool is_new_sides_fault(int sqlerrcode) {
 }
 
 void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid function, const ErrorData* error) {
-    ActAs extension(function_owner(function), false);
+    ActAs extension(function_owner(function), ActAs::Mode::write);
     if (failure_query == nullptr) {
         Oid types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
         failure_query = prepare("SELECT tandem.mirror_failed($1, $2, $3, $4, $5)", 5, types);
@@ -407,7 +405,7 @@ TANDEM_FUNCTION(tandem_mirror_check) {
 TANDEM_FUNCTION(tandem_copy_as) {
     return pg::entry([&]() -> Datum {
         const pg::FrameScope scope({PG_GETARG_INT32(2), pg::Direction::forward, pg::trigger_depth()});
-        return pg::call([&] { return pg::query_as(fcinfo); });
+        return pg::call([&] { return pg::query_as(fcinfo, pg::ActAs::Mode::write); });
     });
 }
 
