@@ -114,13 +114,10 @@ CREATE FUNCTION tandem.mirror_check(mapping_id integer, direction text) RETURNS 
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_mirror_check';
 COMMENT ON FUNCTION tandem.mirror_check IS 'Prepares the statements of one direction as the run''s owner: errors are those that the mirror would meet';
 
--- The triggers of one mapping. They are three, as triggers fire in the order of their names and foreign keys cascade by triggers named
--- RI_…: a changed key must be mirrored before the cascade changes the children, a deleted row after the cascade deleted them.
 CREATE FUNCTION tandem.mirror_triggers(mapping_id integer) RETURNS TABLE (name name, event text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    VALUES (('00_tandem_mirror_' || mapping_id)::name, 'AFTER UPDATE ON %s FOR EACH ROW'),
-           (('tandem_mirror_' || mapping_id)::name, 'AFTER INSERT OR DELETE ON %s FOR EACH ROW'),
+    VALUES (('tandem_mirror_' || mapping_id)::name, 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW'),
            (('tandem_truncate_' || mapping_id)::name, 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT')
 $$;
 COMMENT ON FUNCTION tandem.mirror_triggers IS 'Names and events of the triggers that a mapping puts on both of its tables';

@@ -130,6 +130,17 @@ BEGIN
         RETURN NEXT ('foreign_keys', 'WARNING', format('%s: the new table references itself', label),
                      'The backfill goes by key: rows must come after those they reference, or all in one batch (set_option batch_size).')::tandem.preflight_row;
     END IF;
+    -- The mirror deletes a parent before the children that the cascade took: the other side's immediate foreign key would refuse it.
+    FOR side IN SELECT a.conname AS cascading, b.conname AS refusing, b.conrelid::regclass AS relation
+                  FROM (VALUES (source, target, false), (target, source, true)) AS d (here, there, reverse)
+                  JOIN pg_constraint AS a ON a.conrelid = d.here AND a.contype = 'f' AND a.confdeltype IN ('c', 'n', 'd')
+                  JOIN tandem.mapping AS p ON p.run_id = r.id
+                  JOIN pg_constraint AS b ON b.conrelid = d.there AND b.contype = 'f' AND b.confdeltype IN ('a', 'r') AND NOT b.condeferred
+                 WHERE a.confrelid = CASE WHEN d.reverse THEN tandem.relation_of(p.new_schema, p.new_table) ELSE tandem.relation_of(p.legacy_schema, p.legacy_table) END
+                   AND b.confrelid = CASE WHEN d.reverse THEN tandem.relation_of(p.legacy_schema, p.legacy_table) ELSE tandem.relation_of(p.new_schema, p.new_table) END LOOP
+        RETURN NEXT ('foreign_keys', 'WARNING', format('%s: a delete that %I cascades on one side is refused by %I of %s on the other', label, side.cascading, side.refusing, side.relation),
+                     format('Make %I ON DELETE CASCADE too, or DEFERRABLE INITIALLY DEFERRED.', side.refusing))::tandem.preflight_row;
+    END LOOP;
     SELECT count(*) INTO n FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id
        AND (tandem.expression_info(CASE c.direction WHEN 'forward' THEN source ELSE target END, c.expression)).volatility = 's';
     IF n > 0 THEN
