@@ -96,7 +96,9 @@ BEGIN
         RETURN;
     END IF;
 
-    IF a.validated_at IS NULL OR a.validated_at + every <= clock_timestamp() THEN
+    -- Due, or wanted for a promotion that waits for nothing else.
+    IF a.validated_at IS NULL OR a.validated_at + every <= clock_timestamp()
+       OR (r.phase = 'progressing' AND a.validated_at <= r.moved_at AND r.moved_at + r.hold <= clock_timestamp()) THEN
         different := tandem.validate_run(r.id);
         deeds := deeds || format('validation: %s differences', different);
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;

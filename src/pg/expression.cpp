@@ -146,11 +146,8 @@ bool is_equality(Oid op) {
     if (!OidIsValid(op) || op_volatile(op) != PROVOLATILE_IMMUTABLE) {
         return false;
     }
-    ListCell* cell = nullptr;
-    foreach (cell, get_op_btree_interpretation(op)) {
-        if (static_cast<OpBtreeInterpretation*>(lfirst(cell))->strategy == BTEqualStrategyNumber) {
-            return true;
-        }
+    if (is_index_equality(op)) {
+        return true;
     }
     Oid left = InvalidOid;
     Oid right = InvalidOid;
