@@ -22,11 +22,11 @@ BEGIN
       INTO reverse_list, differs
       FROM tandem.mapping_column AS c JOIN tandem.column_names(source) AS s ON s.name = c.name
      WHERE c.mapping_id = m.id AND c.direction = 'reverse';
+    -- One level for each side: an expression sees the columns of its own side only, also where both have columns of the same name.
     SELECT x.n INTO losses FROM tandem.query_as(owner, format(
-        'SELECT count(*) FROM (SELECT * FROM %s LIMIT 1000) AS %I CROSS JOIN LATERAL (SELECT %s) AS %I CROSS JOIN LATERAL (SELECT %s) AS r '
-        'CROSS JOIN LATERAL (SELECT %I.*) AS l WHERE %s',
-        source, m.legacy_table, forward_list, CASE WHEN m.new_table = m.legacy_table THEN m.new_table || ' ' ELSE m.new_table END,
-        reverse_list, m.legacy_table, differs)) AS x (n bigint);
+        'SELECT count(*) FROM (SELECT * FROM %s LIMIT 1000) AS l '
+        'CROSS JOIN LATERAL (SELECT %s FROM (SELECT %s FROM (SELECT l.*) AS %I) AS %I) AS r WHERE %s',
+        source, reverse_list, forward_list, m.legacy_table, m.new_table, differs)) AS x (n bigint);
     RETURN losses;
 END
 $$;
