@@ -122,6 +122,45 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.mirror_triggers IS 'Names and events of the triggers that a mapping puts on both of its tables';
 
+-- All mapped tables, or none as yet: who waits for the second table while he holds the first stops the application, and deadlocks with
+-- transactions that go through the tables in another order. So each wait is shorter than deadlock_timeout, what was got is given back
+-- before the next try, and that begins with the table at which this one failed: so it comes to go through them as the application does.
+CREATE FUNCTION tandem.lock_tables(run_id integer, mode text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    patience interval := tandem.option(run_id, 'lock_timeout')::interval;
+    give_up timestamptz := clock_timestamp() + patience;
+    one_wait integer := (SELECT least(greatest(s.setting::integer / 2, 1), 200) FROM pg_settings AS s WHERE s.name = 'deadlock_timeout');
+    tables regclass[] := ARRAY(SELECT DISTINCT t.relation
+                                 FROM tandem.mapping AS m
+                                CROSS JOIN LATERAL (VALUES (tandem.relation_of(m.legacy_schema, m.legacy_table)),
+                                                           (tandem.relation_of(m.new_schema, m.new_table))) AS t (relation)
+                                WHERE m.run_id = lock_tables.run_id AND t.relation IS NOT NULL ORDER BY t.relation);
+    wanted regclass;
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', one_wait || 'ms', true);
+            FOREACH wanted IN ARRAY tables LOOP
+                EXECUTE format('LOCK TABLE %s IN %s MODE', wanted, mode);
+            END LOOP;
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF clock_timestamp() >= give_up THEN
+                RAISE EXCEPTION 'could not lock the mapped tables within %', patience USING ERRCODE = 'lock_not_available',
+                      DETAIL = format('The last wait was for %s in mode %s.', wanted, mode),
+                      HINT = 'A long transaction uses it: see pg_stat_activity, or set_option(run, ''lock_timeout'', ...) to try longer.';
+            END IF;
+            tables := wanted || array_remove(tables, wanted);
+        END;
+        PERFORM pg_sleep(one_wait * random() / 1000);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.lock_tables IS
+    'Locks all tables of a run, in tries that neither hold up nor deadlock the application; 55P03 after the option lock_timeout';
+
 -- ENABLE ALWAYS: also what logical replication applies is mirrored.
 CREATE FUNCTION tandem.install_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -129,6 +168,7 @@ AS $$
 DECLARE
     m record;
 BEGIN
+    PERFORM tandem.lock_tables(run_id, 'SHARE ROW EXCLUSIVE');
     FOR m IN SELECT x.id, s.direction, s.relation, t.name, t.event
                FROM tandem.mapping AS x
               CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(x.legacy_schema, x.legacy_table)),
@@ -140,7 +180,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run, table by table in one order for all';
+COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run';
 
 CREATE FUNCTION tandem.drop_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -148,6 +188,7 @@ AS $$
 DECLARE
     t record;
 BEGIN
+    PERFORM tandem.lock_tables(run_id, 'ACCESS EXCLUSIVE');
     FOR t IN SELECT g.tgname, g.tgrelid::regclass AS relation
                FROM tandem.mapping AS m
               CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS n

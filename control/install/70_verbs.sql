@@ -146,7 +146,6 @@ BEGIN
               HINT = format(E'%s\nSELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
     END IF;
     IF NOT dry_run THEN
-        PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
         PERFORM tandem.install_mirrors(r.id), tandem.backfill_begin(r.id);
         UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
         PERFORM tandem.move_run(r.id, 'start', NULL, NULL);
@@ -247,7 +246,6 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'cancel');
     PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
-    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
     PERFORM tandem.drop_mirrors(r.id);
     RETURN tandem.status(run);
 END
@@ -274,7 +272,6 @@ BEGIN
               DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';
     END IF;
     PERFORM tandem.move_run(r.id, 'complete', NULL, NULL);
-    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
     PERFORM tandem.drop_mirrors(r.id);
     RETURN tandem.status(run);
 END
