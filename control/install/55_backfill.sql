@@ -114,6 +114,10 @@ BEGIN
            batches = x.batches + 1, started_at = coalesce(x.started_at, transaction_timestamp()), batch_at = clock_timestamp(),
            finished_at = CASE WHEN batch.seen = 0 THEN clock_timestamp() END
      WHERE x.mapping_id = m.id;
+    -- Plans that were made while the table was empty, the mirror's and those of foreign keys, scan all of it: statistics replace them.
+    IF b.batches = 0 OR batch.seen = 0 THEN
+        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
+    END IF;
     RETURN batch.seen;
 END
 $$;
