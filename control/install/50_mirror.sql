@@ -122,49 +122,82 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.mirror_triggers IS 'Names and events of the triggers that a mapping puts on both of its tables';
 
--- Executes DDL on mapped tables within the run's lock_timeout: a long transaction of somebody's must not queue everybody behind us.
-CREATE FUNCTION tandem.execute_ddl(run_id integer, commands text[]) RETURNS void
+-- All mapped tables, or none as yet: who waits for the second table while he holds the first stops the application, and deadlocks with
+-- transactions that go through the tables in another order. So each wait is shorter than deadlock_timeout, what was got is given back
+-- before the next try, and that begins with the table at which this one failed: so it comes to go through them as the application does.
+CREATE FUNCTION tandem.lock_tables(run_id integer, mode text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    patience interval := tandem.option(run_id, 'lock_timeout')::interval;
+    give_up timestamptz := clock_timestamp() + patience;
+    one_wait integer := (SELECT least(greatest(s.setting::integer / 2, 1), 200) FROM pg_settings AS s WHERE s.name = 'deadlock_timeout');
+    tables regclass[] := ARRAY(SELECT DISTINCT t.relation
+                                 FROM tandem.mapping AS m
+                                CROSS JOIN LATERAL (VALUES (tandem.relation_of(m.legacy_schema, m.legacy_table)),
+                                                           (tandem.relation_of(m.new_schema, m.new_table))) AS t (relation)
+                                WHERE m.run_id = lock_tables.run_id AND t.relation IS NOT NULL ORDER BY t.relation);
+    wanted regclass;
     saved text := current_setting('lock_timeout');
-    command text;
 BEGIN
-    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(run_id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
-    FOREACH command IN ARRAY commands LOOP
-        EXECUTE command;
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', one_wait || 'ms', true);
+            FOREACH wanted IN ARRAY tables LOOP
+                EXECUTE format('LOCK TABLE %s IN %s MODE', wanted, mode);
+            END LOOP;
+            PERFORM set_config('lock_timeout', saved, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF clock_timestamp() >= give_up THEN
+                RAISE EXCEPTION 'could not lock the mapped tables within %', patience USING ERRCODE = 'lock_not_available',
+                      DETAIL = format('The last wait was for %s in mode %s.', wanted, mode),
+                      HINT = 'A long transaction uses it: see pg_stat_activity, or set_option(run, ''lock_timeout'', ...) to try longer.';
+            END IF;
+            tables := wanted || array_remove(tables, wanted);
+        END;
+        PERFORM pg_sleep(one_wait * random() / 1000);
     END LOOP;
-    PERFORM set_config('lock_timeout', saved, true);
-EXCEPTION WHEN lock_not_available THEN
-    RAISE EXCEPTION 'could not lock a mapped table in time' USING ERRCODE = 'lock_not_available',
-          DETAIL = format('Other transactions kept it locked for longer than %s at: %s', tandem.option(run_id, 'lock_timeout'), command),
-          HINT = 'Nothing was done. Try again when the long transaction is over (pg_stat_activity shows it), or set_option lock_timeout.';
 END
 $$;
-COMMENT ON FUNCTION tandem.execute_ddl IS 'Executes DDL on mapped tables, waiting for each lock at most lock_timeout (55P03)';
+COMMENT ON FUNCTION tandem.lock_tables IS
+    'Locks all tables of a run, in tries that neither hold up nor deadlock the application; 55P03 after the option lock_timeout';
 
 -- ENABLE ALWAYS: also what logical replication applies is mirrored.
 CREATE FUNCTION tandem.install_mirrors(run_id integer) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT tandem.execute_ddl(install_mirrors.run_id, array_agg(c.command ORDER BY s.relation, t.name, c.position))
-      FROM tandem.mapping AS m
-     CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(m.legacy_schema, m.legacy_table)),
-                                ('reverse', tandem.relation_of(m.new_schema, m.new_table))) AS s (direction, relation)
-     CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS t
-     CROSS JOIN LATERAL (VALUES (1, format('CREATE TRIGGER %I %s EXECUTE FUNCTION tandem.mirror(%L, %L)', t.name, format(t.event, s.relation), m.id, s.direction)),
-                                (2, format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', s.relation, t.name))) AS c (position, command)
-     WHERE m.run_id = install_mirrors.run_id
+DECLARE
+    m record;
+BEGIN
+    PERFORM tandem.lock_tables(run_id, 'SHARE ROW EXCLUSIVE');
+    FOR m IN SELECT x.id, s.direction, s.relation, t.name, t.event
+               FROM tandem.mapping AS x
+              CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(x.legacy_schema, x.legacy_table)),
+                                         ('reverse', tandem.relation_of(x.new_schema, x.new_table))) AS s (direction, relation)
+              CROSS JOIN LATERAL tandem.mirror_triggers(x.id) AS t
+              WHERE x.run_id = install_mirrors.run_id LOOP
+        EXECUTE format('CREATE TRIGGER %I %s EXECUTE FUNCTION tandem.mirror(%L, %L)', m.name, format(m.event, m.relation), m.id, m.direction);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', m.relation, m.name);
+    END LOOP;
+END
 $$;
-COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run, table by table in one order for all';
+COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run';
 
 CREATE FUNCTION tandem.drop_mirrors(run_id integer) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT tandem.execute_ddl(drop_mirrors.run_id, coalesce(array_agg(format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::regclass) ORDER BY g.tgrelid, g.tgname), '{}'))
-      FROM tandem.mapping AS m
-     CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS n
-      JOIN pg_trigger AS g ON g.tgname = n.name AND g.tgparentid = 0 AND g.tgfoid = 'tandem.mirror()'::regprocedure
-     WHERE m.run_id = drop_mirrors.run_id
+DECLARE
+    t record;
+BEGIN
+    PERFORM tandem.lock_tables(run_id, 'ACCESS EXCLUSIVE');
+    FOR t IN SELECT g.tgname, g.tgrelid::regclass AS relation
+               FROM tandem.mapping AS m
+              CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS n
+               JOIN pg_trigger AS g ON g.tgname = n.name AND g.tgparentid = 0 AND g.tgfoid = 'tandem.mirror()'::regprocedure
+              WHERE m.run_id = drop_mirrors.run_id LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.relation);
+    END LOOP;
+END
 $$;
 COMMENT ON FUNCTION tandem.drop_mirrors IS 'Drops the mirror triggers of a run';

@@ -269,11 +269,14 @@ void write_as_owner(const MirrorPlan* plan, const TriggerData* data) {
     owner.release();
 }
 
-// Interrupts and broken servers are the user's business; anything else is a fault of the new side.
+// Interrupts, broken servers and conflicts with other transactions are the user's business; anything else is a fault of the new side.
+// A conflict (deadlock, serialization, lock_timeout) must not be passed over: whoever holds the row of the new side is about to write
+// ours from it, and would overwrite what the user wrote here.
 bool is_new_sides_fault(int sqlerrcode) {
     const int category = ERRCODE_TO_CATEGORY(sqlerrcode);
     return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES &&
-           category != ERRCODE_INTERNAL_ERROR;
+           category != ERRCODE_INTERNAL_ERROR && category != ERRCODE_TRANSACTION_ROLLBACK &&
+           sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid function, const ErrorData* error) {
