@@ -2,6 +2,8 @@
 --
 -- A batch locks its legacy rows FOR SHARE and inserts what is absent: a concurrent writer either waits for the batch, and its mirror then
 -- finds the row, or the batch waits for the writer and copies what it wrote. A crash loses the running batch and nothing else.
+-- The keys of a batch are read first, without lock: a row that gets another key while the batch waits for it is its writer's to mirror,
+-- and must not carry the checkpoint along.
 
 CREATE TABLE tandem.backfill (
     mapping_id     integer PRIMARY KEY REFERENCES tandem.mapping ON DELETE CASCADE,
@@ -91,9 +93,10 @@ BEGIN
     SELECT string_agg(quote_ident(x.name), ', ' ORDER BY x.position) AS names,
            string_agg(quote_ident(x.name) || ' DESC', ', ' ORDER BY x.position) AS descending,
            string_agg(quote_ident(x.name) || '::text', ', ' ORDER BY x.position) AS texts,
+           string_agg(format('s.%1$I %2$s k.%1$I', x.name, tandem.equality(x.type_id, x.type_id)), ' AND ') AS same,
            string_agg(format('CAST(%L AS %s)', b.checkpoint[x.position], x.type), ', ' ORDER BY x.position) AS checkpoint
       INTO k
-      FROM (SELECT x.name, x.position, format_type(a.atttypid, NULL) AS type
+      FROM (SELECT x.name, x.position, a.atttypid AS type_id, format_type(a.atttypid, NULL) AS type
               FROM unnest(m.legacy_key) WITH ORDINALITY AS x (name, position)
               JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = x.name) AS x;
     SELECT string_agg(quote_ident(x.name), ', ') FILTER (WHERE x.writable) AS names,
@@ -102,11 +105,12 @@ BEGIN
       INTO c FROM tandem.mirror_columns(m.id, 'forward') AS x;
 
     SELECT * INTO batch FROM tandem.copy_as(r.owner, format($sql$
-        WITH batch AS MATERIALIZED (SELECT * FROM %1$s %2$s ORDER BY %3$s LIMIT %4$s FOR SHARE),
-             copied AS (INSERT INTO %5$s (%6$s) OVERRIDING SYSTEM VALUE SELECT %7$s FROM batch AS %8$I ON CONFLICT (%9$s) DO NOTHING RETURNING 1)
-        SELECT (SELECT count(*) FROM batch), (SELECT count(*) FROM copied), (SELECT ARRAY[%10$s] FROM batch ORDER BY %11$s LIMIT 1) $sql$,
-        source, CASE WHEN b.checkpoint IS NOT NULL THEN format('WHERE (%s) > (%s)', k.names, k.checkpoint) END,
-        k.names, tandem.option(r.id, 'batch_size')::integer, target, c.names, c.expressions, m.legacy_table, c.keys, k.texts, k.descending), m.id)
+        WITH keys AS MATERIALIZED (SELECT %1$s FROM %2$s %3$s ORDER BY %1$s LIMIT %4$s),
+             batch AS MATERIALIZED (SELECT s.* FROM keys AS k JOIN %2$s AS s ON %5$s FOR SHARE OF s),
+             copied AS (INSERT INTO %6$s (%7$s) OVERRIDING SYSTEM VALUE SELECT %8$s FROM batch AS %9$I ON CONFLICT (%10$s) DO NOTHING RETURNING 1)
+        SELECT (SELECT count(*) FROM keys), (SELECT count(*) FROM copied), (SELECT ARRAY[%11$s] FROM keys ORDER BY %12$s LIMIT 1) $sql$,
+        k.names, source, CASE WHEN b.checkpoint IS NOT NULL THEN format('WHERE (%s) > (%s)', k.names, k.checkpoint) END,
+        tandem.option(r.id, 'batch_size')::integer, k.same, target, c.names, c.expressions, m.legacy_table, c.keys, k.texts, k.descending), m.id)
         AS x (seen bigint, copied bigint, checkpoint text[]);
 
     UPDATE tandem.backfill AS x
