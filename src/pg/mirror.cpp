@@ -230,10 +230,13 @@ bool same(const Row& row, const MirrorPlan* plan, TupleDesc desc) {
     return true;
 }
 
+// What is there now counts, also for a transaction with a snapshot of its own: the backfill may have copied a row behind it. Whoever else
+// changed the row of the other side changed the row of this side as well, and the user's own statement met that conflict.
 uint64 execute(SPIPlanPtr plan, const Row& row) {
-    const int code = SPI_execute_plan(plan, row.values, row.nulls, false, 0);
+    Snapshot snapshot = IsolationUsesXactSnapshot() ? GetLatestSnapshot() : InvalidSnapshot;
+    const int code = SPI_execute_snapshot(plan, row.values, row.nulls, snapshot, InvalidSnapshot, false, true, 0);
     if (code < 0) {
-        elog(ERROR, "SPI_execute_plan returned %s", SPI_result_code_string(code));
+        elog(ERROR, "SPI_execute_snapshot returned %s", SPI_result_code_string(code));
     }
     return SPI_processed;
 }
@@ -269,9 +272,14 @@ void write_as_owner(const MirrorPlan* plan, const TriggerData* data) {
     owner.release();
 }
 
+<<<<<<< HEAD
 // Interrupts, broken servers and conflicts with other transactions are the user's business; anything else is a fault of the new side.
 // A conflict (deadlock, serialization, lock_timeout) must not be passed over: whoever holds the row of the new side is about to write
 // ours from it, and would overwrite what the user wrote here.
+=======
+// Interrupts, broken servers and conflicts with other sessions (deadlock, serialization, lock timeout) are the user's business: the
+// transaction is tried again. Anything else is a fault of the new side.
+>>>>>>> wt-north
 bool is_new_sides_fault(int sqlerrcode) {
     const int category = ERRCODE_TO_CATEGORY(sqlerrcode);
     return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES &&
