@@ -272,14 +272,9 @@ void write_as_owner(const MirrorPlan* plan, const TriggerData* data) {
     owner.release();
 }
 
-<<<<<<< HEAD
 // Interrupts, broken servers and conflicts with other transactions are the user's business; anything else is a fault of the new side.
 // A conflict (deadlock, serialization, lock_timeout) must not be passed over: whoever holds the row of the new side is about to write
 // ours from it, and would overwrite what the user wrote here.
-=======
-// Interrupts, broken servers and conflicts with other sessions (deadlock, serialization, lock timeout) are the user's business: the
-// transaction is tried again. Anything else is a fault of the new side.
->>>>>>> wt-north
 bool is_new_sides_fault(int sqlerrcode) {
     const int category = ERRCODE_TO_CATEGORY(sqlerrcode);
     return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES &&
