@@ -44,13 +44,14 @@ AS $$
 DECLARE
     source regclass;
     c record;
-    same_key text;
+    source_key name[];
+    same_source text;
     new_row text;
     old_row text;
 BEGIN
     SELECT r.owner, CASE direction WHEN 'forward' THEN l.relation ELSE n.relation END, CASE direction WHEN 'forward' THEN n.relation ELSE l.relation END,
-           r.stage IN ('dualwrite', 'shadow')
-      INTO owner, source, target, lenient
+           r.stage IN ('dualwrite', 'shadow'), CASE direction WHEN 'forward' THEN m.legacy_key ELSE m.new_key END
+      INTO owner, source, target, lenient, source_key
       FROM tandem.mapping AS m JOIN tandem.run AS r ON r.id = m.run_id
      CROSS JOIN LATERAL (SELECT tandem.relation_of(m.legacy_schema, m.legacy_table) AS relation) AS l
      CROSS JOIN LATERAL (SELECT tandem.relation_of(m.new_schema, m.new_table) AS relation) AS n
@@ -77,7 +78,11 @@ BEGIN
                          target, c.names, c.expressions, new_row, c.keys, coalesce('UPDATE SET ' || c.excluded, 'NOTHING'));
     update_sql := format('UPDATE %s AS t SET %s FROM (SELECT %s FROM %s) AS s, (SELECT %s FROM %s) AS o WHERE %s',
                          target, c.assignments, c.expressions, new_row, c.key_expressions, old_row, c.same_key);
-    delete_sql := format('DELETE FROM %s AS t USING (SELECT %s FROM %s) AS o WHERE %s', target, c.key_expressions, new_row, c.same_key);
+    -- Unless the key stands in the source again: a trigger of the application may have put it back before the mirror came to see it go.
+    SELECT string_agg(format('x.%I %s $%s', k, tandem.equality(a.atttypid, a.atttypid), array_position(columns, k)), ' AND ') INTO same_source
+      FROM unnest(source_key) AS k JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = k;
+    delete_sql := format('DELETE FROM %s AS t USING (SELECT %s FROM %s) AS o WHERE %s AND NOT EXISTS (SELECT FROM %s AS x WHERE %s)',
+                         target, c.key_expressions, new_row, c.same_key, source, same_source);
     IF c.fixed_key THEN
         -- A GENERATED ALWAYS key cannot be updated: the row of the old key goes, and the caller writes the new one.
         update_sql := format('WITH gone AS (DELETE FROM %s AS t USING (SELECT %s FROM %s) AS s, (SELECT %s FROM %s) AS o WHERE %s AND NOT (%s)) %s AND %s',

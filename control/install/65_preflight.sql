@@ -63,6 +63,10 @@ BEGIN
             RETURN NEXT ('ownership', 'CRITICAL', format('%s: role "%s" does not own it and cannot put a mirror on it', side.relation, r.owner),
                          format('ALTER TABLE %s OWNER TO %I, or let its owner create the run.', side.relation, r.owner))::tandem.preflight_row;
         END IF;
+        IF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = side.relation AND a.attname = ANY (side.key) AND NOT a.attnotnull) THEN
+            RETURN NEXT ('key', 'CRITICAL', format('%s: key %s can be NULL', side.relation, side.key),
+                         format('ALTER TABLE %s %s', side.relation, (SELECT string_agg(format('ALTER COLUMN %I SET NOT NULL', k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
+        END IF;
         IF tandem.has_unique_index(side.relation, side.key) THEN
             RETURN NEXT ('key', 'OK', format('%s: unique by %s', side.relation, side.key), NULL)::tandem.preflight_row;
         ELSE

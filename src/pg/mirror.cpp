@@ -241,22 +241,37 @@ uint64 execute(SPIPlanPtr plan, const Row& row) {
     return SPI_processed;
 }
 
+// Has this transaction changed the row again since? An application's trigger that fired before us may have, and its change was then
+// mirrored before ours: the row as it was here is no news any more.
+bool superseded(const TriggerData* data, HeapTuple tuple) {
+    Relation relation = data->tg_relation;
+    TupleTableSlot* slot = table_slot_create(relation, nullptr);
+    const bool current = table_tuple_fetch_row_version(relation, &tuple->t_self, SnapshotSelf, slot);
+    ExecDropSingleTupleTableSlot(slot);
+    return !current;
+}
+
 // The mirrored write itself, as the run's owner.
 void write(const MirrorPlan* plan, const TriggerData* data) {
     TupleDesc desc = RelationGetDescr(data->tg_relation);
+    Row row = allocate(2 * plan->columns);
     if (TRIGGER_FIRED_BY_INSERT(data->tg_event)) {
-        Row row = allocate(plan->columns);
         fill(row, 0, plan, data->tg_trigtuple, desc);
-        execute(plan->upsert, row);
+        if (!superseded(data, data->tg_trigtuple)) {
+            execute(plan->upsert, row);
+        }
     } else if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
-        Row row = allocate(plan->columns);
         fill(row, 0, plan, data->tg_trigtuple, desc);
         execute(plan->remove, row);
     } else {
-        Row row = allocate(2 * plan->columns);
         fill(row, 0, plan, data->tg_newtuple, desc);
         fill(row, plan->columns, plan, data->tg_trigtuple, desc);
         if (same(row, plan, desc)) {
+            return;
+        }
+        if (superseded(data, data->tg_newtuple)) {
+            // What it became is there already; what it was must not stay under another key.
+            execute(plan->remove, {row.values + plan->columns, row.nulls + plan->columns});
             return;
         }
         // Addressed by the OLD key. No row there (not yet copied): the whole row is written.
