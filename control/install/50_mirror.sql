@@ -117,6 +117,10 @@ LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_mirror_check';
 COMMENT ON FUNCTION tandem.mirror_check IS 'Prepares the statements of one direction as the run''s owner: errors are those that the mirror would meet';
 
 -- Both triggers on both tables. ENABLE ALWAYS: also what logical replication applies is mirrored.
+--
+-- Triggers fire in the bytewise order of their names. The mirror comes after those of foreign keys (RI_...), so that a cascade has
+-- reached the children before their parent goes, and before an application's (lower case): one that changes the row once more would else
+-- be mirrored first and overwritten by the row as it was before.
 CREATE FUNCTION tandem.install_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -128,11 +132,11 @@ BEGIN
               CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(x.legacy_schema, x.legacy_table)),
                                          ('reverse', tandem.relation_of(x.new_schema, x.new_table))) AS s (direction, relation)
               WHERE x.run_id = install_mirrors.run_id ORDER BY s.relation LOOP
-        EXECUTE format('CREATE TRIGGER tandem_mirror_%s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem.mirror(%L, %L)',
+        EXECUTE format('CREATE TRIGGER "Tandem_mirror_%s" AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem.mirror(%L, %L)',
                        m.id, m.relation, m.id, m.direction);
-        EXECUTE format('CREATE TRIGGER tandem_truncate_%s BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem.mirror(%L, %L)',
+        EXECUTE format('CREATE TRIGGER "Tandem_truncate_%s" BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem.mirror(%L, %L)',
                        m.id, m.relation, m.id, m.direction);
-        EXECUTE format('ALTER TABLE %2$s ENABLE ALWAYS TRIGGER tandem_mirror_%1$s, ENABLE ALWAYS TRIGGER tandem_truncate_%1$s', m.id, m.relation);
+        EXECUTE format('ALTER TABLE %2$s ENABLE ALWAYS TRIGGER "Tandem_mirror_%1$s", ENABLE ALWAYS TRIGGER "Tandem_truncate_%1$s"', m.id, m.relation);
     END LOOP;
 END
 $$;
@@ -146,7 +150,7 @@ DECLARE
 BEGIN
     FOR t IN SELECT g.tgname, g.tgrelid::regclass AS relation
                FROM tandem.mapping AS m
-               JOIN pg_trigger AS g ON g.tgname IN ('tandem_mirror_' || m.id, 'tandem_truncate_' || m.id) AND g.tgparentid = 0
+               JOIN pg_trigger AS g ON g.tgname IN ('Tandem_mirror_' || m.id, 'Tandem_truncate_' || m.id) AND g.tgparentid = 0
                 AND g.tgfoid = 'tandem.mirror()'::regprocedure
               WHERE m.run_id = drop_mirrors.run_id ORDER BY g.tgrelid, g.tgname LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.relation);

@@ -52,7 +52,7 @@ finish() {
     local status=$?
     trap '' INT TERM HUP
     if [ -n "$CHILD" ]; then
-        kill -KILL "$CHILD" 2>/dev/null || true # --kill-child: takes the root's init, and with it all processes, along
+        kill -KILL "$CHILD" 2>/dev/null || true # --kill-child takes the root's init along, and that all else
         wait "$CHILD" 2>/dev/null || true
     fi
     [ -z "$TEMP" ] || remove_root "$TEMP"
@@ -63,7 +63,7 @@ remove_root() { # never through a mount
         say "something is mounted below $1: left alone" >&2
         return 1
     fi
-    rm -rf --one-file-system "$1"
+    rm -rf --one-file-system "$1" 2>/dev/null || { sleep 1 && rm -rf --one-file-system "$1"; } # its last process may still write
 }
 trap finish EXIT
 trap 'exit 130' INT

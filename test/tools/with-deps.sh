@@ -13,6 +13,13 @@ die() {
     exit 1
 }
 
+can_be_root() { # can_be_root COMMAND: or say what a person who can has to type
+    [ "$(id -u)" -ne 0 ] || return 0
+    command -v sudo >/dev/null || die "That needs root, and there is no sudo here. As root, type:" "  $1"
+    [ -t 0 ] || sudo -n true 2>/dev/null ||
+        die "That needs root, and sudo asks for a password where nobody can type one. As root, type:" "  $1"
+}
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
@@ -46,13 +53,15 @@ main_cluster_as_before() {
     as_root rmdir --ignore-fail-on-non-empty "$(dirname "$NO_CLUSTER")"
 }
 
-PG_VERSION=$("$HERE/pg-version.sh") || {
-    [ -z "${PG_VERSION:-}${PG_CONFIG:-}" ] || exit 1
+version=$("$HERE/pg-version.sh") || {
+    [ -z "${PG_VERSION:-}${PG_CONFIG:-}" ] || exit 1 # it has said why
     command -v apt-get >/dev/null || die "No PostgreSQL was found: name one by PG_CONFIG=/path/to/pg_config."
     echo "Fetching the package lists, to see which PostgreSQL this Debian has."
+    can_be_root "apt-get update"
     apt update
-    PG_VERSION=$("$HERE/pg-version.sh") || die "No PostgreSQL was found among this machine's packages."
+    version=$("$HERE/pg-version.sh") || die "No PostgreSQL was found among this machine's packages."
 }
+PG_VERSION=$version
 DEBIAN_BIN=/usr/lib/postgresql/$PG_VERSION/bin
 PGBIN=$DEBIAN_BIN
 [ -z "${PG_CONFIG:-}" ] || PGBIN=$("$PG_CONFIG" --bindir)
@@ -88,11 +97,7 @@ if [ ${#WHY[@]} -gt 0 ]; then
     echo "pg_tandem needs packages that are not installed; installing them now:"
     for package in "${missing[@]}"; do printf '  %-42s %s\n' "$package" "${WHY[$package]}"; done
     by_hand="apt-get install --no-install-recommends ${missing[*]}"
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null || die "That needs root, and there is no sudo here. As root, type:" "  $by_hand"
-        [ -t 0 ] || sudo -n true 2>/dev/null ||
-            die "That needs root, and sudo asks for a password where nobody can type one. As root, type:" "  $by_hand"
-    fi
+    can_be_root "$by_hand"
     [ -z "${WHY[postgresql-$PG_VERSION]:-}" ] || no_main_cluster
     install "${missing[@]}" || die "The packages could not be installed (above: apt's reason). By hand, as root:" "  $by_hand"
     if [ -n "${WHY[postgresql-$PG_VERSION]:-}" ]; then
