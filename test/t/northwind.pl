@@ -157,7 +157,7 @@ subtest 'mended, it goes up again and completes' => sub {
 	is(value($node, "SELECT concat_ws(' ', stage, phase) FROM tandem.complete('northwind', 'northwind')"), 'complete succeeded', 'complete');
 	my $done = finish_traffic($traffic);
 	cmp_ok($done, '>', 300, "$done transactions of the clients went through all of it");
-	is(value($node, "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'tandem%'"), 0, 'the mirrors are gone');
+	is(value($node, "SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tandem.mirror()'::regprocedure"), 0, 'the mirrors are gone');
 	is(sqlstate($node, 'DELETE FROM shop.state WHERE state_id = 1'), '', 'a write on the new side');
 	is(value($node, 'SELECT count(*) FROM legacy.us_states'), 51, 'does not reach legacy any more');
 	is(side_of($node, 'northwind', '10248'), 'new', 'new serves every key');
