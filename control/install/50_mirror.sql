@@ -21,7 +21,7 @@ CREATE FUNCTION tandem.mirror_columns(mapping_id integer, direction text)
 RETURNS TABLE (name name, expression text, type text, operator text, key_position integer, writable boolean, updatable boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.name, c.expression, format_type(a.atttypid, NULL), tandem.equality(a.atttypid, a.atttypid),
+    SELECT c.name, c.expression, format_type(a.atttypid, NULL), (tandem.equality(a.atttypid, a.atttypid)).operator,
            array_position(t.key, c.name), a.attgenerated = '', a.attgenerated = '' AND a.attidentity <> 'a'
       FROM tandem.mapping AS m
      CROSS JOIN LATERAL (SELECT CASE direction WHEN 'forward' THEN tandem.relation_of(m.new_schema, m.new_table)
