@@ -79,7 +79,7 @@ BEGIN
     update_sql := format('UPDATE %s AS t SET %s FROM (SELECT %s FROM %s) AS s, (SELECT %s FROM %s) AS o WHERE %s',
                          target, c.assignments, c.expressions, new_row, c.key_expressions, old_row, c.same_key);
     -- Unless the key stands in the source again: a trigger of the application may have put it back before the mirror came to see it go.
-    SELECT string_agg(format('x.%I %s $%s', k, tandem.equality(a.atttypid, a.atttypid), array_position(columns, k)), ' AND ') INTO same_source
+    SELECT string_agg(format('x.%I %s $%s', k, (tandem.equality(a.atttypid, a.atttypid)).operator, array_position(columns, k)), ' AND ') INTO same_source
       FROM unnest(source_key) AS k JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = k;
     delete_sql := format('DELETE FROM %s AS t USING (SELECT %s FROM %s) AS o WHERE %s AND NOT EXISTS (SELECT FROM %s AS x WHERE %s)',
                          target, c.key_expressions, new_row, c.same_key, source, same_source);

@@ -79,13 +79,6 @@ BEGIN
             RETURN NEXT ('triggers', 'WARNING', format('%s: %s deferrable trigger(s)', side.relation, n),
                          'Before PostgreSQL 18 a deferred trigger runs as whoever commits, not as the run''s owner.')::tandem.preflight_row;
         END IF;
-        FOR problem IN SELECT t.tgname FROM pg_trigger AS t
-                        WHERE t.tgrelid = side.relation AND NOT t.tgisinternal AND t.tgname < 'Tandem_mirror_'
-                          AND t.tgtype & 1 = 1 AND t.tgtype & (2 | 64) = 0 LOOP -- AFTER ROW
-            RETURN NEXT ('triggers', 'WARNING', format('%s: trigger %I fires before the mirror', side.relation, problem),
-                         format('Should it write the same row again, the mirror would come too late: ALTER TRIGGER %I ON %s RENAME TO a name in lower case.',
-                                problem, side.relation))::tandem.preflight_row;
-        END LOOP;
         SELECT count(*) INTO n FROM tandem.mapping AS o JOIN tandem.run AS x ON x.id = o.run_id
          WHERE x.id <> r.id AND x.stage NOT IN ('off', 'complete')
            AND side.relation IN (tandem.relation_of(o.legacy_schema, o.legacy_table), tandem.relation_of(o.new_schema, o.new_table));
