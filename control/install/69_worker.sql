@@ -136,8 +136,9 @@ $$;
 COMMENT ON FUNCTION tandem.run_round IS 'One round of a run: backfill batch, proof, validation, due promotion';
 
 -- SECURITY DEFINER: the executor is connected as the run's owner, who does not own the extension's tables.
+-- deadlock_timeout, here and in tick(): a round that deadlocks with the application finds it first, gives way, and is made again.
 CREATE FUNCTION tandem.execute_round(run_id integer, OUT did text, OUT wait_ms integer, OUT done boolean)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
 AS $$
 DECLARE
     r tandem.run;
@@ -188,7 +189,7 @@ COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; t
 
 -- SECURITY DEFINER: it serves every run, each as its owner.
 CREATE FUNCTION tandem.tick() RETURNS TABLE (run text, did text)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
 AS $$
 DECLARE
     r record;
