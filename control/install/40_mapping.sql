@@ -141,7 +141,7 @@ BEGIN
         RAISE EXCEPTION 'table % cannot be mapped to itself', legacy USING ERRCODE = 'invalid_parameter_value',
               HINT = 'Give the legacy table first, then its replacement.';
     END IF;
-    FOR side IN SELECT x.what, x.relation, x.schema, c.relkind, n.nspname, pg_get_userbyid(c.relowner) AS owner
+    FOR side IN SELECT x.what, x.relation, x.schema, c.relkind, c.relpersistence, n.nspname, pg_get_userbyid(c.relowner) AS owner
                   FROM (VALUES ('legacy', legacy, r.legacy_schema), ('new', new, r.new_schema)) AS x (what, relation, schema)
                   JOIN pg_class AS c ON c.oid = x.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace LOOP
         IF side.nspname <> side.schema THEN
@@ -152,6 +152,11 @@ BEGIN
         IF side.relkind NOT IN ('r', 'p') THEN
             RAISE EXCEPTION '% is not a table', side.relation USING ERRCODE = 'wrong_object_type',
                   HINT = 'A run mirrors tables; compare views and foreign tables with tandem.diff().';
+        END IF;
+        IF side.relpersistence = 't' OR side.nspname IN ('pg_catalog', 'information_schema', 'tandem') THEN
+            RAISE EXCEPTION '% cannot be mapped', side.relation USING ERRCODE = 'wrong_object_type',
+                  DETAIL = CASE side.relpersistence WHEN 't' THEN 'It is temporary: only this session sees it.' ELSE 'It belongs to the system.' END,
+                  HINT = 'Map tables of your own schemas.';
         END IF;
         IF NOT has_table_privilege(r.owner, side.relation, 'SELECT') THEN
             RAISE EXCEPTION 'permission denied for table %', side.relation USING ERRCODE = 'insufficient_privilege',

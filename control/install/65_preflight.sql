@@ -74,6 +74,10 @@ BEGIN
                          format('CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s); a DEFERRABLE key does not do: it can hold two rows for a moment.',
                                 side.relation, (SELECT string_agg(quote_ident(k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
         END IF;
+        IF EXISTS (SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhparent WHERE c.relkind = 'r' AND side.relation IN (i.inhparent, i.inhrelid)) THEN
+            RETURN NEXT ('inheritance', 'CRITICAL', format('%s: it is part of an inheritance tree, and a trigger does not reach rows of other tables of it', side.relation),
+                         'Make it a partitioned table, or a single one.')::tandem.preflight_row;
+        END IF;
         SELECT count(*) INTO n FROM pg_trigger AS t WHERE t.tgrelid = side.relation AND t.tgdeferrable AND NOT t.tgisinternal;
         IF n > 0 THEN
             RETURN NEXT ('triggers', 'WARNING', format('%s: %s deferrable trigger(s)', side.relation, n),
