@@ -62,9 +62,9 @@ SET_UP=$EPOCHREALTIME
 chapter "A bank on an old schema"
 pgbench --initialize --quiet --scale=1 >/dev/null 2>&1
 cluster_psql -f "$HERE/schema.sql" -c "CREATE EXTENSION pg_tandem"
-say "PostgreSQL $(value "SELECT split_part(current_setting('server_version'), ' ', 1)"), a private cluster that is gone afterwards. Schema legacy holds pgbench's own" \
-    "tables, $(value "SELECT to_char(count(*), 'FM999,999') FROM legacy.pgbench_accounts") accounts. Schema bank is their new design, still empty: other names, wider keys," \
-    "euros for cents, a computed status, one column made of two and two made of one:"
+say "PostgreSQL $(value "SELECT split_part(current_setting('server_version'), ' ', 1)"), a private cluster that is gone afterwards. Schema legacy holds pgbench's" \
+    "own tables with $(value "SELECT to_char(count(*), 'FM999,999') FROM legacy.pgbench_accounts") accounts. Schema bank is their new design, still empty: other" \
+    "names, wider keys, euros for cents, a computed status, one column made of two, two made of one:"
 cluster_psql -o /dev/null -v hold="$HOLD" -v every="$EVERY" -f "$HERE/mapping.sql" -f "$HERE/views.sql"
 show "SELECT * FROM demo.computed;"
 
@@ -74,16 +74,16 @@ QUIET=$(value "SELECT a.aid FROM legacy.pgbench_accounts AS a, tandem.run AS r
 pgbench --no-vacuum --file="$HERE/traffic.sql" --client="$CLIENTS" --time=600 --rate="$RATE" --define=scale=1 --define=quiet="$QUIET" \
     --max-tries=100 --failures-detailed >"$TRAFFIC_LOG" 2>&1 &
 TRAFFIC=$!
-say "pgbench's bank transactions, $RATE a second from $CLIENTS clients, until the end. Of each row they ask first:"
+say "pgbench's bank transactions, $RATE a second from $CLIENTS clients, until the end. They ask of each row:"
 show "SELECT tandem.route('bank', '$QUIET');"
-say "and write it on the side that route() names. An account and its entries go by the account's number."
+say "and write it on the side that route() names. Entries go by the number of their account."
 
 chapter "Checked before anything is touched, and started"
 show "SELECT status, count(*) AS checks, string_agg(DISTINCT check_name, ', ') AS what
   FROM tandem.preflight('bank') GROUP BY status;"
 check "preflight finds nothing in the way" "SELECT count(*) = 0 FROM tandem.preflight('bank') WHERE status <> 'OK'"
 show "SELECT run, stage, phase, weight, waiting_for FROM tandem.start('bank');"
-say "From here on each write reaches both sides, in one transaction. What was there before is copied:"
+say "From here on each write reaches both sides in one transaction. What was there is copied:"
 
 chapter "Backfill, under traffic"
 DEADLINE=$((SECONDS + 120))
@@ -95,7 +95,8 @@ until [ "$(value "SELECT bool_and(state = 'finished') FROM tandem.backfill_progr
 done
 if [ "$LIVE" = yes ]; then backfill_bars again; else backfill_bars first | sed 's/\x1b\[K//'; fi
 wait_until 30 "the first comparison of both sides" "SELECT stage = 'shadow' FROM tandem.runs"
-show "SELECT new, equal, legacy_rows, new_rows, missing, extra, changed, time FROM demo.last_comparison;"
+show "SELECT new, equal, legacy_rows, new_rows, missing, extra, changed, time
+  FROM demo.last_comparison;"
 check "both sides are equal, row by row, in one snapshot, while pgbench writes" \
     "SELECT bool_and(equal) AND count(*) = 4 AND sum(legacy_rows) >= 100011 FROM demo.last_comparison"
 
@@ -153,9 +154,10 @@ check "by itself, from 50 %, and the run waits for people: degraded" \
 
 chapter "Was a write lost?"
 say "pg_tandem's own proof compares every table again after the flip:"
-show "SELECT verdict, mappings, legacy_rows, new_rows, differences, unexplained FROM tandem.rollback_proofs;"
+show "SELECT verdict, mappings, legacy_rows, new_rows, differences, unexplained
+  FROM tandem.rollback_proofs;"
 check "nothing differs but that one cent" "SELECT verdict = 'explained' AND differences = 1 AND unexplained = 0 FROM tandem.rollback_proofs"
-say "The bank's own law, of which pg_tandem knows nothing: the balances are the sum of what was booked."
+say "The bank's own law, of which pg_tandem knows nothing: what was booked is what changed."
 show "SELECT * FROM demo.books;"
 check "the books balance on the legacy side, in one snapshot of the running system" \
     "SELECT accounts = tellers AND tellers = branches AND branches = entries FROM demo.books WHERE side = 'legacy'"
@@ -164,7 +166,8 @@ check "pgbench goes on, and all it writes goes to legacy" \
 
 chapter "Mended, and on again"
 show "UPDATE bank.account SET balance = 0.00 WHERE id = $QUIET;"
-show "SELECT stage, phase, weight, health_score, waiting_for FROM tandem.retry('bank', 'the cent is back');"
+show "SELECT stage, phase, weight, health_score, waiting_for
+  FROM tandem.retry('bank', 'the cent is back');"
 DEADLINE=$((SECONDS + 60))
 follow_step retry 0
 check "validated clean again, and promoted to 5 % again" \
@@ -177,7 +180,7 @@ wait "$TRAFFIC" || fail "pgbench reports errors" "$(tail -n 20 "$TRAFFIC_LOG")"
 DONE=$(traffic_number 'number of transactions actually processed') FAILED=$(traffic_number 'number of failed transactions')
 RETRIED=$(traffic_number 'total number of retries')
 BOOKED=$(value "SELECT count(*) FROM legacy.pgbench_history")
-say "pgbench reports $DONE transactions, $FAILED failed, $RETRIED tried again after a conflict. Legacy has $BOOKED entries."
+say "pgbench reports $DONE transactions, $FAILED failed, $RETRIED tried again. Legacy has $BOOKED entries."
 [ "$FAILED" = 0 ] || fail "$FAILED transactions failed"
 check "not one write was lost, not one was made twice" "SELECT $BOOKED = $DONE AND count(DISTINCT id) = $DONE FROM legacy.pgbench_history"
 check "the books balance on both sides, and are the same" \
@@ -191,5 +194,5 @@ value "$(cat "$HERE/dashboard.sql")" | sed 's/^/  /' | coloured
 ENDED=$EPOCHREALTIME
 
 printf '\n%s     Measured in this run%s\n' "$BOLD" "$PLAIN"
-value "SELECT format('%-58s %s', what, measured) FROM demo.measured('$CORRUPTED', $DONE, $FAILED, $RETRIED)" | sed 's/^/     /'
-say "$(awk -v a="$STARTED" -v b="$SET_UP" -v c="$ENDED" 'BEGIN { printf "%-58s %.0f s, and %.0f s to build and start a server", "this demo", c - b, b - a }')"
+value "SELECT format('%-52s %s', what, measured) FROM demo.measured('$CORRUPTED', $DONE, $FAILED, $RETRIED)" | sed 's/^/     /'
+say "$(awk -v a="$STARTED" -v b="$SET_UP" -v c="$ENDED" 'BEGIN { printf "%-52s %.0f s, and %.0f s to build and start a server", "this demo", c - b, b - a }')"
