@@ -2,8 +2,7 @@
 --
 -- A batch locks its legacy rows FOR SHARE and inserts what is absent: a concurrent writer either waits for the batch, and its mirror then
 -- finds the row, or the batch waits for the writer and copies what it wrote. A crash loses the running batch and nothing else.
--- The keys of a batch are read first, without lock: a row that gets another key while the batch waits for it is its writer's to mirror,
--- and must not carry the checkpoint along.
+-- Where a batch ends is decided before its rows are locked: a row whose key changes while the batch waits for it must not move the end.
 
 CREATE TABLE tandem.backfill (
     mapping_id     integer PRIMARY KEY REFERENCES tandem.mapping ON DELETE CASCADE,
@@ -78,7 +77,9 @@ DECLARE
     target regclass;
     k record;
     c record;
-    batch record;
+    page record;
+    behind text;
+    copied bigint;
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id;
     SELECT x.* INTO m
@@ -93,32 +94,42 @@ BEGIN
     SELECT string_agg(quote_ident(x.name), ', ' ORDER BY x.position) AS names,
            string_agg(quote_ident(x.name) || ' DESC', ', ' ORDER BY x.position) AS descending,
            string_agg(quote_ident(x.name) || '::text', ', ' ORDER BY x.position) AS texts,
-           string_agg(format('s.%1$I %2$s k.%1$I', x.name, tandem.equality(x.type_id, x.type_id)), ' AND ') AS same,
-           string_agg(format('CAST(%L AS %s)', b.checkpoint[x.position], x.type), ', ' ORDER BY x.position) AS checkpoint
+           string_agg(format('CAST(%%%s$L AS %s)', x.position, x.type), ', ' ORDER BY x.position) AS literal
       INTO k
-      FROM (SELECT x.name, x.position, a.atttypid AS type_id, format_type(a.atttypid, NULL) AS type
+      FROM (SELECT x.name, x.position, format_type(a.atttypid, NULL) AS type
               FROM unnest(m.legacy_key) WITH ORDINALITY AS x (name, position)
               JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = x.name) AS x;
+    behind := CASE WHEN b.checkpoint IS NOT NULL THEN format('(%s) > (%s)', k.names, format(k.literal, VARIADIC b.checkpoint)) ELSE 'true' END;
+    SELECT * INTO page FROM tandem.query_as(r.owner, format(
+        'WITH page AS (SELECT %1$s FROM %2$s WHERE %3$s ORDER BY %1$s LIMIT %4$s) '
+        'SELECT (SELECT count(*) FROM page), (SELECT ARRAY[%5$s] FROM page ORDER BY %6$s LIMIT 1)',
+        k.names, source, behind, tandem.option(r.id, 'batch_size')::integer, k.texts, k.descending)) AS x (seen bigint, last text[]);
+    IF page.seen = 0 THEN
+        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
+        UPDATE tandem.backfill AS x SET finished_at = clock_timestamp(), started_at = coalesce(x.started_at, transaction_timestamp()) WHERE x.mapping_id = m.id;
+        RETURN 0;
+    END IF;
     SELECT string_agg(quote_ident(x.name), ', ') FILTER (WHERE x.writable) AS names,
            string_agg(format(E'(%s\n)', x.expression), ', ') FILTER (WHERE x.writable) AS expressions,
            string_agg(quote_ident(x.name), ', ') FILTER (WHERE x.key_position IS NOT NULL) AS keys
       INTO c FROM tandem.mirror_columns(m.id, 'forward') AS x;
 
-    SELECT * INTO batch FROM tandem.copy_as(r.owner, format($sql$
-        WITH keys AS MATERIALIZED (SELECT %1$s FROM %2$s %3$s ORDER BY %1$s LIMIT %4$s),
-             batch AS MATERIALIZED (SELECT s.* FROM keys AS k JOIN %2$s AS s ON %5$s FOR SHARE OF s),
-             copied AS (INSERT INTO %6$s (%7$s) OVERRIDING SYSTEM VALUE SELECT %8$s FROM batch AS %9$I ON CONFLICT (%10$s) DO NOTHING RETURNING 1)
-        SELECT (SELECT count(*) FROM keys), (SELECT count(*) FROM copied), (SELECT ARRAY[%11$s] FROM keys ORDER BY %12$s LIMIT 1) $sql$,
-        k.names, source, CASE WHEN b.checkpoint IS NOT NULL THEN format('WHERE (%s) > (%s)', k.names, k.checkpoint) END,
-        tandem.option(r.id, 'batch_size')::integer, k.same, target, c.names, c.expressions, m.legacy_table, c.keys, k.texts, k.descending), m.id)
-        AS x (seen bigint, copied bigint, checkpoint text[]);
+    SELECT x.copied INTO copied FROM tandem.copy_as(r.owner, format($sql$
+        WITH batch AS MATERIALIZED (SELECT * FROM %1$s WHERE %2$s AND (%3$s) <= (%4$s) FOR SHARE),
+             copied AS (INSERT INTO %5$s (%6$s) OVERRIDING SYSTEM VALUE SELECT %7$s FROM batch AS %8$I ON CONFLICT (%9$s) DO NOTHING RETURNING 1)
+        SELECT count(*) FROM copied $sql$,
+        source, behind, k.names, format(k.literal, VARIADIC page.last), target, c.names, c.expressions, m.legacy_table, c.keys), m.id)
+        AS x (copied bigint);
 
     UPDATE tandem.backfill AS x
-       SET checkpoint = coalesce(batch.checkpoint, x.checkpoint), rows_seen = x.rows_seen + batch.seen, rows_copied = x.rows_copied + batch.copied,
-           batches = x.batches + 1, started_at = coalesce(x.started_at, transaction_timestamp()), batch_at = clock_timestamp(),
-           finished_at = CASE WHEN batch.seen = 0 THEN clock_timestamp() END
+       SET checkpoint = page.last, rows_seen = x.rows_seen + page.seen, rows_copied = x.rows_copied + copied,
+           batches = x.batches + 1, started_at = coalesce(x.started_at, transaction_timestamp()), batch_at = clock_timestamp()
      WHERE x.mapping_id = m.id;
-    RETURN batch.seen;
+    -- Plans that were made while the table was empty, the mirror's and those of foreign keys, scan all of it: statistics replace them.
+    IF b.batches = 0 THEN
+        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
+    END IF;
+    RETURN page.seen;
 END
 $$;
 COMMENT ON FUNCTION tandem.backfill_batch IS 'Copies the next batch of a run and moves its checkpoint; returns the rows seen, NULL when all is copied';

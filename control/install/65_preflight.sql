@@ -12,21 +12,22 @@ DECLARE
     differs text;
     losses bigint;
 BEGIN
-    SELECT string_agg(CASE WHEN c.name IS NULL THEN format('NULL::%s AS %I', format_type(t.type, NULL), t.name)
-                           ELSE format(E'(%s\n)::%s AS %I', c.expression, format_type(t.type, NULL), t.name) END, ', ' ORDER BY t.attnum)
+    -- Each expression sees its own side's columns and no others, as in the mirror; the legacy row travels along as one value. Values
+    -- are cast with the column's length, as the mirror's assignment does: numeric(14,2) rounds, char(n) pads.
+    SELECT string_agg(CASE WHEN c.name IS NULL THEN format('NULL::%s AS %I', format_type(t.atttypid, t.atttypmod), t.attname)
+                           ELSE format(E'(%s\n)::%s AS %I', c.expression, format_type(t.atttypid, t.atttypmod), t.attname) END, ', ' ORDER BY t.attnum)
       INTO forward_list
-      FROM tandem.column_names(target) AS t
-      LEFT JOIN tandem.mapping_column AS c ON c.mapping_id = m.id AND c.direction = 'forward' AND c.name = t.name;
-    SELECT string_agg(format(E'(%s\n)::%s AS %I', c.expression, format_type(s.type, NULL), c.name), ', '),
-           string_agg(format('(l.%1$I IS NULL) <> (r.%1$I IS NULL) OR l.%1$I::text <> r.%1$I::text', c.name), ' OR ')
+      FROM pg_attribute AS t
+      LEFT JOIN tandem.mapping_column AS c ON c.mapping_id = m.id AND c.direction = 'forward' AND c.name = t.attname
+     WHERE t.attrelid = target AND t.attnum > 0 AND NOT t.attisdropped;
+    SELECT string_agg(format(E'(%s\n)::%s AS %I', c.expression, format_type(s.atttypid, s.atttypmod), c.name), ', '),
+           string_agg(format('(b."tandem row").%1$I::text IS DISTINCT FROM b.%1$I::text', c.name), ' OR ')
       INTO reverse_list, differs
-      FROM tandem.mapping_column AS c JOIN tandem.column_names(source) AS s ON s.name = c.name
+      FROM tandem.mapping_column AS c JOIN pg_attribute AS s ON s.attrelid = source AND s.attname = c.name
      WHERE c.mapping_id = m.id AND c.direction = 'reverse';
-    -- One level for each side: an expression sees the columns of its own side only, also where both have columns of the same name.
     SELECT x.n INTO losses FROM tandem.query_as(owner, format(
-        'SELECT count(*) FROM (SELECT * FROM %s LIMIT 1000) AS l '
-        'CROSS JOIN LATERAL (SELECT %s FROM (SELECT %s FROM (SELECT l.*) AS %I) AS %I) AS r WHERE %s',
-        source, reverse_list, forward_list, m.legacy_table, m.new_table, differs)) AS x (n bigint);
+        'SELECT count(*) FROM (SELECT %s, "tandem row" FROM (SELECT %s, %I AS "tandem row" FROM %s LIMIT 1000) AS %I) AS b WHERE %s',
+        reverse_list, forward_list, m.legacy_table, source, m.new_table, differs)) AS x (n bigint);
     RETURN losses;
 END
 $$;
@@ -62,6 +63,10 @@ BEGIN
             RETURN NEXT ('ownership', 'CRITICAL', format('%s: role "%s" does not own it and cannot put a mirror on it', side.relation, r.owner),
                          format('ALTER TABLE %s OWNER TO %I, or let its owner create the run.', side.relation, r.owner))::tandem.preflight_row;
         END IF;
+        IF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = side.relation AND a.attname = ANY (side.key) AND NOT a.attnotnull) THEN
+            RETURN NEXT ('key', 'CRITICAL', format('%s: key %s can be NULL', side.relation, side.key),
+                         format('ALTER TABLE %s %s', side.relation, (SELECT string_agg(format('ALTER COLUMN %I SET NOT NULL', k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
+        END IF;
         IF tandem.has_unique_index(side.relation, side.key) THEN
             RETURN NEXT ('key', 'OK', format('%s: unique by %s', side.relation, side.key), NULL)::tandem.preflight_row;
         ELSE
@@ -69,18 +74,15 @@ BEGIN
                          format('CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s); a DEFERRABLE key does not do: it can hold two rows for a moment.',
                                 side.relation, (SELECT string_agg(quote_ident(k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
         END IF;
+        IF EXISTS (SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhparent WHERE c.relkind = 'r' AND side.relation IN (i.inhparent, i.inhrelid)) THEN
+            RETURN NEXT ('inheritance', 'CRITICAL', format('%s: it is part of an inheritance tree, and a trigger does not reach rows of other tables of it', side.relation),
+                         'Make it a partitioned table, or a single one.')::tandem.preflight_row;
+        END IF;
         SELECT count(*) INTO n FROM pg_trigger AS t WHERE t.tgrelid = side.relation AND t.tgdeferrable AND NOT t.tgisinternal;
         IF n > 0 THEN
             RETURN NEXT ('triggers', 'WARNING', format('%s: %s deferrable trigger(s)', side.relation, n),
                          'Before PostgreSQL 18 a deferred trigger runs as whoever commits, not as the run''s owner.')::tandem.preflight_row;
         END IF;
-        FOR problem IN SELECT t.tgname FROM pg_trigger AS t
-                        WHERE t.tgrelid = side.relation AND NOT t.tgisinternal AND t.tgname < 'Tandem_mirror_'
-                          AND t.tgtype & 1 = 1 AND t.tgtype & (2 | 64) = 0 LOOP -- AFTER ROW
-            RETURN NEXT ('triggers', 'WARNING', format('%s: trigger %I fires before the mirror', side.relation, problem),
-                         format('Should it write the same row again, the mirror would come too late: ALTER TRIGGER %I ON %s RENAME TO a name in lower case.',
-                                problem, side.relation))::tandem.preflight_row;
-        END LOOP;
         SELECT count(*) INTO n FROM tandem.mapping AS o JOIN tandem.run AS x ON x.id = o.run_id
          WHERE x.id <> r.id AND x.stage NOT IN ('off', 'complete')
            AND side.relation IN (tandem.relation_of(o.legacy_schema, o.legacy_table), tandem.relation_of(o.new_schema, o.new_table));
@@ -138,6 +140,17 @@ BEGIN
         RETURN NEXT ('foreign_keys', 'WARNING', format('%s: the new table references itself', label),
                      'The backfill goes by key: rows must come after those they reference, or all in one batch (set_option batch_size).')::tandem.preflight_row;
     END IF;
+    -- The mirror deletes a parent before the children that the cascade took: the other side's immediate foreign key would refuse it.
+    FOR side IN SELECT a.conname AS cascading, b.conname AS refusing, b.conrelid::regclass AS relation
+                  FROM (VALUES (source, target, false), (target, source, true)) AS d (here, there, reverse)
+                  JOIN pg_constraint AS a ON a.conrelid = d.here AND a.contype = 'f' AND a.confdeltype IN ('c', 'n', 'd')
+                  JOIN tandem.mapping AS p ON p.run_id = r.id
+                  JOIN pg_constraint AS b ON b.conrelid = d.there AND b.contype = 'f' AND b.confdeltype IN ('a', 'r') AND NOT b.condeferred
+                 WHERE a.confrelid = CASE WHEN d.reverse THEN tandem.relation_of(p.new_schema, p.new_table) ELSE tandem.relation_of(p.legacy_schema, p.legacy_table) END
+                   AND b.confrelid = CASE WHEN d.reverse THEN tandem.relation_of(p.legacy_schema, p.legacy_table) ELSE tandem.relation_of(p.new_schema, p.new_table) END LOOP
+        RETURN NEXT ('foreign_keys', 'WARNING', format('%s: a delete that %I cascades on one side is refused by %I of %s on the other', label, side.cascading, side.refusing, side.relation),
+                     format('Make %I ON DELETE CASCADE too, or DEFERRABLE INITIALLY DEFERRED.', side.refusing))::tandem.preflight_row;
+    END LOOP;
     SELECT count(*) INTO n FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id
        AND (tandem.expression_info(CASE c.direction WHEN 'forward' THEN source ELSE target END, c.expression)).volatility = 's';
     IF n > 0 THEN

@@ -24,4 +24,23 @@ inline constexpr uint32 kBypassRoleLogin = 0;
 inline constexpr bool kOwnerNeedsLogin = true;
 #endif
 
+// Is the operator the equality of some ordering index? PostgreSQL 18 made that question independent of btree.
+inline bool is_index_equality(Oid op) {
+    ListCell* cell = nullptr;
+#if PG_VERSION_NUM >= 180000
+    foreach (cell, get_op_index_interpretation(op)) {
+        if (static_cast<OpIndexInterpretation*>(lfirst(cell))->cmptype == COMPARE_EQ) {
+            return true;
+        }
+    }
+#else
+    foreach (cell, get_op_btree_interpretation(op)) {
+        if (static_cast<OpBtreeInterpretation*>(lfirst(cell))->strategy == BTEqualStrategyNumber) {
+            return true;
+        }
+    }
+#endif
+    return false;
+}
+
 } // namespace pg

@@ -29,7 +29,6 @@ struct MirrorPlan {
     PlanKey key;
     bool valid;
     bool lenient;    // a failing write on the new side is recorded and does not fail the user's statement
-    bool restricted; // no deferred trigger on the target
     Oid owner;
     Oid target;
     int columns;
@@ -142,7 +141,7 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     PushActiveSnapshot(GetLatestSnapshot());
     if (load_query == nullptr) {
         Oid types[2] = {INT4OID, TEXTOID};
-        load_query = prepare("SELECT owner, target::oid, lenient, restricted, columns, upsert_sql, update_sql, delete_sql"
+        load_query = prepare("SELECT owner, target::oid, lenient, columns, upsert_sql, update_sql, delete_sql"
                              "  FROM tandem.mirror_statements($1, $2)",
                              2, types);
     }
@@ -157,12 +156,11 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     plan->owner = get_role_oid(loaded_text(1), false);
     plan->target = loaded_oid(2);
     plan->lenient = loaded_bool(3);
-    plan->restricted = loaded_bool(4);
 
     bool isnull = false;
     Datum* names = nullptr;
     int count = 0;
-    deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull)), NAMEOID,
+    deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull)), NAMEOID,
                       NAMEDATALEN, false, TYPALIGN_CHAR, &names, nullptr, &count);
     plan->context = AllocSetContextCreate(TopMemoryContext, "pg_tandem mirror", ALLOCSET_SMALL_SIZES);
     plan->attributes = static_cast<AttrNumber*>(MemoryContextAlloc(plan->context, sizeof(AttrNumber) * (count + 1)));
@@ -172,9 +170,9 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
         plan->attributes[i] = get_attnum(plan->key.source, NameStr(*DatumGetName(names[i])));
         types[i] = types[count + i] = get_atttype(plan->key.source, plan->attributes[i]);
     }
-    const char* upsert = loaded_text(6);
-    const char* update = loaded_text(7);
-    const char* remove = loaded_text(8);
+    const char* upsert = loaded_text(5);
+    const char* update = loaded_text(6);
+    const char* remove = loaded_text(7);
 
     ActAs owner(plan->owner);
     plan->upsert = prepare(upsert, count, types);
@@ -243,22 +241,37 @@ uint64 execute(SPIPlanPtr plan, const Row& row) {
     return SPI_processed;
 }
 
+// Has this transaction changed the row again since? An application's trigger that fired before us may have, and its change was then
+// mirrored before ours: the row as it was here is no news any more.
+bool superseded(const TriggerData* data, HeapTuple tuple) {
+    Relation relation = data->tg_relation;
+    TupleTableSlot* slot = table_slot_create(relation, nullptr);
+    const bool current = table_tuple_fetch_row_version(relation, &tuple->t_self, SnapshotSelf, slot);
+    ExecDropSingleTupleTableSlot(slot);
+    return !current;
+}
+
 // The mirrored write itself, as the run's owner.
 void write(const MirrorPlan* plan, const TriggerData* data) {
     TupleDesc desc = RelationGetDescr(data->tg_relation);
+    Row row = allocate(2 * plan->columns);
     if (TRIGGER_FIRED_BY_INSERT(data->tg_event)) {
-        Row row = allocate(plan->columns);
         fill(row, 0, plan, data->tg_trigtuple, desc);
-        execute(plan->upsert, row);
+        if (!superseded(data, data->tg_trigtuple)) {
+            execute(plan->upsert, row);
+        }
     } else if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
-        Row row = allocate(plan->columns);
         fill(row, 0, plan, data->tg_trigtuple, desc);
         execute(plan->remove, row);
     } else {
-        Row row = allocate(2 * plan->columns);
         fill(row, 0, plan, data->tg_newtuple, desc);
         fill(row, plan->columns, plan, data->tg_trigtuple, desc);
         if (same(row, plan, desc)) {
+            return;
+        }
+        if (superseded(data, data->tg_newtuple)) {
+            // What it became is there already; what it was must not stay under another key.
+            execute(plan->remove, {row.values + plan->columns, row.nulls + plan->columns});
             return;
         }
         // Addressed by the OLD key. No row there (not yet copied): the whole row is written.
@@ -269,13 +282,14 @@ void write(const MirrorPlan* plan, const TriggerData* data) {
 }
 
 void write_as_owner(const MirrorPlan* plan, const TriggerData* data) {
-    ActAs owner(plan->owner, plan->restricted);
+    ActAs owner(plan->owner, ActAs::Mode::write);
     write(plan, data);
     owner.release();
 }
 
-// Interrupts, broken servers and conflicts with other sessions (deadlock, serialization, lock timeout) are the user's business: the
-// transaction is tried again. Anything else is a fault of the new side.
+// Interrupts, broken servers and conflicts with other transactions are the user's business; anything else is a fault of the new side.
+// A conflict (deadlock, serialization, lock_timeout) must not be passed over: whoever holds the row of the new side is about to write
+// ours from it, and would overwrite what the user wrote here.
 bool is_new_sides_fault(int sqlerrcode) {
     const int category = ERRCODE_TO_CATEGORY(sqlerrcode);
     return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES &&
@@ -284,7 +298,7 @@ bool is_new_sides_fault(int sqlerrcode) {
 }
 
 void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid function, const ErrorData* error) {
-    ActAs extension(function_owner(function), false);
+    ActAs extension(function_owner(function), ActAs::Mode::write);
     if (failure_query == nullptr) {
         Oid types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
         failure_query = prepare("SELECT tandem.mirror_failed($1, $2, $3, $4, $5)", 5, types);
@@ -412,7 +426,7 @@ TANDEM_FUNCTION(tandem_mirror_check) {
 TANDEM_FUNCTION(tandem_copy_as) {
     return pg::entry([&]() -> Datum {
         const pg::FrameScope scope({PG_GETARG_INT32(2), pg::Direction::forward, pg::trigger_depth()});
-        return pg::call([&] { return pg::query_as(fcinfo); });
+        return pg::call([&] { return pg::query_as(fcinfo, pg::ActAs::Mode::write); });
     });
 }
 

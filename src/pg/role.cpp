@@ -23,10 +23,10 @@ constexpr Pin kPins[] = {
 
 } // namespace
 
-ActAs::ActAs(Oid role, bool restricted) {
+ActAs::ActAs(Oid role, Mode mode) {
     GetUserIdAndSecContext(&saved_user_, &saved_security_);
-    SetUserIdAndSecContext(role, saved_security_ | SECURITY_LOCAL_USERID_CHANGE |
-                                     (restricted ? SECURITY_RESTRICTED_OPERATION : 0));
+    SetUserIdAndSecContext(role, saved_security_ | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS |
+                                     (mode == Mode::restricted ? SECURITY_RESTRICTED_OPERATION : 0));
     guc_level_ = NewGUCNestLevel();
     for (const Pin& pin : kPins) {
         const char* current = GetConfigOption(pin.name, true, false);
@@ -59,14 +59,14 @@ bool reads_only(FunctionCallInfo fcinfo) { return func_volatile(fcinfo->flinfo->
 
 } // namespace
 
-Datum query_as(FunctionCallInfo fcinfo) {
+Datum query_as(FunctionCallInfo fcinfo, ActAs::Mode mode) {
     const Oid role = get_role_oid(NameStr(*PG_GETARG_NAME(0)), false);
     const char* sql = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
 
-    ActAs as(role);
+    ActAs as(role, mode);
     if (SPI_connect() != SPI_OK_CONNECT) {
         elog(ERROR, "SPI_connect failed");
     }
@@ -109,7 +109,7 @@ Datum execute_as(FunctionCallInfo fcinfo) {
 } // namespace pg
 
 TANDEM_FUNCTION(tandem_query_as) {
-    return pg::entry([&] { return pg::query_as(fcinfo); });
+    return pg::entry([&] { return pg::query_as(fcinfo, pg::ActAs::Mode::restricted); });
 }
 
 TANDEM_FUNCTION(tandem_execute_as) {

@@ -120,7 +120,8 @@ const RouteEntry* find_route(FunctionCallInfo fcinfo, std::string_view run) {
     char name[NAMEDATALEN] = {};
     if (run.size() >= NAMEDATALEN) {
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("run \"%.*s...\" does not exist", 63, run.data()),
-                        errdetail("A run's name has at most %d bytes.", NAMEDATALEN - 1)));
+                        errdetail("A run's name has at most %d bytes.", NAMEDATALEN - 1),
+                        errhint("SELECT run FROM tandem.runs lists the runs.")));
     }
     memcpy(name, run.data(), run.size());
     if (route_cache == nullptr) {

@@ -213,8 +213,9 @@ run_regress() { # run_regress KIND PROGRAM INPUT FILE…: in a cluster without p
 }
 kind_regress() {
     select_files regress sql/*.sql || return 0
-    mkdir -p "$WORK/sql-and-expected"
-    cp -r sql expected "$WORK/sql-and-expected/"
+    mkdir -p "$WORK/sql-and-expected/expected"
+    cp -r sql "$WORK/sql-and-expected/"
+    [ ! -d expected ] || cp -r expected "$WORK/sql-and-expected/"
     run_regress regress "$PGXS_TEST/regress/pg_regress" "$WORK/sql-and-expected" "${FILES[@]}"
 }
 kind_isolation() {
@@ -264,7 +265,7 @@ kind_tap() {
     local file name begun status home=$WORK/tap
     select_files tap test/t/*.pl || return 0
     mkdir -p "$home"
-    cp -r test "$home/"
+    cp -r test docs README.md "$home/"  # docs: their commands are a test
     TANDEM_STAGE=$WORK/stage TANDEM_SETTINGS=$(cluster_settings "$WORK/stage")
     if [ -d ../shared/data ]; then
         TANDEM_DATA=$WORK/data

@@ -1,0 +1,63 @@
+-- What the extension puts into the catalogs: everything commented, every search_path fixed, nothing for PUBLIC that changes state.
+BEGIN;
+SELECT no_plan();
+
+CREATE TEMP VIEW ours AS
+SELECT d.classid, d.objid, pg_describe_object(d.classid, d.objid, 0) AS what
+  FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+ WHERE e.extname = 'pg_tandem';
+
+SELECT ok((SELECT count(*) FROM ours) > 50, 'the extension has objects');
+SELECT is((SELECT array_agg(what ORDER BY what) FROM ours
+            WHERE (classid = 'pg_proc'::regclass AND obj_description(objid, 'pg_proc') IS NULL)
+               OR (classid = 'pg_class'::regclass AND obj_description(objid, 'pg_class') IS NULL
+                   AND (SELECT relkind IN ('r', 'v') FROM pg_class WHERE oid = objid))
+               OR (classid = 'pg_type'::regclass AND obj_description(objid, 'pg_type') IS NULL
+                   AND (SELECT typtype = 'c' AND EXISTS (SELECT FROM pg_class AS c WHERE c.oid = typrelid AND c.relkind = 'c') FROM pg_type WHERE oid = objid))),
+          NULL, 'every function, table, view and type has a COMMENT');
+SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass
+            WHERE p.prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c')
+              AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c WHERE c LIKE 'search_path=pg_catalog, pg_temp')),
+          NULL, 'every function that is not C has its search_path fixed');
+SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass
+            WHERE p.provolatile = 'v' AND has_function_privilege('public', p.oid, 'EXECUTE')),
+          '{route}', 'of the volatile functions PUBLIC may execute only route(), which reads');
+SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass
+            WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
+          NULL, 'PUBLIC may execute no SECURITY DEFINER function');
+SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
+          '{cancel,complete,create_run,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,resume,retry,rollback,set_option,start,status,tick,validate}',
+          'the SECURITY DEFINER functions are those of docs/security.md');
+SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
+            WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
+          NULL, 'PUBLIC may touch no table and no sequence');
+SELECT is((SELECT array_agg(l.function ORDER BY l.function) FROM (SELECT DISTINCT function FROM tandem.role_level) AS l
+            WHERE NOT EXISTS (SELECT FROM pg_proc AS p WHERE p.proname = l.function AND p.pronamespace = 'tandem'::regnamespace)),
+          NULL, 'every function of a level exists');
+SELECT is((SELECT array_agg(c.relname::text ORDER BY c.relname) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
+             JOIN pg_extension AS e ON e.extname = 'pg_tandem'
+            WHERE c.relkind IN ('r', 'S') AND NOT c.oid = ANY (e.extconfig)),
+          '{option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
+
+-- The contract of the public surface: names, arguments in order, result columns.
+CREATE FUNCTION pg_temp.signature(function text) RETURNS text LANGUAGE sql AS $$
+    SELECT pg_get_function_arguments(p.oid) || ' → ' || pg_get_function_result(p.oid) FROM pg_proc AS p WHERE p.pronamespace = 'tandem'::regnamespace AND p.proname = function $$;
+SELECT is(pg_temp.signature('diff'), 'legacy regclass, new regclass, key name[] DEFAULT NULL::name[], columns jsonb DEFAULT NULL::jsonb, rules jsonb DEFAULT NULL::jsonb, legacy_where text DEFAULT NULL::text, new_where text DEFAULT NULL::text, max_differences bigint DEFAULT NULL::bigint → TABLE(kind text, key jsonb, columns text[], legacy jsonb, new jsonb)', 'diff');
+SELECT matches(pg_temp.signature('compare'), '→ TABLE\(equal boolean, legacy_rows bigint, new_rows bigint, missing bigint, extra bigint, changed bigint, method text, elapsed interval, ', 'compare');
+SELECT matches(pg_temp.signature('create_run'), '^run text, legacy_schema name, new_schema name, steps integer\[\] DEFAULT .*, hold interval DEFAULT .*, template text DEFAULT NULL', 'create_run');
+SELECT matches(pg_temp.signature('map_table'), '^run text, legacy regclass, new regclass, key name\[\] DEFAULT .*, forward jsonb DEFAULT .*, reverse jsonb DEFAULT .*, rules jsonb DEFAULT .*, domain text DEFAULT ''default''::text, bucket_by name DEFAULT NULL', 'map_table');
+SELECT is(pg_temp.signature('preflight'), 'run text → TABLE(check_name text, status text, detail text, hint text)', 'preflight');
+SELECT matches(pg_temp.signature('start'), '^run text, dry_run boolean DEFAULT false → tandem.runs$', 'start');
+SELECT matches(pg_temp.signature('promote'), '^run text, to_weight integer DEFAULT NULL::integer, reason text DEFAULT NULL::text, dry_run boolean DEFAULT false', 'promote');
+SELECT is(pg_temp.signature('rollback'), 'run text, reason text, domain text DEFAULT NULL::text, strategy text DEFAULT NULL::text → TABLE(epoch bigint, elapsed interval, proof bigint)', 'rollback');
+SELECT is(pg_temp.signature(verb), 'run text, reason text DEFAULT NULL::text → tandem.runs', verb) FROM unnest('{pause,resume,retry,cancel}'::text[]) AS verb;
+SELECT is(pg_temp.signature('complete'), 'run text, confirm text → tandem.runs', 'complete');
+SELECT is(pg_temp.signature('route'), 'run text, key text, domain text DEFAULT NULL::text → text', 'route');
+SELECT is(pg_temp.signature('grant_role'), 'role name, level text → void', 'grant_role');
+SELECT is(pg_temp.signature('set_option'), 'run text, option text, value text → tandem.runs', 'set_option');
+SELECT columns_are('tandem', 'runs', (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum > 0), 'runs has columns');
+SELECT is((SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum BETWEEN 1 AND 7),
+          '{run,stage,phase,weight,epoch,health_score,waiting_for}', 'status begins with the columns of the contract');
+
+SELECT * FROM finish();
+ROLLBACK;

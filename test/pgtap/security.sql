@@ -1,0 +1,91 @@
+-- Who may do what, and as whom: roles without rights, a hostile owner, a writer who knows nothing of the new schema.
+BEGIN;
+SELECT no_plan();
+SET client_min_messages = warning;
+CREATE ROLE owner_role LOGIN; CREATE ROLE writer_role; CREATE ROLE operator_role; CREATE ROLE oncall_role; CREATE ROLE viewer_role; CREATE ROLE stranger;
+SELECT tandem.grant_role('owner_role', 'operator'), tandem.grant_role('operator_role', 'operator'), tandem.grant_role('oncall_role', 'oncall'), tandem.grant_role('viewer_role', 'viewer') \g /dev/null
+GRANT CREATE ON DATABASE :DBNAME TO owner_role;
+-- pgTAP's own functions, for every role that speaks below
+GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA pg_temp TO PUBLIC;
+
+SET ROLE owner_role;
+CREATE SCHEMA a; CREATE SCHEMA b;
+CREATE TABLE a.t (id integer PRIMARY KEY, v text, who text);
+CREATE TABLE b.t (id integer PRIMARY KEY, v text, who text);
+INSERT INTO a.t VALUES (1, 'x'), (2, 'y');
+GRANT USAGE ON SCHEMA a TO writer_role; GRANT ALL ON a.t TO writer_role;
+
+-- a function in a mapping expression runs as the owner, whoever writes
+CREATE FUNCTION a.whoami(text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN current_user; END $$;
+SELECT lives_ok($$SELECT tandem.create_run('r', 'a', 'b', hold => '0')$$, 'an operator makes a run');
+SELECT lives_ok($$SELECT tandem.map_table('r', 'a.t', 'b.t', forward => '{"who": "a.whoami(v)"}', reverse => '{"who": "who"}', rules => '{"who": {"ignore": true}}')$$, 'and maps its own tables');
+SELECT lives_ok($$SELECT tandem.start('r')$$, 'and starts it');
+DO $$ BEGIN FOR i IN 1..6 LOOP PERFORM tandem.tick(); END LOOP; END $$;
+SELECT is((SELECT stage FROM tandem.status('r')), 'live', 'and takes it live by tick()');
+SELECT throws_ok($$SELECT * FROM tandem.run$$, '42501', NULL, 'the tables of the extension are closed to an operator');
+SELECT throws_ok($$UPDATE tandem.run SET weight = 100$$, '42501', NULL, 'weights are not set by hand');
+SELECT throws_ok($$SELECT tandem.move_run(1, 'promote', 100, NULL)$$, '42501', NULL, 'the inner functions are closed');
+SELECT throws_ok($$SELECT * FROM tandem.query_as('postgres', 'SELECT 1') AS x (a integer)$$, '42501', NULL, 'query_as is closed');
+SELECT throws_ok($$SELECT * FROM tandem.copy_as('postgres', 'SELECT 1', 1) AS x (a integer)$$, '42501', NULL, 'copy_as is closed');
+RESET ROLE;
+
+SET ROLE writer_role;
+SELECT lives_ok($$INSERT INTO a.t VALUES (3, 'z'); UPDATE a.t SET v = 'zz' WHERE id = 3; DELETE FROM a.t WHERE id = 2$$, 'a writer who may not even see the new schema writes as ever');
+SELECT throws_ok($$SELECT * FROM b.t$$, '42501', NULL, '... and may not see it');
+SELECT is(tandem.route('r', '1') IN ('legacy', 'new'), true, '... and may ask route()');
+SELECT is(current_user, 'writer_role', 'the writer is who it was');
+SELECT throws_ok($$SELECT tandem.status('r')$$, '42501', NULL, 'status is for viewers');
+SELECT throws_ok($$SELECT tandem.rollback('r', 'mine')$$, '42501', NULL, 'rollback is for on-call');
+RESET ROLE;
+SELECT is((SELECT array_agg(id ORDER BY id) FROM b.t), '{1,3}', 'the new side has the writes');
+SELECT is((SELECT DISTINCT who FROM b.t WHERE id = 3), 'owner_role', 'expressions ran as the run''s owner');
+
+SET ROLE viewer_role;
+SELECT is((SELECT weight FROM tandem.status('r')) > 0, true, 'a viewer sees the status');
+SELECT is((SELECT count(*) > 0 FROM tandem.events('r')), true, '... and the events');
+SELECT throws_ok($$SELECT tandem.pause('r')$$, '42501', NULL, '... and changes nothing');
+RESET ROLE;
+SET ROLE operator_role;
+SELECT is((SELECT phase FROM tandem.pause('r', 'lunch')), 'paused', 'an operator pauses another''s run');
+SELECT throws_ok($$SELECT tandem.create_run('r2', 'a', 'b'), tandem.map_table('r', 'a.t', 'b.t')$$, '42501', NULL, '... but writes no expression that runs as its owner');
+RESET ROLE;
+SET ROLE oncall_role;
+SELECT is((SELECT epoch > 0 FROM tandem.rollback('r', 'it smells')), true, 'on-call rolls back');
+SELECT is((SELECT count(*) FROM tandem.rollback('r', 'again')), 1::bigint, '... twice without harm');
+SELECT throws_ok($$SELECT tandem.retry('r')$$, '42501', NULL, '... and does nothing else');
+RESET ROLE;
+SELECT results_eq($$SELECT actor, role, reason FROM tandem.events('r') WHERE kind = 'rollback' ORDER BY seq LIMIT 1$$,
+                  $$VALUES (session_user, 'oncall_role'::name, 'it smells')$$, 'the event says who, as whom and why');
+
+-- a hostile owner: functions in expressions, row security, a schema of the same names first in the path
+SET ROLE owner_role;
+CREATE FUNCTION a.evil(text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    BEGIN EXECUTE 'RESET ROLE'; RETURN 'escaped by RESET ROLE'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'SET ROLE postgres'; RETURN 'escaped by SET ROLE'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'SET SESSION AUTHORIZATION DEFAULT'; RETURN 'escaped by SET SESSION AUTHORIZATION'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    RETURN current_user;
+END $$;
+CREATE TABLE a.e (id integer PRIMARY KEY, v text); CREATE TABLE b.e (id integer PRIMARY KEY, v text, caught text);
+SELECT lives_ok($$SELECT tandem.create_run('e', 'a', 'b'), tandem.map_table('e', 'a.e', 'b.e', forward => '{"caught": "a.evil(v)"}'), tandem.start('e')$$, 'a mapping with a hostile function');
+RESET ROLE;
+SELECT lives_ok($$INSERT INTO a.e VALUES (1, 'superuser writes')$$, 'a superuser writes');
+SELECT is((SELECT caught FROM b.e), 'owner_role', 'the function stayed the owner');
+SELECT is(current_user, session_user, 'and the superuser is the superuser');
+
+SET ROLE stranger;
+SELECT throws_ok($$SELECT * FROM tandem.diff('a.t', 'b.t')$$, '42501', NULL, 'diff() has the caller''s rights');
+RESET ROLE;
+ALTER TABLE a.t ENABLE ROW LEVEL SECURITY; ALTER TABLE a.t FORCE ROW LEVEL SECURITY;
+GRANT USAGE ON SCHEMA b TO writer_role; GRANT SELECT ON b.t TO writer_role;
+CREATE POLICY p ON a.t TO writer_role USING (id = 1);
+SET ROLE writer_role;
+SELECT is((SELECT count(*) FROM tandem.diff('a.t', 'b.t', rules => '{"who": {"ignore": true}}') WHERE kind = 'extra'), 1::bigint, 'diff() sees the rows that the caller may see');
+RESET ROLE;
+SET ROLE owner_role;
+SELECT is((SELECT sum(missing + extra + changed) FROM tandem.validate('r')), 0::numeric, 'a validation sees all rows, also under FORCE ROW LEVEL SECURITY');
+RESET ROLE;
+
+SELECT * FROM finish();
+ROLLBACK;

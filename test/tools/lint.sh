@@ -1,0 +1,66 @@
+#!/bin/bash
+# make lint: what no test sees: formatting, shell syntax, objects with constructors at namespace scope, clang-tidy on the core.
+# A check whose tool is not installed is skipped, and says so.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+PG_CONFIG=${PG_CONFIG:-pg_config}
+passed=0 failed=0 skipped=0
+
+pass() { echo "  passed   $1"; passed=$((passed + 1)); }
+fail() { echo "  FAILED   $1"; failed=$((failed + 1)); }
+skip() { echo "  skipped  $1: $2"; skipped=$((skipped + 1)); }
+newest() { # newest TOOL: Debian's may only have a version in its name
+    command -v "$1" || compgen -c "$1-" | grep -xE "${1//+/\\+}-[0-9]+" | sort -V | tail -n 1
+}
+shopt -s nullglob globstar
+sources=(src/**/*.[ch]pp test/unit/**/*.[ch]pp test/fuzz/**/*.[ch]pp test/bench/**/*.[ch]pp)
+scripts=(.ci/run test/**/*.sh)
+core=(src/core/*.cpp)
+
+if tool=$(newest clang-format); then
+    bad=''
+    for source in "${sources[@]}"; do "$tool" --dry-run -Werror "$source" 2>/dev/null || bad+=" $source"; done
+    if [ -z "$bad" ]; then pass "clang-format"; else fail "clang-format: $tool -i$bad"; fi
+else
+    skip "clang-format" "it is not installed"
+fi
+
+bad=0
+for script in "${scripts[@]}"; do bash -n "$script" || bad=1; done
+if [ "$bad" = 0 ]; then pass "bash -n"; else fail "bash -n"; fi
+if tool=$(command -v shellcheck); then
+    # SC1091: sourced files are found at run time. SC2016: programs for awk, apt and bash -c stand in single quotes on purpose.
+    if "$tool" --severity=info --exclude=SC1091,SC2016 "${scripts[@]}"; then pass "shellcheck"; else fail "shellcheck"; fi
+else
+    skip "shellcheck" "it is not installed"
+fi
+
+if tool=$(newest clang++); then
+    bad=0
+    for source in src/**/*.cpp; do
+        "$tool" -std=c++20 -fsyntax-only -Wall -Wextra -Wno-unused-parameter -Wno-unknown-warning-option \
+            -Werror=global-constructors -Werror=exit-time-destructors -Isrc -isystem "$("$PG_CONFIG" --includedir-server)" \
+            -DTANDEM_VERSION='"lint"' "$source" || bad=1
+    done
+    if [ "$bad" = 0 ]; then pass "no constructor or destructor at namespace scope"; else
+        fail "constructors or destructors at namespace scope (-Wglobal-constructors, -Wexit-time-destructors)"
+    fi
+else
+    skip "no constructor or destructor at namespace scope" "clang++ is not installed"
+fi
+
+commands=build/cmake/compile_commands.json
+if ! tool=$(newest clang-tidy); then
+    skip "clang-tidy" "it is not installed"
+elif [ ! -e "$commands" ]; then
+    skip "clang-tidy" "$commands is not there (make test ONLY=unit makes it)"
+elif "$tool" -p build/cmake --quiet --warnings-as-errors='*' --header-filter='src/core/.*' \
+    --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,performance-*,clang-analyzer-*,misc-unused-*,misc-redundant-expression' \
+    "${core[@]}"; then
+    pass "clang-tidy on src/core"
+else
+    fail "clang-tidy on src/core"
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
