@@ -8,8 +8,14 @@ AS 'MODULE_PATHNAME', 'tandem_expression_info';
 COMMENT ON FUNCTION tandem.expression_info IS
     'What an SQL scalar over the rows of a relation is: type, collation, volatility (i, s or v), the columns it reads, and its column where it is a bare one. Errors: whatever the parser says, with the expression in DETAIL';
 
-CREATE FUNCTION tandem.equality(legacy_type oid, new_type oid) RETURNS text
+CREATE FUNCTION tandem.check_condition(relation regclass, condition text) RETURNS void
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'tandem_condition_check';
+COMMENT ON FUNCTION tandem.check_condition IS
+    'Refuses what is not one SQL condition over the rows of a relation, and what is volatile; a subquery may stand in it';
+
+CREATE FUNCTION tandem.equality(legacy_type oid, new_type oid, OUT operator text, OUT legacy_operand oid, OUT new_operand oid)
 LANGUAGE c STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'tandem_equality';
 COMMENT ON FUNCTION tandem.equality IS
-    'The operator under which values of two types are compared, schema-qualified; an empty string where neither type has one (compare their text); NULL where the pair has none in common that means the same in every session';
+    'The operator under which values of two types are compared, schema-qualified, and the types to cast them to before: text where a type has no equality, jsonb for json. NULL where the pair has none in common that means the same in every session';

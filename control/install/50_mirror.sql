@@ -21,7 +21,7 @@ CREATE FUNCTION tandem.mirror_columns(mapping_id integer, direction text)
 RETURNS TABLE (name name, expression text, type text, operator text, key_position integer, writable boolean, updatable boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.name, c.expression, format_type(a.atttypid, NULL), tandem.equality(a.atttypid, a.atttypid),
+    SELECT c.name, c.expression, format_type(a.atttypid, NULL), (tandem.equality(a.atttypid, a.atttypid)).operator,
            array_position(t.key, c.name), a.attgenerated = '', a.attgenerated = '' AND a.attidentity <> 'a'
       FROM tandem.mapping AS m
      CROSS JOIN LATERAL (SELECT CASE direction WHEN 'forward' THEN tandem.relation_of(m.new_schema, m.new_table)
@@ -44,13 +44,14 @@ AS $$
 DECLARE
     source regclass;
     c record;
-    same_key text;
+    source_key name[];
+    same_source text;
     new_row text;
     old_row text;
 BEGIN
     SELECT r.owner, CASE direction WHEN 'forward' THEN l.relation ELSE n.relation END, CASE direction WHEN 'forward' THEN n.relation ELSE l.relation END,
-           r.stage IN ('dualwrite', 'shadow')
-      INTO owner, source, target, lenient
+           r.stage IN ('dualwrite', 'shadow'), CASE direction WHEN 'forward' THEN m.legacy_key ELSE m.new_key END
+      INTO owner, source, target, lenient, source_key
       FROM tandem.mapping AS m JOIN tandem.run AS r ON r.id = m.run_id
      CROSS JOIN LATERAL (SELECT tandem.relation_of(m.legacy_schema, m.legacy_table) AS relation) AS l
      CROSS JOIN LATERAL (SELECT tandem.relation_of(m.new_schema, m.new_table) AS relation) AS n
@@ -77,7 +78,11 @@ BEGIN
                          target, c.names, c.expressions, new_row, c.keys, coalesce('UPDATE SET ' || c.excluded, 'NOTHING'));
     update_sql := format('UPDATE %s AS t SET %s FROM (SELECT %s FROM %s) AS s, (SELECT %s FROM %s) AS o WHERE %s',
                          target, c.assignments, c.expressions, new_row, c.key_expressions, old_row, c.same_key);
-    delete_sql := format('DELETE FROM %s AS t USING (SELECT %s FROM %s) AS o WHERE %s', target, c.key_expressions, new_row, c.same_key);
+    -- Unless the key stands in the source again: a trigger of the application may have put it back before the mirror came to see it go.
+    SELECT string_agg(format('x.%I %s $%s', k, (tandem.equality(a.atttypid, a.atttypid)).operator, array_position(columns, k)), ' AND ') INTO same_source
+      FROM unnest(source_key) AS k JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = k;
+    delete_sql := format('DELETE FROM %s AS t USING (SELECT %s FROM %s) AS o WHERE %s AND NOT EXISTS (SELECT FROM %s AS x WHERE %s)',
+                         target, c.key_expressions, new_row, c.same_key, source, same_source);
     IF c.fixed_key THEN
         -- A GENERATED ALWAYS key cannot be updated: the row of the old key goes, and the caller writes the new one.
         update_sql := format('WITH gone AS (DELETE FROM %s AS t USING (SELECT %s FROM %s) AS s, (SELECT %s FROM %s) AS o WHERE %s AND NOT (%s)) %s AND %s',
@@ -122,6 +127,47 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.mirror_triggers IS 'Names and events of the triggers that a mapping puts on both of its tables';
 
+-- All mapped tables, or none as yet: who waits for the second table while he holds the first stops the application, and deadlocks with
+-- transactions that go through the tables in another order. So each wait is shorter than deadlock_timeout, what was got is given back
+-- before the next try, and that begins with the table at which this one failed: so it comes to go through them as the application does.
+CREATE FUNCTION tandem.lock_tables(run_id integer, mode text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    patience interval := tandem.option(run_id, 'lock_timeout')::interval;
+    give_up timestamptz := clock_timestamp() + patience;
+    one_wait integer := (SELECT least(greatest(s.setting::integer / 2, 1), 200) FROM pg_settings AS s WHERE s.name = 'deadlock_timeout');
+    tables regclass[] := ARRAY(SELECT DISTINCT t.relation
+                                 FROM tandem.mapping AS m
+                                CROSS JOIN LATERAL (VALUES (tandem.relation_of(m.legacy_schema, m.legacy_table)),
+                                                           (tandem.relation_of(m.new_schema, m.new_table))) AS t (relation)
+                                WHERE m.run_id = lock_tables.run_id AND t.relation IS NOT NULL ORDER BY t.relation);
+    wanted regclass;
+    saved text := current_setting('lock_timeout');
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', one_wait || 'ms', true);
+            FOREACH wanted IN ARRAY tables LOOP
+                EXECUTE format('LOCK TABLE %s IN %s MODE', wanted, mode);
+            END LOOP;
+            PERFORM set_config('lock_timeout', saved, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF clock_timestamp() >= give_up THEN
+                RAISE EXCEPTION 'could not lock the mapped tables within %', patience USING ERRCODE = 'lock_not_available',
+                      DETAIL = format('The last wait was for %s in mode %s.', wanted, mode),
+                      HINT = 'A long transaction uses it: see pg_stat_activity, or set_option(run, ''lock_timeout'', ...) to try longer.';
+            END IF;
+            tables := wanted || array_remove(tables, wanted);
+        END;
+        PERFORM pg_sleep(one_wait * random() / 1000);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.lock_tables IS
+    'Locks all tables of a run, in tries that neither hold up nor deadlock the application; 55P03 after the option lock_timeout';
+
 -- ENABLE ALWAYS: also what logical replication applies is mirrored.
 CREATE FUNCTION tandem.install_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -129,18 +175,19 @@ AS $$
 DECLARE
     m record;
 BEGIN
+    PERFORM tandem.lock_tables(run_id, 'SHARE ROW EXCLUSIVE');
     FOR m IN SELECT x.id, s.direction, s.relation, t.name, t.event
                FROM tandem.mapping AS x
               CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(x.legacy_schema, x.legacy_table)),
                                          ('reverse', tandem.relation_of(x.new_schema, x.new_table))) AS s (direction, relation)
               CROSS JOIN LATERAL tandem.mirror_triggers(x.id) AS t
-              WHERE x.run_id = install_mirrors.run_id ORDER BY s.relation, t.name LOOP
+              WHERE x.run_id = install_mirrors.run_id LOOP
         EXECUTE format('CREATE TRIGGER %I %s EXECUTE FUNCTION tandem.mirror(%L, %L)', m.name, format(m.event, m.relation), m.id, m.direction);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', m.relation, m.name);
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run, table by table in one order for all';
+COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run';
 
 CREATE FUNCTION tandem.drop_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -148,11 +195,12 @@ AS $$
 DECLARE
     t record;
 BEGIN
+    PERFORM tandem.lock_tables(run_id, 'ACCESS EXCLUSIVE');
     FOR t IN SELECT g.tgname, g.tgrelid::regclass AS relation
                FROM tandem.mapping AS m
               CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS n
                JOIN pg_trigger AS g ON g.tgname = n.name AND g.tgparentid = 0 AND g.tgfoid = 'tandem.mirror()'::regprocedure
-              WHERE m.run_id = drop_mirrors.run_id ORDER BY g.tgrelid, g.tgname LOOP
+              WHERE m.run_id = drop_mirrors.run_id LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.relation);
     END LOOP;
 END

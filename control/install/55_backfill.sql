@@ -105,6 +105,7 @@ BEGIN
         'SELECT (SELECT count(*) FROM page), (SELECT ARRAY[%5$s] FROM page ORDER BY %6$s LIMIT 1)',
         k.names, source, behind, tandem.option(r.id, 'batch_size')::integer, k.texts, k.descending)) AS x (seen bigint, last text[]);
     IF page.seen = 0 THEN
+        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
         UPDATE tandem.backfill AS x SET finished_at = clock_timestamp(), started_at = coalesce(x.started_at, transaction_timestamp()) WHERE x.mapping_id = m.id;
         RETURN 0;
     END IF;
@@ -124,6 +125,10 @@ BEGIN
        SET checkpoint = page.last, rows_seen = x.rows_seen + page.seen, rows_copied = x.rows_copied + copied,
            batches = x.batches + 1, started_at = coalesce(x.started_at, transaction_timestamp()), batch_at = clock_timestamp()
      WHERE x.mapping_id = m.id;
+    -- Plans that were made while the table was empty, the mirror's and those of foreign keys, scan all of it: statistics replace them.
+    IF b.batches = 0 THEN
+        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
+    END IF;
     RETURN page.seen;
 END
 $$;

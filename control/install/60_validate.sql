@@ -148,7 +148,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
-    last_comparison bigint := coalesce((SELECT max(c.id) FROM tandem.comparison AS c), 0);
+    last_comparison bigint;
 BEGIN
     PERFORM tandem.authorize(r, 'validate');
     IF r.stage NOT IN ('shadow', 'live') THEN
@@ -157,6 +157,7 @@ BEGIN
               HINT = 'Compare the tables as they are with tandem.diff().';
     END IF;
     PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
+    last_comparison := coalesce((SELECT max(c.id) FROM tandem.comparison AS c), 0); -- behind the lock: the worker may have been comparing
     PERFORM tandem.validate_run(r.id);
     RETURN QUERY SELECT * FROM tandem.comparisons AS c WHERE c.id > last_comparison AND c.run = r.name ORDER BY c.id;
 END

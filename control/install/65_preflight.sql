@@ -12,16 +12,18 @@ DECLARE
     differs text;
     losses bigint;
 BEGIN
-    -- Each expression sees its own side's columns and no others, as in the mirror; the legacy row travels along as one value.
-    SELECT string_agg(CASE WHEN c.name IS NULL THEN format('NULL::%s AS %I', format_type(t.type, NULL), t.name)
-                           ELSE format(E'(%s\n)::%s AS %I', c.expression, format_type(t.type, NULL), t.name) END, ', ' ORDER BY t.attnum)
+    -- Each expression sees its own side's columns and no others, as in the mirror; the legacy row travels along as one value. Values
+    -- are cast with the column's length, as the mirror's assignment does: numeric(14,2) rounds, char(n) pads.
+    SELECT string_agg(CASE WHEN c.name IS NULL THEN format('NULL::%s AS %I', format_type(t.atttypid, t.atttypmod), t.attname)
+                           ELSE format(E'(%s\n)::%s AS %I', c.expression, format_type(t.atttypid, t.atttypmod), t.attname) END, ', ' ORDER BY t.attnum)
       INTO forward_list
-      FROM tandem.column_names(target) AS t
-      LEFT JOIN tandem.mapping_column AS c ON c.mapping_id = m.id AND c.direction = 'forward' AND c.name = t.name;
-    SELECT string_agg(format(E'(%s\n)::%s AS %I', c.expression, format_type(s.type, NULL), c.name), ', '),
+      FROM pg_attribute AS t
+      LEFT JOIN tandem.mapping_column AS c ON c.mapping_id = m.id AND c.direction = 'forward' AND c.name = t.attname
+     WHERE t.attrelid = target AND t.attnum > 0 AND NOT t.attisdropped;
+    SELECT string_agg(format(E'(%s\n)::%s AS %I', c.expression, format_type(s.atttypid, s.atttypmod), c.name), ', '),
            string_agg(format('(b."tandem row").%1$I::text IS DISTINCT FROM b.%1$I::text', c.name), ' OR ')
       INTO reverse_list, differs
-      FROM tandem.mapping_column AS c JOIN tandem.column_names(source) AS s ON s.name = c.name
+      FROM tandem.mapping_column AS c JOIN pg_attribute AS s ON s.attrelid = source AND s.attname = c.name
      WHERE c.mapping_id = m.id AND c.direction = 'reverse';
     SELECT x.n INTO losses FROM tandem.query_as(owner, format(
         'SELECT count(*) FROM (SELECT %s, "tandem row" FROM (SELECT %s, %I AS "tandem row" FROM %s LIMIT 1000) AS %I) AS b WHERE %s',
@@ -61,12 +63,20 @@ BEGIN
             RETURN NEXT ('ownership', 'CRITICAL', format('%s: role "%s" does not own it and cannot put a mirror on it', side.relation, r.owner),
                          format('ALTER TABLE %s OWNER TO %I, or let its owner create the run.', side.relation, r.owner))::tandem.preflight_row;
         END IF;
+        IF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = side.relation AND a.attname = ANY (side.key) AND NOT a.attnotnull) THEN
+            RETURN NEXT ('key', 'CRITICAL', format('%s: key %s can be NULL', side.relation, side.key),
+                         format('ALTER TABLE %s %s', side.relation, (SELECT string_agg(format('ALTER COLUMN %I SET NOT NULL', k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
+        END IF;
         IF tandem.has_unique_index(side.relation, side.key) THEN
             RETURN NEXT ('key', 'OK', format('%s: unique by %s', side.relation, side.key), NULL)::tandem.preflight_row;
         ELSE
             RETURN NEXT ('key', 'CRITICAL', format('%s: no valid, immediate, unconditional unique index on exactly %s', side.relation, side.key),
                          format('CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s); a DEFERRABLE key does not do: it can hold two rows for a moment.',
                                 side.relation, (SELECT string_agg(quote_ident(k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
+        END IF;
+        IF EXISTS (SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhparent WHERE c.relkind = 'r' AND side.relation IN (i.inhparent, i.inhrelid)) THEN
+            RETURN NEXT ('inheritance', 'CRITICAL', format('%s: it is part of an inheritance tree, and a trigger does not reach rows of other tables of it', side.relation),
+                         'Make it a partitioned table, or a single one.')::tandem.preflight_row;
         END IF;
         SELECT count(*) INTO n FROM pg_trigger AS t WHERE t.tgrelid = side.relation AND t.tgdeferrable AND NOT t.tgisinternal;
         IF n > 0 THEN

@@ -71,8 +71,19 @@ BEGIN
     UPDATE tandem.run_activity AS x SET round_at = clock_timestamp() WHERE x.run_id = r.id RETURNING * INTO a;
     every := tandem.option(r.id, 'validate_every')::interval;
 
+    -- Restored from a dump, or a copy of the database: nobody asked for this run here.
+    IF r.home <> tandem.home() THEN
+        UPDATE tandem.run AS x SET home = tandem.home(), epoch = x.epoch + 1, moved_at = clock_timestamp(),
+               phase = CASE WHEN x.phase IN ('progressing', 'waiting_approval') THEN 'paused' ELSE x.phase END
+         WHERE x.id = r.id RETURNING * INTO r;
+        PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
+        did := 'paused: the database is a copy';
+        RETURN;
+    END IF;
+
     IF r.stage = 'dualwrite' THEN
         IF r.phase <> 'progressing' THEN
+            did := CASE WHEN tandem.prove_rollback(r) THEN 'proof of the rollback' END;
             RETURN;
         END IF;
         seen := tandem.backfill_batch(r.id);
@@ -125,8 +136,9 @@ $$;
 COMMENT ON FUNCTION tandem.run_round IS 'One round of a run: backfill batch, proof, validation, due promotion';
 
 -- SECURITY DEFINER: the executor is connected as the run's owner, who does not own the extension's tables.
+-- deadlock_timeout, here and in tick(): a round that deadlocks with the application finds it first, gives way, and is made again.
 CREATE FUNCTION tandem.execute_round(run_id integer, OUT did text, OUT wait_ms integer, OUT done boolean)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
 AS $$
 DECLARE
     r tandem.run;
@@ -177,7 +189,7 @@ COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; t
 
 -- SECURITY DEFINER: it serves every run, each as its owner.
 CREATE FUNCTION tandem.tick() RETURNS TABLE (run text, did text)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
 AS $$
 DECLARE
     r record;

@@ -84,8 +84,8 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'schema "%" does not exist', missing USING ERRCODE = 'invalid_schema_name', HINT = 'Create both schemas and their tables first.';
     END IF;
-    INSERT INTO tandem.run AS x (name, owner, legacy_schema, new_schema, steps, hold, salt)
-    VALUES (run, pg_get_userbyid(tandem.acting_role()), legacy_schema, new_schema, steps, hold, ('x' || encode(substr(uuid_send(gen_random_uuid()), 1, 6), 'hex'))::bit(48)::bigint)
+    INSERT INTO tandem.run AS x (name, owner, legacy_schema, new_schema, steps, hold, home, salt)
+    VALUES (run, pg_get_userbyid(tandem.acting_role()), legacy_schema, new_schema, steps, hold, tandem.home(), ('x' || encode(substr(uuid_send(gen_random_uuid()), 1, 6), 'hex'))::bit(48)::bigint)
     ON CONFLICT DO NOTHING RETURNING * INTO r;
     IF r.id IS NULL THEN
         RAISE EXCEPTION 'run "%" exists already', run USING ERRCODE = 'duplicate_object', HINT = 'Choose another name; SELECT * FROM tandem.runs lists them.';
@@ -146,7 +146,6 @@ BEGIN
               HINT = format(E'%s\nSELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
     END IF;
     IF NOT dry_run THEN
-        PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
         PERFORM tandem.install_mirrors(r.id), tandem.backfill_begin(r.id);
         UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
         PERFORM tandem.move_run(r.id, 'start', NULL, NULL);
@@ -237,7 +236,7 @@ BEGIN
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal';
+COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal; a domain that went back alone takes the weight of the run again';
 
 CREATE FUNCTION tandem.cancel(run text, reason text DEFAULT NULL) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -247,7 +246,6 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'cancel');
     PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
-    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
     PERFORM tandem.drop_mirrors(r.id);
     RETURN tandem.status(run);
 END
@@ -274,7 +272,6 @@ BEGIN
               DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';
     END IF;
     PERFORM tandem.move_run(r.id, 'complete', NULL, NULL);
-    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
     PERFORM tandem.drop_mirrors(r.id);
     RETURN tandem.status(run);
 END

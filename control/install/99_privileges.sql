@@ -4,9 +4,13 @@
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
-    tandem.diff, tandem.compare, tandem.compare_rows, tandem.compare_counting, tandem.comparison_query, tandem.comparison_columns,
-    tandem.default_key, tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.expression_info, tandem.equality,
-    tandem.equality_sql, tandem.differs_sql, tandem.with_copies, tandem.only_keys, tandem.check_rule,
+    tandem.diff, tandem.compare, tandem.compare_rows, tandem.compare_counting,
+    tandem.comparison_sql, tandem.refuse_null_keys, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.only_keys,
+    tandem.object_sql, tandem.rows_sql, tandem.limit_sql,
+    tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,
+    tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.check_rule,
+    tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
+    tandem.expression_info, tandem.check_condition, tandem.equality,
     tandem.route, tandem.bucket, tandem.acting_role
 TO PUBLIC;
 

@@ -230,30 +230,48 @@ bool same(const Row& row, const MirrorPlan* plan, TupleDesc desc) {
     return true;
 }
 
+// What is there now counts, also for a transaction with a snapshot of its own: the backfill may have copied a row behind it. Whoever else
+// changed the row of the other side changed the row of this side as well, and the user's own statement met that conflict.
 uint64 execute(SPIPlanPtr plan, const Row& row) {
-    const int code = SPI_execute_plan(plan, row.values, row.nulls, false, 0);
+    Snapshot snapshot = IsolationUsesXactSnapshot() ? GetLatestSnapshot() : InvalidSnapshot;
+    const int code = SPI_execute_snapshot(plan, row.values, row.nulls, snapshot, InvalidSnapshot, false, true, 0);
     if (code < 0) {
-        elog(ERROR, "SPI_execute_plan returned %s", SPI_result_code_string(code));
+        elog(ERROR, "SPI_execute_snapshot returned %s", SPI_result_code_string(code));
     }
     return SPI_processed;
+}
+
+// Has this transaction changed the row again since? An application's trigger that fired before us may have, and its change was then
+// mirrored before ours: the row as it was here is no news any more.
+bool superseded(const TriggerData* data, HeapTuple tuple) {
+    Relation relation = data->tg_relation;
+    TupleTableSlot* slot = table_slot_create(relation, nullptr);
+    const bool current = table_tuple_fetch_row_version(relation, &tuple->t_self, SnapshotSelf, slot);
+    ExecDropSingleTupleTableSlot(slot);
+    return !current;
 }
 
 // The mirrored write itself, as the run's owner.
 void write(const MirrorPlan* plan, const TriggerData* data) {
     TupleDesc desc = RelationGetDescr(data->tg_relation);
+    Row row = allocate(2 * plan->columns);
     if (TRIGGER_FIRED_BY_INSERT(data->tg_event)) {
-        Row row = allocate(plan->columns);
         fill(row, 0, plan, data->tg_trigtuple, desc);
-        execute(plan->upsert, row);
+        if (!superseded(data, data->tg_trigtuple)) {
+            execute(plan->upsert, row);
+        }
     } else if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
-        Row row = allocate(plan->columns);
         fill(row, 0, plan, data->tg_trigtuple, desc);
         execute(plan->remove, row);
     } else {
-        Row row = allocate(2 * plan->columns);
         fill(row, 0, plan, data->tg_newtuple, desc);
         fill(row, plan->columns, plan, data->tg_trigtuple, desc);
         if (same(row, plan, desc)) {
+            return;
+        }
+        if (superseded(data, data->tg_newtuple)) {
+            // What it became is there already; what it was must not stay under another key.
+            execute(plan->remove, {row.values + plan->columns, row.nulls + plan->columns});
             return;
         }
         // Addressed by the OLD key. No row there (not yet copied): the whole row is written.
@@ -269,11 +287,14 @@ void write_as_owner(const MirrorPlan* plan, const TriggerData* data) {
     owner.release();
 }
 
-// Interrupts and broken servers are the user's business; anything else is a fault of the new side.
+// Interrupts, broken servers and conflicts with other transactions are the user's business; anything else is a fault of the new side.
+// A conflict (deadlock, serialization, lock_timeout) must not be passed over: whoever holds the row of the new side is about to write
+// ours from it, and would overwrite what the user wrote here.
 bool is_new_sides_fault(int sqlerrcode) {
     const int category = ERRCODE_TO_CATEGORY(sqlerrcode);
     return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES &&
-           category != ERRCODE_INTERNAL_ERROR;
+           category != ERRCODE_INTERNAL_ERROR && category != ERRCODE_TRANSACTION_ROLLBACK &&
+           sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid function, const ErrorData* error) {

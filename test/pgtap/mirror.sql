@@ -94,6 +94,31 @@ SELECT is((SELECT count(*) FROM fresh.goods WHERE id = 100015), 1::bigint, '... 
 SELECT pg_temp.writes($$UPDATE fresh.goods SET price_eur = 42.42 WHERE id = 16$$, 'also when the mirror fired that trigger');
 SELECT is((SELECT count(*) FROM fresh.goods WHERE id = 100016), 1::bigint, '... and is there');
 
+-- an application's trigger that changes the row again, and fires before the mirror: what counts is how the row ends
+CREATE FUNCTION legacy.again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.price = 555 THEN INSERT INTO legacy.item (id, price) VALUES (OLD.id, 556); END IF;
+    ELSIF NEW.price = 551 THEN UPDATE legacy.item SET price = 552 WHERE id = NEW.id;
+    ELSIF NEW.price = 553 THEN UPDATE legacy.item SET price = 554, id = NEW.id + 50000 WHERE id = NEW.id;
+    ELSIF NEW.price = 557 THEN UPDATE legacy.item SET price = 558, id = OLD.id WHERE id = NEW.id;
+    ELSIF NEW.price = 559 THEN DELETE FROM legacy.item WHERE id = NEW.id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER again AFTER INSERT OR UPDATE OR DELETE ON legacy.item FOR EACH ROW EXECUTE FUNCTION legacy.again();
+SELECT pg_temp.writes($$INSERT INTO legacy.item (id, price) VALUES (901, 551)$$, 'inserted and changed');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 551 WHERE id = 35$$, 'changed and changed again');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 553 WHERE id = 35$$, 'changed and given another key');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 551, id = 936 WHERE id = 36$$, 'given another key and changed');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 557, id = 937 WHERE id = 37$$, 'given another key and the old one again');
+SELECT pg_temp.writes($$INSERT INTO legacy.item (id, price) VALUES (902, 559)$$, 'inserted and deleted');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 559 WHERE id = 38$$, 'changed and deleted');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 555 WHERE id = 39; DELETE FROM legacy.item WHERE id = 39$$, 'deleted and put back');
+SELECT is((SELECT price_eur FROM fresh.goods WHERE id = 39), 5.56, '... as it was put back');
+SELECT pg_temp.writes($$UPDATE fresh.goods SET price_eur = 5.51 WHERE id = 40$$, 'changed on new, and again by the trigger of legacy');
+DROP TRIGGER again ON legacy.item;
+
 SET LOCAL session_replication_role = replica;
 SELECT pg_temp.writes($$UPDATE legacy.item SET price = 1 WHERE id = 17$$, 'what logical replication applies is mirrored');
 RESET session_replication_role;
