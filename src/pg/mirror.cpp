@@ -323,38 +323,14 @@ void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid functio
 
 // In stages dualwrite and shadow nobody reads the new side yet: its failure is recorded and must not fail the user.
 void write_leniently(const MirrorPlan* plan, const TriggerData* data, Oid function) {
-    MemoryContext context = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    call([&] {
-        BeginInternalSubTransaction(nullptr);
-        MemoryContextSwitchTo(context);
-    });
-    const auto leave = [&](bool commit) {
-        call([&] {
-            if (commit) {
-                ReleaseCurrentSubTransaction();
-            } else {
-                RollbackAndReleaseCurrentSubTransaction();
-            }
-            MemoryContextSwitchTo(context);
-            CurrentResourceOwner = owner;
-        });
-    };
-    ErrorData* failure = nullptr;
-    try {
-        call([&] { write_as_owner(plan, data); });
-    } catch (const Error& error) {
-        leave(false);
-        if (error.data() == nullptr || !is_new_sides_fault(error.sqlerrcode())) {
-            throw;
-        }
-        failure = error.data();
-    }
+    ErrorData* failure = attempt([&] { write_as_owner(plan, data); });
     if (failure == nullptr) {
-        leave(true);
-    } else {
-        call([&] { record_failure(plan, data, function, failure); });
+        return;
     }
+    if (!is_new_sides_fault(failure->sqlerrcode)) {
+        throw Error(failure);
+    }
+    call([&] { record_failure(plan, data, function, failure); });
 }
 
 PlanKey key_of(const TriggerData* data) {
