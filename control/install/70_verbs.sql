@@ -14,7 +14,7 @@ SELECT r.name AS run, r.stage, r.phase, r.weight, r.epoch,
                                                 THEN 'the proof of the rollback' ELSE 'retry(), once both sides are equal again' END
             WHEN NOT h.alive THEN 'the worker: no round since ' || coalesce(a.round_at::text, 'the start') || '; preload pg_tandem or call tick()'
             WHEN r.stage = 'dualwrite' THEN coalesce('the backfill: ' || (SELECT round(avg(b.percent), 1) FROM tandem.backfill_progress AS b WHERE b.run = r.name AND b.state <> 'finished') || ' % of what is left', 'a clean comparison')
-            WHEN n.step IS NULL THEN 'complete()'
+            WHEN n.step IS NULL THEN CASE r.weight WHEN 100 THEN 'complete()' ELSE 'rollback() and cancel(): its steps end below 100 %' END
             WHEN a.validated_at IS NULL OR a.validated_at < r.moved_at THEN 'a validation, then weight ' || n.step
             ELSE 'the hold until ' || (r.moved_at + r.hold)::timestamptz(0)::text || ', then weight ' || n.step
        END AS waiting_for,

@@ -115,7 +115,7 @@ int weight_after(Verb verb, int weight, const std::vector<int>& steps) {
     case Verb::cancel:
         return 0;
     case Verb::complete:
-        return weight >= steps.back() ? 100 : -1;
+        return weight == 100 ? 100 : -1;
     default:
         return weight;
     }
