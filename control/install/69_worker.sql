@@ -83,7 +83,10 @@ BEGIN
 
     IF r.stage = 'dualwrite' THEN
         IF r.phase <> 'progressing' THEN
-            did := CASE WHEN tandem.prove_rollback(r) THEN 'proof of the rollback' END;
+            -- Rows that were not copied yet are no difference: the proof waits until all are.
+            IF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
+                did := CASE WHEN tandem.prove_rollback(r) THEN 'proof of the rollback' END;
+            END IF;
             RETURN;
         END IF;
         seen := tandem.backfill_batch(r.id);
