@@ -83,7 +83,10 @@ BEGIN
 
     IF r.stage = 'dualwrite' THEN
         IF r.phase <> 'progressing' THEN
-            did := CASE WHEN tandem.prove_rollback(r) THEN 'proof of the rollback' END;
+            -- Rows that were not copied yet are no difference: the proof waits until all are.
+            IF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
+                did := CASE WHEN tandem.prove_rollback(r) THEN 'proof of the rollback' END;
+            END IF;
             RETURN;
         END IF;
         seen := tandem.backfill_batch(r.id);
@@ -94,7 +97,11 @@ BEGIN
         END IF;
         different := tandem.validate_run(r.id);
         IF different = 0 THEN
-            PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
+            -- Who moved the run meanwhile has the say.
+            PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
+            IF FOUND THEN
+                PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
+            END IF;
         END IF;
         did := format('first comparison: %s differences', different);
         wait_ms := 0;
@@ -118,7 +125,6 @@ BEGIN
 
     IF r.phase = 'progressing' AND EXISTS (SELECT FROM unnest(r.steps) AS s WHERE s > r.weight)
        AND r.moved_at + r.hold <= clock_timestamp() AND a.validated_at > r.moved_at AND a.differences = 0 THEN
-        -- Who moved the run since has the say.
         PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
         IF FOUND THEN
             r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean');

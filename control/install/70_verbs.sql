@@ -10,7 +10,7 @@ SELECT r.name AS run, r.stage, r.phase, r.weight, r.epoch,
             WHEN r.stage = 'complete' THEN 'nothing: the run is complete'
             WHEN r.stage = 'off' THEN 'start()'
             WHEN r.phase = 'paused' THEN 'resume()'
-            WHEN r.phase = 'degraded' THEN CASE WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = r.id AND b.proof_at IS NULL)
+            WHEN r.phase = 'degraded' THEN CASE WHEN r.stage <> 'dualwrite' AND EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = r.id AND b.proof_at IS NULL)
                                                 THEN 'the proof of the rollback' ELSE 'retry(), once both sides are equal again' END
             WHEN NOT h.alive THEN 'the worker: no round since ' || coalesce(a.round_at::text, 'the start') || '; preload pg_tandem or call tick()'
             WHEN r.stage = 'dualwrite' THEN coalesce('the backfill: ' || (SELECT round(avg(b.percent), 1) FROM tandem.backfill_progress AS b WHERE b.run = r.name AND b.state <> 'finished') || ' % of what is left', 'a clean comparison')
