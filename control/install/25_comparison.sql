@@ -92,6 +92,9 @@ BEGIN
         type := 'text'::regtype;
     END IF;
     IF type <> operand THEN
+        IF (SELECT t.typtype = 'c' FROM pg_type AS t WHERE t.oid = operand) AND tandem.base_type(type) <> operand THEN
+            value := value || '::text'; -- two composite types of the same columns: there is no other cast between them
+        END IF;
         -- format_type with -1 and not NULL: NULL would write bpchar as character, which is character(1)
         value := format('%s::%s', value, format_type(operand, -1));
     END IF;
@@ -230,10 +233,16 @@ $$;
 COMMENT ON FUNCTION tandem.default_key IS
     'The key of a comparison that names none: the primary key of new, else that of legacy, else NULL (a multiset)';
 
-CREATE FUNCTION tandem.check_key(key name[], compared name[]) RETURNS void
+CREATE FUNCTION tandem.check_key(new regclass, key name[], compared name[]) RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    unknown name := (SELECT k FROM unnest(key) AS k WHERE k NOT IN (SELECT c.name FROM tandem.column_names(new) AS c) LIMIT 1);
 BEGIN
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION 'column "%" in key does not exist in %', unknown, new USING ERRCODE = 'undefined_column',
+              DETAIL = format('Compared are: %s.', array_to_string(compared, ', ')), HINT = 'The key names columns of new.';
+    END IF;
     IF cardinality(key) = 0 OR array_position(key, NULL) IS NOT NULL OR NOT key <@ compared
        OR (SELECT count(DISTINCT k) FROM unnest(key) AS k) <> cardinality(key) THEN
         RAISE EXCEPTION 'the key % is not a set of compared columns', key USING ERRCODE = 'invalid_column_reference',
@@ -242,7 +251,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem.check_key IS 'Refuses a key that is not a set of compared columns (42P10)';
+COMMENT ON FUNCTION tandem.check_key IS 'Refuses a key that is not a set of compared columns (42703, 42P10)';
 
 -- PostgreSQL would say it too, of the table and without a way out.
 CREATE FUNCTION tandem.check_readable(relation regclass, columns name[], compared name) RETURNS void
@@ -305,7 +314,7 @@ BEGIN
     PERFORM tandem.check_rule(n.name, rules -> n.name, n.type) FROM tandem.column_names(new) AS n WHERE rules ? n.name;
     compared := tandem.compared_names(legacy, new, columns, rules);
     IF key IS NOT NULL THEN
-        PERFORM tandem.check_key(key, compared);
+        PERFORM tandem.check_key(new, key, compared);
     END IF;
     the_key := coalesce(key, tandem.default_key(legacy, new, columns, compared));
 

@@ -267,7 +267,7 @@ bool find_equality(Oid left, Oid right, Equality& result) {
         return true;
     }
     if (is_record(left) && is_record(right)) {
-        result = {left_op, left, right};
+        result = {left_op, right, right};
         return OidIsValid(left_op) && same_columns(left, right);
     }
 
