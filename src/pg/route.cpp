@@ -119,7 +119,8 @@ const RouteEntry* find_route(FunctionCallInfo fcinfo, std::string_view run) {
     }
     char name[NAMEDATALEN] = {};
     if (run.size() >= NAMEDATALEN) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("run \"%.*s...\" does not exist", 63, run.data()),
+        const int shown = pg_mbcliplen(run.data(), static_cast<int>(run.size()), NAMEDATALEN - 1); // whole characters
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("run \"%.*s...\" does not exist", shown, run.data()),
                         errdetail("A run's name has at most %d bytes.", NAMEDATALEN - 1),
                         errhint("SELECT run FROM tandem.runs lists the runs.")));
     }

@@ -82,6 +82,9 @@ void executor_loop() {
         try {
             call([&] { result = round(request.run); });
         } catch (const Error& error) {
+            if (error.data() == nullptr) {
+                throw; // no memory even for the error: this executor ends
+            }
             failure = error.data();
         }
         MemoryContextSwitchTo(context);

@@ -126,6 +126,9 @@ void fail(std::string_view kind) {
     } else if (kind == "cancel") {
         kill(MyProcPid, SIGINT);
         wait_for_interrupt();
+    } else if (kind == "terminate") {
+        kill(MyProcPid, SIGTERM);
+        wait_for_interrupt();
     } else if (kind == "wait") {
         wait_for_interrupt();
     } else if (kind == "in_catch") { // a second error while the first is being handled

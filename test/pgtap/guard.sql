@@ -165,6 +165,10 @@ ROLLBACK TO before;
 \set ON_ERROR_STOP 1
 SELECT is(ARRAY[:'first', :'second', :'third'], ARRAY['22023', '23514', '57014'], 'errors that nobody handles');
 
+-- FATAL below objects ends its own session, and neither the server nor ours
+\set ended `psql -X -c "CREATE FUNCTION pg_temp.chain(text, integer) RETURNS text LANGUAGE c AS 'tandem_guard_test', 'tandem_guard_chain'" -c "SELECT pg_temp.chain('terminate', 3)" 2>&1 | grep -o 'FATAL:.*'`
+SELECT is(:'ended'::text, 'FATAL:  terminating connection due to administrator command', 'FATAL ends the session in good order');
+
 SELECT is(guard.holdoff(), 0::bigint, 'no interrupt is held in the end');
 SELECT is(pg_backend_pid(), :pid, 'the backend lives');
 SELECT finish();
