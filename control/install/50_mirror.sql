@@ -17,11 +17,12 @@ $$;
 COMMENT ON FUNCTION tandem.parameter_row IS 'FROM item that makes a row of a relation out of statement parameters';
 
 -- What one direction of a mapping writes: target column, expression, and how the column may be written.
+-- format_type with -1 and not NULL: NULL would write bpchar as character, which is character(1).
 CREATE FUNCTION tandem.mirror_columns(mapping_id integer, direction text)
 RETURNS TABLE (name name, expression text, type text, operator text, key_position integer, writable boolean, updatable boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.name, c.expression, format_type(a.atttypid, NULL), (tandem.equality(a.atttypid, a.atttypid)).operator,
+    SELECT c.name, c.expression, format_type(a.atttypid, -1), (tandem.equality(a.atttypid, a.atttypid)).operator,
            array_position(t.key, c.name), a.attgenerated = '', a.attgenerated = '' AND a.attidentity <> 'a'
       FROM tandem.mapping AS m
      CROSS JOIN LATERAL (SELECT CASE direction WHEN 'forward' THEN tandem.relation_of(m.new_schema, m.new_table)
@@ -56,8 +57,18 @@ BEGIN
      CROSS JOIN LATERAL (SELECT tandem.relation_of(m.legacy_schema, m.legacy_table) AS relation) AS l
      CROSS JOIN LATERAL (SELECT tandem.relation_of(m.new_schema, m.new_table) AS relation) AS n
      WHERE m.id = mapping_id;
-    IF source IS NULL OR target IS NULL THEN
+    IF NOT FOUND THEN
         RETURN; -- the caller says that the mapping is gone
+    END IF;
+    IF source IS NULL OR target IS NULL THEN
+        RAISE EXCEPTION 'a table of mapping % does not exist any more', mapping_id USING ERRCODE = 'undefined_table',
+              DETAIL = 'It was renamed, moved or dropped while a run mirrors it.',
+              HINT = 'SELECT * FROM tandem.mappings shows which: give it its name back, or end the run with tandem.rollback() and tandem.cancel().';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = owner) THEN
+        RAISE EXCEPTION 'role "%" does not exist, in whose name a run mirrors this table', owner USING ERRCODE = 'undefined_object',
+              DETAIL = 'The owner of the run was renamed or dropped.',
+              HINT = 'Give the role its name back, or end the run with tandem.rollback() and tandem.cancel().';
     END IF;
     SELECT array_agg(x.name ORDER BY x.attnum) INTO columns FROM tandem.column_names(source) AS x;
     new_row := tandem.parameter_row(source, 1);

@@ -96,7 +96,7 @@ BEGIN
            string_agg(quote_ident(x.name) || '::text', ', ' ORDER BY x.position) AS texts,
            string_agg(format('CAST(%%%s$L AS %s)', x.position, x.type), ', ' ORDER BY x.position) AS literal
       INTO k
-      FROM (SELECT x.name, x.position, format_type(a.atttypid, NULL) AS type
+      FROM (SELECT x.name, x.position, replace(format_type(a.atttypid, -1), '%', '%%') AS type
               FROM unnest(m.legacy_key) WITH ORDINALITY AS x (name, position)
               JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = x.name) AS x;
     behind := CASE WHEN b.checkpoint IS NOT NULL THEN format('(%s) > (%s)', k.names, format(k.literal, VARIADIC b.checkpoint)) ELSE 'true' END;

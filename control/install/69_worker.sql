@@ -8,9 +8,9 @@ CREATE TABLE tandem.worker (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.worker IS 'Heartbeat of the coordinator of this database';
 
--- Each deduction stands by its name.
+-- Each deduction stands by its name. SECURITY DEFINER: a view's functions run as who reads the view, who may not read the tables.
 CREATE FUNCTION tandem.run_health(run tandem.run, activity tandem.run_activity, OUT score integer, OUT alive boolean, OUT deductions jsonb)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     WITH facts AS (
         SELECT run.stage IN ('dualwrite', 'shadow', 'live') AND run.phase <> 'cancelled' AS active,

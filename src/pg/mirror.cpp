@@ -25,9 +25,13 @@ struct PlanKey {
     Oid source; // the relation that fired: a partition has a row layout of its own
 };
 
+// Kept until it is invalid and no trigger on the stack executes it: a trigger of the application may write the same mapping again
+// below us, and the plan of this level must outlive what is loaded there.
 struct MirrorPlan {
     PlanKey key;
     bool valid;
+    bool replaced; // no entry of the cache any more: its last user frees it
+    int users;
     bool lenient;    // a failing write on the new side is recorded and does not fail the user's statement
     Oid owner;
     Oid target;
@@ -36,7 +40,12 @@ struct MirrorPlan {
     SPIPlanPtr upsert;      // parameters: the new row
     SPIPlanPtr update;      // parameters: the new row, then the old one
     SPIPlanPtr remove;      // parameters: the old row
-    MemoryContext context;  // holds attributes
+    MemoryContext context;  // holds this and attributes
+};
+
+struct CacheEntry {
+    PlanKey key;
+    MirrorPlan* plan; // nullptr: none yet
 };
 
 // The mirror that is writing now, if any.
@@ -78,9 +87,9 @@ void on_invalidation(Datum, Oid relid) {
     const bool all = relid == InvalidOid || relid == run_relation || relid == mapping_relation;
     HASH_SEQ_STATUS scan;
     hash_seq_init(&scan, plan_cache);
-    while (auto* plan = static_cast<MirrorPlan*>(hash_seq_search(&scan))) {
-        if (all || plan->target == relid || plan->key.source == relid) {
-            plan->valid = false;
+    while (auto* entry = static_cast<CacheEntry*>(hash_seq_search(&scan))) {
+        if (entry->plan != nullptr && (all || entry->plan->target == relid || entry->key.source == relid)) {
+            entry->plan->valid = false;
         }
     }
 }
@@ -88,7 +97,7 @@ void on_invalidation(Datum, Oid relid) {
 void create_cache() {
     HASHCTL control{};
     control.keysize = sizeof(PlanKey);
-    control.entrysize = sizeof(MirrorPlan);
+    control.entrysize = sizeof(CacheEntry);
     control.hcxt = TopMemoryContext;
     HTAB* cache = hash_create("pg_tandem mirrors", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
     CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
@@ -96,17 +105,29 @@ void create_cache() {
 }
 
 void free_plan(MirrorPlan* plan) {
-    for (SPIPlanPtr* kept : {&plan->upsert, &plan->update, &plan->remove}) {
-        if (*kept != nullptr) {
-            SPI_freeplan(*kept);
-            *kept = nullptr;
+    for (SPIPlanPtr kept : {plan->upsert, plan->update, plan->remove}) {
+        if (kept != nullptr) {
+            SPI_freeplan(kept);
         }
     }
-    if (plan->context != nullptr) {
-        MemoryContextDelete(plan->context);
-        plan->context = nullptr;
-    }
+    MemoryContextDelete(plan->context);
 }
+
+// Keeps a plan for as long as a trigger executes it.
+class PlanUse {
+  public:
+    explicit PlanUse(MirrorPlan* plan) : plan_(plan) { plan_->users++; }
+    ~PlanUse() {
+        if (--plan_->users == 0 && plan_->replaced) {
+            free_plan(plan_);
+        }
+    }
+    PlanUse(const PlanUse&) = delete;
+    PlanUse& operator=(const PlanUse&) = delete;
+
+  private:
+    MirrorPlan* plan_;
+};
 
 SPIPlanPtr prepare(const char* sql, int count, const Oid* types) {
     SPIPlanPtr plan = SPI_prepare_cursor(sql, count, const_cast<Oid*>(types), CURSOR_OPT_GENERIC_PLAN);
@@ -133,7 +154,6 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     const Oid schema = get_func_namespace(function);
     run_relation = get_relname_relid("run", schema);
     mapping_relation = get_relname_relid("mapping", schema);
-    free_plan(plan);
     // Set before reading: an invalidation that arrives meanwhile makes the plan stale again.
     plan->valid = true;
 
@@ -162,7 +182,6 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     int count = 0;
     deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull)), NAMEOID,
                       NAMEDATALEN, false, TYPALIGN_CHAR, &names, nullptr, &count);
-    plan->context = AllocSetContextCreate(TopMemoryContext, "pg_tandem mirror", ALLOCSET_SMALL_SIZES);
     plan->attributes = static_cast<AttrNumber*>(MemoryContextAlloc(plan->context, sizeof(AttrNumber) * (count + 1)));
     plan->columns = count;
     auto* types = static_cast<Oid*>(palloc(sizeof(Oid) * (2 * count + 1)));
@@ -188,14 +207,23 @@ MirrorPlan* find_plan(const PlanKey& key, Relation source, Oid function) {
         create_cache();
     }
     bool found = false;
-    auto* plan = static_cast<MirrorPlan*>(hash_search(plan_cache, &key, HASH_ENTER, &found));
-    if (!found) {
-        *plan = MirrorPlan{};
-        plan->key = key;
+    auto* entry = static_cast<CacheEntry*>(hash_search(plan_cache, &key, HASH_ENTER, &found));
+    MirrorPlan* old = found ? entry->plan : nullptr;
+    if (old != nullptr && old->valid && old->remove != nullptr) {
+        return old;
     }
-    if (!plan->valid || plan->remove == nullptr) {
-        load(plan, source, function);
+    entry->plan = nullptr;
+    if (old != nullptr && old->users > 0) {
+        old->replaced = true;
+    } else if (old != nullptr) {
+        free_plan(old);
     }
+    MemoryContext context = AllocSetContextCreate(TopMemoryContext, "pg_tandem mirror", ALLOCSET_SMALL_SIZES);
+    auto* plan = static_cast<MirrorPlan*>(MemoryContextAllocZero(context, sizeof(MirrorPlan)));
+    plan->key = key;
+    plan->context = context;
+    entry->plan = plan; // before loading it: where that fails, the next call finds it half-made and frees it
+    load(plan, source, function);
     return plan;
 }
 
@@ -359,6 +387,7 @@ void mirror_row(const TriggerData* data, Oid function) {
         }
         return find_plan(key, data->tg_relation, function);
     });
+    const PlanUse use(plan);
     if (plan->lenient && key.direction == Direction::forward) {
         write_leniently(plan, data, function);
     } else {
