@@ -1,5 +1,5 @@
 -- Bad input to runs: each a clear error with SQLSTATE and HINT.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS pg_tandem;
 \set VERBOSITY default
 \set SHOW_CONTEXT never

@@ -24,7 +24,8 @@ SELECT tandem.worker_poke();
 DO $$
 BEGIN
     IF NOT tandem.worker_preloaded() THEN
-        RAISE NOTICE 'pg_tandem is installed without its worker'
+        -- A warning: CREATE EXTENSION lets no notice through.
+        RAISE WARNING 'pg_tandem is installed without its worker'
               USING DETAIL = 'diff(), compare(), route(), mirrors and all verbs work; nothing backfills, validates, promotes or rolls back by itself.',
                     HINT = 'Add pg_tandem to shared_preload_libraries and restart, or call tandem.tick() every few seconds, for example by pg_cron.';
     END IF;
