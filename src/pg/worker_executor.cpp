@@ -70,22 +70,26 @@ void executor_loop() {
     if (!take_slot(request.run)) {
         return;
     }
-    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0,
-                            false);
+    pin_settings();
     const uint32 event = wait_event("PgTandemExecutor");
     constexpr int kMaxConflicts = 20;
     int conflicts = 0;
     for (;;) {
         Round result{};
         ErrorData* failure = nullptr;
+        bool failed = false;
         MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
         try {
             call([&] { result = round(request.run); });
         } catch (const Error& error) {
+            failed = true;
             failure = error.data();
         }
         MemoryContextSwitchTo(context);
-        if (failure == nullptr) {
+        if (failed && failure == nullptr) {
+            proc_exit(1); // not even the error could be copied: memory is short
+        }
+        if (!failed) {
             conflicts = 0;
             if (result.done) {
                 return;
