@@ -137,6 +137,9 @@ SPIPlanPtr prepare(const char* sql, int count, const Oid* types) {
     return plan;
 }
 
+// The kept generic plan, made now and under the settings of now.
+void make_plan(SPIPlanPtr plan) { ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner); }
+
 const char* loaded_text(int column) {
     char* value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
     return value == nullptr ? "" : value;
@@ -197,6 +200,12 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     plan->upsert = prepare(upsert, count, types);
     plan->update = prepare(update, 2 * count, types);
     plan->remove = prepare(remove, count, types);
+    // Each writes one row by a unique key. A table that is small when the plan is made would be scanned instead, for as long as the plan
+    // is kept: while a backfill fills it, or while hot rows bloat it.
+    (void)set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    make_plan(plan->upsert);
+    make_plan(plan->update);
+    make_plan(plan->remove);
     owner.release();
     PopActiveSnapshot();
     extension.release();
