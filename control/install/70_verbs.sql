@@ -173,6 +173,10 @@ BEGIN
               DETAIL = format('The last round was at %s.', coalesce(a.round_at::text, 'no time')),
               HINT = 'Preload pg_tandem so that the worker runs, or call tandem.tick() regularly.';
     END IF;
+    IF a.error IS NOT NULL THEN
+        RAISE EXCEPTION 'run "%" is not promoted while its rounds fail', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The last one, at %s: %s', a.error_at, a.error), HINT = 'Whether the sides are equal is not known: mend what fails first.';
+    END IF;
     IF a.differences IS DISTINCT FROM 0 THEN
         RAISE EXCEPTION 'run "%" is not promoted while its sides differ', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = format('The last validation found %s difference(s).', a.differences), HINT = 'SELECT * FROM tandem.differences shows them.';

@@ -332,7 +332,7 @@ subtest 'random traffic on both sides while random verbs move the run' => sub {
 	usleep(500_000);
 	is(sqlstate($node, "SELECT tandem.start('r')"), '', 'the run starts');
 	my (%count, @unexpected);
-	my $end = time() + ($ENV{TANDEM_RANDOM_SECONDS} // 20);
+	my $end = time() + ($ENV{TANDEM_RANDOM_SECONDS} // 15);
 	while (time() < $end)
 	{
 		my $verb = $verbs[ rand @verbs ];
