@@ -92,8 +92,8 @@ BEGIN
         END IF;
         seen := tandem.backfill_batch(r.id);
         IF seen IS NOT NULL THEN
-            did := format('backfill: %s rows', seen);
-            wait_ms := extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000;
+            did := CASE WHEN seen < 0 THEN 'backfill: waits for open transactions' ELSE format('backfill: %s rows', seen) END;
+            wait_ms := CASE WHEN seen < 0 THEN 50 ELSE extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000 END;
             RETURN;
         END IF;
         different := tandem.validate_run(r.id);
