@@ -23,7 +23,7 @@ CREATE TABLE tandem.run (
 );
 COMMENT ON TABLE tandem.run IS 'Runs: one parallel run of a legacy store beside a new one';
 COMMENT ON COLUMN tandem.run.salt IS 'Makes the first keys of this run others than those of the next';
-COMMENT ON COLUMN tandem.run.home IS 'The database that the run lives in: a restored or copied one is another, and its runs come up paused';
+COMMENT ON COLUMN tandem.run.home IS 'The database in which the run was last moved by its people: in a restored or copied one it is paused, and left alone until they move it';
 COMMENT ON COLUMN tandem.run.moved_at IS 'When the last transition happened: the hold counts from here';
 
 CREATE TABLE tandem.run_domain (
@@ -128,6 +128,21 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT s.system_identifier || '/' || d.oid FROM pg_control_system() AS s, pg_database AS d WHERE d.datname = current_database() $$;
 COMMENT ON FUNCTION tandem.home IS 'This database, told from any dump or copy of it';
 
+-- create_run() makes runs in stage off: one that arrives in a later stage comes from a dump. Its rows, and those of its tables, may arrive
+-- over hours, with the worker there already; so it is paused as it comes in, and nothing is compared until its people move it.
+CREATE FUNCTION tandem.run_restored() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    NEW.home := 'restored from a dump';
+    NEW.epoch := NEW.epoch + 1;
+    NEW.phase := CASE WHEN NEW.phase IN ('progressing', 'waiting_approval') THEN 'paused' ELSE NEW.phase END;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION tandem.run_restored IS 'Trigger: a run that is restored from a dump comes up paused, in a new epoch';
+CREATE TRIGGER restored BEFORE INSERT ON tandem.run FOR EACH ROW WHEN (NEW.stage <> 'off') EXECUTE FUNCTION tandem.run_restored();
+
 CREATE FUNCTION tandem.get_run(run text) RETURNS tandem.run
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -177,7 +192,8 @@ BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, verb, r.steps, to_weight);
     UPDATE tandem.run AS x
-       SET stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1, moved_at = clock_timestamp()
+       SET stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1, moved_at = clock_timestamp(),
+           home = tandem.home()
      WHERE x.id = run_id RETURNING * INTO r;
     UPDATE tandem.run_domain AS d SET weight = r.weight WHERE d.run_id = r.id AND verb IN ('promote', 'rollback', 'retry', 'cancel', 'complete');
     PERFORM tandem.record_event(r, verb, reason, evidence), tandem.worker_wake();

@@ -71,13 +71,14 @@ BEGIN
     UPDATE tandem.run_activity AS x SET round_at = clock_timestamp() WHERE x.run_id = r.id RETURNING * INTO a;
     every := tandem.option(r.id, 'validate_every')::interval;
 
-    -- Restored from a dump, or a copy of the database: nobody asked for this run here.
+    -- In a copy of the database, or restored from a dump: nobody asked for this run here. Until somebody does, nothing is compared
+    -- either: the restore may be under way.
     IF r.home <> tandem.home() THEN
-        UPDATE tandem.run AS x SET home = tandem.home(), epoch = x.epoch + 1, moved_at = clock_timestamp(),
-               phase = CASE WHEN x.phase IN ('progressing', 'waiting_approval') THEN 'paused' ELSE x.phase END
-         WHERE x.id = r.id RETURNING * INTO r;
-        PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
-        did := 'paused: the database is a copy';
+        IF r.phase IN ('progressing', 'waiting_approval') THEN
+            UPDATE tandem.run AS x SET phase = 'paused', epoch = x.epoch + 1, moved_at = clock_timestamp() WHERE x.id = r.id RETURNING * INTO r;
+            PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
+            did := 'paused: the database is a copy';
+        END IF;
         RETURN;
     END IF;
 
@@ -91,8 +92,8 @@ BEGIN
         END IF;
         seen := tandem.backfill_batch(r.id);
         IF seen IS NOT NULL THEN
-            did := format('backfill: %s rows', seen);
-            wait_ms := extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000;
+            did := CASE WHEN seen < 0 THEN 'backfill: waits for open transactions' ELSE format('backfill: %s rows', seen) END;
+            wait_ms := CASE WHEN seen < 0 THEN 50 ELSE extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000 END;
             RETURN;
         END IF;
         different := tandem.validate_run(r.id);

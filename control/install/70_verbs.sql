@@ -173,6 +173,10 @@ BEGIN
               DETAIL = format('The last round was at %s.', coalesce(a.round_at::text, 'no time')),
               HINT = 'Preload pg_tandem so that the worker runs, or call tandem.tick() regularly.';
     END IF;
+    IF a.error IS NOT NULL THEN
+        RAISE EXCEPTION 'run "%" is not promoted while its rounds fail', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The last one, at %s: %s', a.error_at, a.error), HINT = 'Whether the sides are equal is not known: mend what fails first.';
+    END IF;
     IF a.differences IS DISTINCT FROM 0 THEN
         RAISE EXCEPTION 'run "%" is not promoted while its sides differ', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = format('The last validation found %s difference(s).', a.differences), HINT = 'SELECT * FROM tandem.differences shows them.';
@@ -231,12 +235,16 @@ BEGIN
                   DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0),
                   HINT = 'Mend them on the side that is wrong; SELECT * FROM tandem.differences shows what the last validation found.';
         END IF;
+    ELSIF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
+        -- All was copied and something is missing: what the new side refused before may go in now.
+        DELETE FROM tandem.backfill AS b USING tandem.mapping AS m WHERE m.id = b.mapping_id AND m.run_id = r.id;
+        PERFORM tandem.backfill_begin(r.id);
     END IF;
     PERFORM tandem.move_run(r.id, 'retry', NULL, reason);
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal; a domain that went back alone takes the weight of the run again';
+COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal, or, where the first one did not, after another backfill of what is missing; a domain that went back alone takes the weight of the run again';
 
 CREATE FUNCTION tandem.cancel(run text, reason text DEFAULT NULL) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -61,7 +61,7 @@ sub workers
 {
 	my ($node) = @_;
 	return value($node, <<~'SQL');
-		SELECT coalesce(string_agg(replace(backend_type, 'pg_tandem ', '') || coalesce(' as ' || usename, ''), ', ' ORDER BY backend_type), 'none')
+		SELECT coalesce(string_agg(replace(backend_type, 'pg_tandem ', ''), ', ' ORDER BY backend_type), 'none')
 		  FROM pg_stat_activity WHERE backend_type LIKE 'pg_tandem %' AND (datname = current_database() OR datname IS NULL)
 		SQL
 }
