@@ -23,7 +23,7 @@ CREATE TABLE tandem.run (
 );
 COMMENT ON TABLE tandem.run IS 'Runs: one parallel run of a legacy store beside a new one';
 COMMENT ON COLUMN tandem.run.salt IS 'Makes the first keys of this run others than those of the next';
-COMMENT ON COLUMN tandem.run.home IS 'The database that the run lives in: a restored or copied one is another, and its runs come up paused';
+COMMENT ON COLUMN tandem.run.home IS 'The database that the run was last moved in: in a restored or copied one it comes up paused, and rests until a verb moves it';
 COMMENT ON COLUMN tandem.run.moved_at IS 'When the last transition happened: the hold counts from here';
 
 CREATE TABLE tandem.run_domain (
@@ -176,8 +176,12 @@ DECLARE
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, verb, r.steps, to_weight);
+    IF r.home <> tandem.home() THEN -- what was found in the database that this is a copy of says nothing of this one
+        UPDATE tandem.run_activity AS a SET validated_at = NULL, differences = NULL WHERE a.run_id = r.id;
+        UPDATE tandem.mirror_failure AS f SET transaction = NULL FROM tandem.mapping AS m WHERE m.id = f.mapping_id AND m.run_id = r.id;
+    END IF;
     UPDATE tandem.run AS x
-       SET stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1, moved_at = clock_timestamp()
+       SET home = tandem.home(), stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1, moved_at = clock_timestamp()
      WHERE x.id = run_id RETURNING * INTO r;
     UPDATE tandem.run_domain AS d SET weight = r.weight WHERE d.run_id = r.id AND verb IN ('promote', 'rollback', 'retry', 'cancel', 'complete');
     PERFORM tandem.record_event(r, verb, reason, evidence), tandem.worker_wake();

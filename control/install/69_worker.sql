@@ -71,13 +71,15 @@ BEGIN
     UPDATE tandem.run_activity AS x SET round_at = clock_timestamp() WHERE x.run_id = r.id RETURNING * INTO a;
     every := tandem.option(r.id, 'validate_every')::interval;
 
-    -- Restored from a dump, or a copy of the database: nobody asked for this run here.
+    -- Restored from a dump, or a copy of the database: nobody asked for this run here. Until somebody moves it (move_run() makes this
+    -- its home) nothing is compared either: the restore may not have come to the tables yet.
     IF r.home <> tandem.home() THEN
-        UPDATE tandem.run AS x SET home = tandem.home(), epoch = x.epoch + 1, moved_at = clock_timestamp(),
-               phase = CASE WHEN x.phase IN ('progressing', 'waiting_approval') THEN 'paused' ELSE x.phase END
-         WHERE x.id = r.id RETURNING * INTO r;
-        PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
-        did := 'paused: the database is a copy';
+        IF r.phase IN ('progressing', 'waiting_approval') THEN
+            UPDATE tandem.run AS x SET phase = 'paused', epoch = x.epoch + 1, moved_at = clock_timestamp()
+             WHERE x.id = r.id RETURNING * INTO r;
+            PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
+            did := 'paused: the database is a copy';
+        END IF;
         RETURN;
     END IF;
 
@@ -120,7 +122,7 @@ BEGIN
        AND r.moved_at + r.hold <= clock_timestamp() AND a.validated_at > r.moved_at AND a.differences = 0 THEN
         -- Who moved the run since has the say.
         PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
-        IF FOUND THEN
+        IF FOUND AND (r.stage <> 'shadow' OR tandem.failures_known(r.id)) THEN
             r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean');
             deeds := deeds || format('promoted to %s %%', r.weight);
         END IF;

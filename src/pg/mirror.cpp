@@ -349,6 +349,12 @@ void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid functio
     extension.release();
 }
 
+// Recording may have waited for a promotion: nobody reads the new side yet, is it so still?
+bool still_lenient(const PlanKey& key, const TriggerData* data, Oid function) {
+    AcceptInvalidationMessages();
+    return find_plan(key, data->tg_relation, function)->lenient;
+}
+
 // In stages dualwrite and shadow nobody reads the new side yet: its failure is recorded and must not fail the user.
 void write_leniently(const MirrorPlan* plan, const TriggerData* data, Oid function) {
     MemoryContext context = CurrentMemoryContext;
@@ -381,7 +387,13 @@ void write_leniently(const MirrorPlan* plan, const TriggerData* data, Oid functi
     if (failure == nullptr) {
         leave(true);
     } else {
-        call([&] { record_failure(plan, data, function, failure); });
+        const bool lenient = call([&] {
+            record_failure(plan, data, function, failure);
+            return still_lenient(plan->key, data, function);
+        });
+        if (!lenient) {
+            throw Error(failure);
+        }
     }
 }
 
