@@ -127,7 +127,7 @@ BEGIN
     IF r.phase = 'progressing' AND EXISTS (SELECT FROM unnest(r.steps) AS s WHERE s > r.weight)
        AND r.moved_at + r.hold <= clock_timestamp() AND a.validated_at > r.moved_at AND a.differences = 0 THEN
         PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
-        IF FOUND THEN
+        IF FOUND AND (r.stage <> 'shadow' OR tandem.failures_known(r.id)) THEN
             r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean');
             deeds := deeds || format('promoted to %s %%', r.weight);
         END IF;

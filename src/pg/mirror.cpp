@@ -358,6 +358,12 @@ void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid functio
     extension.release();
 }
 
+// Recording may have waited for a promotion: nobody reads the new side yet, is it so still?
+bool still_lenient(const PlanKey& key, const TriggerData* data, Oid function) {
+    AcceptInvalidationMessages();
+    return find_plan(key, data->tg_relation, function)->lenient;
+}
+
 // In stages dualwrite and shadow nobody reads the new side yet: its failure is recorded and must not fail the user.
 void write_leniently(const MirrorPlan* plan, const TriggerData* data, Oid function) {
     ErrorData* failure = attempt([&] { write_as_owner(plan, data); });
@@ -367,7 +373,13 @@ void write_leniently(const MirrorPlan* plan, const TriggerData* data, Oid functi
     if (!is_new_sides_fault(failure->sqlerrcode)) {
         throw Error(failure);
     }
-    call([&] { record_failure(plan, data, function, failure); });
+    const bool lenient = call([&] {
+        record_failure(plan, data, function, failure);
+        return still_lenient(plan->key, data, function);
+    });
+    if (!lenient) {
+        throw Error(failure);
+    }
 }
 
 PlanKey key_of(const TriggerData* data) {
