@@ -42,7 +42,7 @@ ISOLATION    = $(basename $(notdir $(sort $(wildcard test/isolation/specs/*.spec
 ISOLATION_OPTS = --inputdir=test/isolation --outputdir=test/isolation
 EXTRA_CLEAN  = build results output_iso test/isolation/output_iso test/isolation/results regression.diffs regression.out
 
-WARNINGS     = -Wall -Wextra -Wno-unused-parameter
+WARNINGS     = -Wall -Wextra
 ifdef WERROR
 WARNINGS    += -Werror
 endif
@@ -62,9 +62,16 @@ $(INSTALL_SQL): $(sort $(wildcard control/install/*.sql)) control/pg_tandem.cont
 $(OBJS): $(wildcard src/core/*.hpp src/pg/*.hpp) Makefile
 $(shlib): src/pg/exports.map
 
+# The guards' own test library. Only private clusters get it (stage); it is never installed. It is built anew with pg_tandem.so.
+GUARD_TEST = build/tandem_guard_test.so
+$(GUARD_TEST): $(wildcard test/guard/*.cpp) $(shlib)
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -shared -o $@ $(filter %.cpp,$^) $(filter src/core/%,$(OBJS)) $(LDFLAGS) $(SHLIB_LINK)
+
 # Install below build/stage, for private clusters that find it by extension_destdir or extension_control_path.
-stage: all
+stage: all $(GUARD_TEST)
 	@$(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/build/stage >/dev/null
+	@$(INSTALL_SHLIB) $(GUARD_TEST) $(CURDIR)/build/stage$(pkglibdir)/
 else
 all install installcheck stage:
 	@echo "pg_config was not found: install PostgreSQL's server development package (Debian: postgresql-server-dev-NN)," >&2

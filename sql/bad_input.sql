@@ -1,5 +1,5 @@
 -- Bad input to runs: each a clear error with SQLSTATE and HINT.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS pg_tandem;
 \set VERBOSITY default
 \set SHOW_CONTEXT never
@@ -58,6 +58,8 @@ SELECT try($$SELECT tandem.map_table('r', 'shiny.human', 'old.person')$$);
 SELECT try($$SELECT tandem.map_table('r', 'old.nothing', 'shiny.human')$$);
 SELECT try($$SELECT tandem.map_table('r', NULL, 'shiny.human')$$);
 SELECT try($$SELECT tandem.map_table('r', 'old.seen', 'shiny.human')$$);
+CREATE TEMP TABLE passing (id integer PRIMARY KEY);
+SELECT try(format('SELECT tandem.map_table(%L, %L, %L)', 't', 'passing', 'shiny.same')) FROM tandem.create_run('t', pg_my_temp_schema()::regnamespace::name, 'shiny');
 SELECT try($$SELECT tandem.map_table('r', 'old.keyless', 'shiny.keyless')$$);
 SELECT try($$SELECT tandem.map_table('r', 'old.person', 'shiny.human', key => '{nothing}')$$);
 SELECT try($$SELECT tandem.map_table('r', 'old.person', 'shiny.human', forward => '{"nothing": "first"}')$$);

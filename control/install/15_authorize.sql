@@ -59,6 +59,7 @@ BEGIN
     END LOOP;
     EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, '
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
 END
 $$;

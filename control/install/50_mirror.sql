@@ -17,11 +17,12 @@ $$;
 COMMENT ON FUNCTION tandem.parameter_row IS 'FROM item that makes a row of a relation out of statement parameters';
 
 -- What one direction of a mapping writes: target column, expression, and how the column may be written.
+-- format_type with -1 and not NULL: NULL would write bpchar as character, which is character(1).
 CREATE FUNCTION tandem.mirror_columns(mapping_id integer, direction text)
 RETURNS TABLE (name name, expression text, type text, operator text, key_position integer, writable boolean, updatable boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.name, c.expression, format_type(a.atttypid, NULL), (tandem.equality(a.atttypid, a.atttypid)).operator,
+    SELECT c.name, c.expression, format_type(a.atttypid, -1), (tandem.equality(a.atttypid, a.atttypid)).operator,
            array_position(t.key, c.name), a.attgenerated = '', a.attgenerated = '' AND a.attidentity <> 'a'
       FROM tandem.mapping AS m
      CROSS JOIN LATERAL (SELECT CASE direction WHEN 'forward' THEN tandem.relation_of(m.new_schema, m.new_table)
@@ -44,19 +45,30 @@ AS $$
 DECLARE
     source regclass;
     c record;
-    same_key text;
+    source_key name[];
+    same_source text;
     new_row text;
     old_row text;
 BEGIN
     SELECT r.owner, CASE direction WHEN 'forward' THEN l.relation ELSE n.relation END, CASE direction WHEN 'forward' THEN n.relation ELSE l.relation END,
-           r.stage IN ('dualwrite', 'shadow')
-      INTO owner, source, target, lenient
+           r.stage IN ('dualwrite', 'shadow'), CASE direction WHEN 'forward' THEN m.legacy_key ELSE m.new_key END
+      INTO owner, source, target, lenient, source_key
       FROM tandem.mapping AS m JOIN tandem.run AS r ON r.id = m.run_id
      CROSS JOIN LATERAL (SELECT tandem.relation_of(m.legacy_schema, m.legacy_table) AS relation) AS l
      CROSS JOIN LATERAL (SELECT tandem.relation_of(m.new_schema, m.new_table) AS relation) AS n
      WHERE m.id = mapping_id;
-    IF source IS NULL OR target IS NULL THEN
+    IF NOT FOUND THEN
         RETURN; -- the caller says that the mapping is gone
+    END IF;
+    IF source IS NULL OR target IS NULL THEN
+        RAISE EXCEPTION 'a table of mapping % does not exist any more', mapping_id USING ERRCODE = 'undefined_table',
+              DETAIL = 'It was renamed, moved or dropped while a run mirrors it.',
+              HINT = 'SELECT * FROM tandem.mappings shows which: give it its name back, or end the run with tandem.rollback() and tandem.cancel().';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = owner) THEN
+        RAISE EXCEPTION 'role "%" does not exist, in whose name a run mirrors this table', owner USING ERRCODE = 'undefined_object',
+              DETAIL = 'The owner of the run was renamed or dropped.',
+              HINT = 'Give the role its name back, or end the run with tandem.rollback() and tandem.cancel().';
     END IF;
     SELECT array_agg(x.name ORDER BY x.attnum) INTO columns FROM tandem.column_names(source) AS x;
     new_row := tandem.parameter_row(source, 1);
@@ -77,7 +89,11 @@ BEGIN
                          target, c.names, c.expressions, new_row, c.keys, coalesce('UPDATE SET ' || c.excluded, 'NOTHING'));
     update_sql := format('UPDATE %s AS t SET %s FROM (SELECT %s FROM %s) AS s, (SELECT %s FROM %s) AS o WHERE %s',
                          target, c.assignments, c.expressions, new_row, c.key_expressions, old_row, c.same_key);
-    delete_sql := format('DELETE FROM %s AS t USING (SELECT %s FROM %s) AS o WHERE %s', target, c.key_expressions, new_row, c.same_key);
+    -- Unless the key stands in the source again: a trigger of the application may have put it back before the mirror came to see it go.
+    SELECT string_agg(format('x.%I %s $%s', k, (tandem.equality(a.atttypid, a.atttypid)).operator, array_position(columns, k)), ' AND ') INTO same_source
+      FROM unnest(source_key) AS k JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = k;
+    delete_sql := format('DELETE FROM %s AS t USING (SELECT %s FROM %s) AS o WHERE %s AND NOT EXISTS (SELECT FROM %s AS x WHERE %s)',
+                         target, c.key_expressions, new_row, c.same_key, source, same_source);
     IF c.fixed_key THEN
         -- A GENERATED ALWAYS key cannot be updated: the row of the old key goes, and the caller writes the new one.
         update_sql := format('WITH gone AS (DELETE FROM %s AS t USING (SELECT %s FROM %s) AS s, (SELECT %s FROM %s) AS o WHERE %s AND NOT (%s)) %s AND %s',
@@ -96,9 +112,11 @@ CREATE TABLE tandem.mirror_failure (
     event      text NOT NULL,
     legacy_row text NOT NULL,
     sqlstate   text NOT NULL,
-    message    text NOT NULL
+    message    text NOT NULL,
+    transaction xid8 DEFAULT pg_current_xact_id()
 );
 COMMENT ON TABLE tandem.mirror_failure IS 'Writes that the new side refused while nobody read it yet (stages dualwrite and shadow)';
+COMMENT ON COLUMN tandem.mirror_failure.transaction IS 'The transaction that met it; NULL after a restore: its numbers mean nothing there';
 
 CREATE VIEW tandem.mirror_failures AS
 SELECT r.name AS run, m.new_schema || '.' || m.new_table AS new, f.at, f.event, f.legacy_row, f.sqlstate, f.message
@@ -107,8 +125,29 @@ COMMENT ON VIEW tandem.mirror_failures IS 'Writes that the new side refused in s
 
 CREATE FUNCTION tandem.mirror_failed(mapping_id integer, event text, legacy_row text, sqlstate text, message text) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$ INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message) VALUES ($1, $2, $3, $4, $5) $$;
-COMMENT ON FUNCTION tandem.mirror_failed IS 'Records a write that the new side refused; called by the mirror';
+AS $$
+    SELECT pg_advisory_xact_lock_shared('tandem.mapping'::regclass::oid::integer, $1);
+    INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message) VALUES ($1, $2, $3, $4, $5)
+$$;
+COMMENT ON FUNCTION tandem.mirror_failed IS 'Records a write that the new side refused; called by the mirror. Its lock tells failures_known() that there is one to come';
+
+-- Before the first key is served by new: a write that new refused, and that the last validation did not see, must not go live. Such a
+-- transaction holds the lock until it ends; we hold it from here on, and who fails after that finds the run live, and fails the user.
+CREATE FUNCTION tandem.failures_known(run_id integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM tandem.mapping AS m WHERE m.run_id = failures_known.run_id
+                  AND NOT pg_try_advisory_xact_lock('tandem.mapping'::regclass::oid::integer, m.id)) THEN
+        RETURN false;
+    END IF;
+    RETURN NOT EXISTS (
+        SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id
+         WHERE m.run_id = failures_known.run_id AND NOT pg_visible_in_snapshot(f.transaction, (
+               SELECT c.snapshot::pg_snapshot FROM tandem.comparison AS c WHERE c.run_id = failures_known.run_id ORDER BY c.id DESC LIMIT 1)));
+END
+$$;
+COMMENT ON FUNCTION tandem.failures_known IS 'Has the last validation seen every write that the new side refused? Keeps further ones out until the transaction ends';
 
 CREATE FUNCTION tandem.mirror_check(mapping_id integer, direction text) RETURNS void
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_mirror_check';
@@ -122,6 +161,47 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.mirror_triggers IS 'Names and events of the triggers that a mapping puts on both of its tables';
 
+-- All mapped tables, or none as yet: who waits for the second table while he holds the first stops the application, and deadlocks with
+-- transactions that go through the tables in another order. So each wait is shorter than deadlock_timeout, what was got is given back
+-- before the next try, and that begins with the table at which this one failed: so it comes to go through them as the application does.
+CREATE FUNCTION tandem.lock_tables(run_id integer, mode text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    patience interval := tandem.option(run_id, 'lock_timeout')::interval;
+    give_up timestamptz := clock_timestamp() + patience;
+    one_wait integer := (SELECT least(greatest(s.setting::integer / 2, 1), 200) FROM pg_settings AS s WHERE s.name = 'deadlock_timeout');
+    tables regclass[] := ARRAY(SELECT DISTINCT t.relation
+                                 FROM tandem.mapping AS m
+                                CROSS JOIN LATERAL (VALUES (tandem.relation_of(m.legacy_schema, m.legacy_table)),
+                                                           (tandem.relation_of(m.new_schema, m.new_table))) AS t (relation)
+                                WHERE m.run_id = lock_tables.run_id AND t.relation IS NOT NULL ORDER BY t.relation);
+    wanted regclass;
+    saved text := current_setting('lock_timeout');
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', one_wait || 'ms', true);
+            FOREACH wanted IN ARRAY tables LOOP
+                EXECUTE format('LOCK TABLE %s IN %s MODE', wanted, mode);
+            END LOOP;
+            PERFORM set_config('lock_timeout', saved, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF clock_timestamp() >= give_up THEN
+                RAISE EXCEPTION 'could not lock the mapped tables within %', patience USING ERRCODE = 'lock_not_available',
+                      DETAIL = format('The last wait was for %s in mode %s.', wanted, mode),
+                      HINT = 'A long transaction uses it: see pg_stat_activity, or set_option(run, ''lock_timeout'', ...) to try longer.';
+            END IF;
+            tables := wanted || array_remove(tables, wanted);
+        END;
+        PERFORM pg_sleep(one_wait * random() / 1000);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.lock_tables IS
+    'Locks all tables of a run, in tries that neither hold up nor deadlock the application; 55P03 after the option lock_timeout';
+
 -- ENABLE ALWAYS: also what logical replication applies is mirrored.
 CREATE FUNCTION tandem.install_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -129,18 +209,19 @@ AS $$
 DECLARE
     m record;
 BEGIN
+    PERFORM tandem.lock_tables(run_id, 'SHARE ROW EXCLUSIVE');
     FOR m IN SELECT x.id, s.direction, s.relation, t.name, t.event
                FROM tandem.mapping AS x
               CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(x.legacy_schema, x.legacy_table)),
                                          ('reverse', tandem.relation_of(x.new_schema, x.new_table))) AS s (direction, relation)
               CROSS JOIN LATERAL tandem.mirror_triggers(x.id) AS t
-              WHERE x.run_id = install_mirrors.run_id ORDER BY s.relation, t.name LOOP
+              WHERE x.run_id = install_mirrors.run_id LOOP
         EXECUTE format('CREATE TRIGGER %I %s EXECUTE FUNCTION tandem.mirror(%L, %L)', m.name, format(m.event, m.relation), m.id, m.direction);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', m.relation, m.name);
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run, table by table in one order for all';
+COMMENT ON FUNCTION tandem.install_mirrors IS 'Creates the mirror triggers of all mappings of a run';
 
 CREATE FUNCTION tandem.drop_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -148,11 +229,12 @@ AS $$
 DECLARE
     t record;
 BEGIN
+    PERFORM tandem.lock_tables(run_id, 'ACCESS EXCLUSIVE');
     FOR t IN SELECT g.tgname, g.tgrelid::regclass AS relation
                FROM tandem.mapping AS m
               CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS n
                JOIN pg_trigger AS g ON g.tgname = n.name AND g.tgparentid = 0 AND g.tgfoid = 'tandem.mirror()'::regprocedure
-              WHERE m.run_id = drop_mirrors.run_id ORDER BY g.tgrelid, g.tgname LOOP
+              WHERE m.run_id = drop_mirrors.run_id LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.relation);
     END LOOP;
 END

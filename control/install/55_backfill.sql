@@ -3,6 +3,9 @@
 -- A batch locks its legacy rows FOR SHARE and inserts what is absent: a concurrent writer either waits for the batch, and its mirror then
 -- finds the row, or the batch waits for the writer and copies what it wrote. A crash loses the running batch and nothing else.
 -- Where a batch ends is decided before its rows are locked: a row whose key changes while the batch waits for it must not move the end.
+--
+-- Parents go first. Before that, the new side's foreign keys refuse what the mirror writes into the children; their backfill brings it
+-- later, if it is committed by then. So it begins when the transactions that were open as the last parent was copied have ended.
 
 CREATE TABLE tandem.backfill (
     mapping_id     integer PRIMARY KEY REFERENCES tandem.mapping ON DELETE CASCADE,
@@ -11,16 +14,19 @@ CREATE TABLE tandem.backfill (
     rows_copied    bigint NOT NULL DEFAULT 0,
     batches        bigint NOT NULL DEFAULT 0,
     rows_estimated bigint NOT NULL DEFAULT 0,
+    waits_for      xid8,
     started_at     timestamptz,
     batch_at       timestamptz,
     finished_at    timestamptz
 );
 COMMENT ON TABLE tandem.backfill IS 'How far the backfill of each mapping is';
+COMMENT ON COLUMN tandem.backfill.waits_for IS 'Transactions before this one must have ended before the first batch';
 COMMENT ON COLUMN tandem.backfill.checkpoint IS 'Legacy key of the last row copied, as text; the next batch starts behind it';
 
 CREATE VIEW tandem.backfill_progress AS
 SELECT r.name AS run, m.legacy_schema || '.' || m.legacy_table AS legacy, m.new_schema || '.' || m.new_table AS new,
-       CASE WHEN b.finished_at IS NOT NULL THEN 'finished' WHEN b.started_at IS NOT NULL THEN 'copying' ELSE 'waiting' END AS state,
+       CASE WHEN b.finished_at IS NOT NULL THEN 'finished' WHEN b.started_at IS NOT NULL THEN 'copying'
+            WHEN b.waits_for IS NOT NULL THEN 'waiting for open transactions' ELSE 'waiting' END AS state,
        b.rows_seen, b.rows_copied, b.rows_estimated, b.batches,
        CASE WHEN b.finished_at IS NOT NULL THEN 100.0
             ELSE least(99.9, round(100.0 * b.rows_seen / greatest(b.rows_estimated, b.rows_seen, 1), 1)) END AS percent,
@@ -65,7 +71,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.backfill_begin IS 'A backfill row for each mapping, with the planner''s estimate of its rows';
 
--- The next batch of the run; the rows that it saw, NULL when there is nothing left to copy.
+-- The next batch of the run; the rows that it saw, NULL when there is nothing left to copy, -1 when it waits for open transactions.
 CREATE FUNCTION tandem.backfill_batch(run_id integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -89,6 +95,15 @@ BEGIN
         RETURN NULL;
     END IF;
     SELECT * INTO b FROM tandem.backfill AS x WHERE x.mapping_id = m.id FOR UPDATE;
+    IF b.started_at IS NULL AND (SELECT o.depth > 0 FROM tandem.mapping_order(r.id) AS o WHERE o.mapping_id = m.id) THEN
+        IF b.waits_for IS NULL OR b.waits_for > pg_snapshot_xmax(pg_current_snapshot()) THEN -- of another server, where it was dumped
+            UPDATE tandem.backfill AS x SET waits_for = pg_snapshot_xmax(pg_current_snapshot()) WHERE x.mapping_id = m.id RETURNING x.* INTO b;
+        END IF;
+        -- xip, as xmin counts this transaction too
+        IF EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS x WHERE x < b.waits_for) THEN
+            RETURN -1;
+        END IF;
+    END IF;
     source := tandem.relation_of(m.legacy_schema, m.legacy_table);
     target := tandem.relation_of(m.new_schema, m.new_table);
     SELECT string_agg(quote_ident(x.name), ', ' ORDER BY x.position) AS names,
@@ -96,7 +111,7 @@ BEGIN
            string_agg(quote_ident(x.name) || '::text', ', ' ORDER BY x.position) AS texts,
            string_agg(format('CAST(%%%s$L AS %s)', x.position, x.type), ', ' ORDER BY x.position) AS literal
       INTO k
-      FROM (SELECT x.name, x.position, format_type(a.atttypid, NULL) AS type
+      FROM (SELECT x.name, x.position, replace(format_type(a.atttypid, -1), '%', '%%') AS type
               FROM unnest(m.legacy_key) WITH ORDINALITY AS x (name, position)
               JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = x.name) AS x;
     behind := CASE WHEN b.checkpoint IS NOT NULL THEN format('(%s) > (%s)', k.names, format(k.literal, VARIADIC b.checkpoint)) ELSE 'true' END;
@@ -105,6 +120,7 @@ BEGIN
         'SELECT (SELECT count(*) FROM page), (SELECT ARRAY[%5$s] FROM page ORDER BY %6$s LIMIT 1)',
         k.names, source, behind, tandem.option(r.id, 'batch_size')::integer, k.texts, k.descending)) AS x (seen bigint, last text[]);
     IF page.seen = 0 THEN
+        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
         UPDATE tandem.backfill AS x SET finished_at = clock_timestamp(), started_at = coalesce(x.started_at, transaction_timestamp()) WHERE x.mapping_id = m.id;
         RETURN 0;
     END IF;
@@ -124,7 +140,11 @@ BEGIN
        SET checkpoint = page.last, rows_seen = x.rows_seen + page.seen, rows_copied = x.rows_copied + copied,
            batches = x.batches + 1, started_at = coalesce(x.started_at, transaction_timestamp()), batch_at = clock_timestamp()
      WHERE x.mapping_id = m.id;
+    -- Plans that were made while the table was empty, the mirror's and those of foreign keys, scan all of it: statistics replace them.
+    IF b.batches = 0 THEN
+        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
+    END IF;
     RETURN page.seen;
 END
 $$;
-COMMENT ON FUNCTION tandem.backfill_batch IS 'Copies the next batch of a run and moves its checkpoint; returns the rows seen, NULL when all is copied';
+COMMENT ON FUNCTION tandem.backfill_batch IS 'Copies the next batch of a run and moves its checkpoint; returns the rows seen, -1 while it waits for open transactions, NULL when all is copied';

@@ -63,12 +63,20 @@ BEGIN
             RETURN NEXT ('ownership', 'CRITICAL', format('%s: role "%s" does not own it and cannot put a mirror on it', side.relation, r.owner),
                          format('ALTER TABLE %s OWNER TO %I, or let its owner create the run.', side.relation, r.owner))::tandem.preflight_row;
         END IF;
+        IF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = side.relation AND a.attname = ANY (side.key) AND NOT a.attnotnull) THEN
+            RETURN NEXT ('key', 'CRITICAL', format('%s: key %s can be NULL', side.relation, side.key),
+                         format('ALTER TABLE %s %s', side.relation, (SELECT string_agg(format('ALTER COLUMN %I SET NOT NULL', k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
+        END IF;
         IF tandem.has_unique_index(side.relation, side.key) THEN
             RETURN NEXT ('key', 'OK', format('%s: unique by %s', side.relation, side.key), NULL)::tandem.preflight_row;
         ELSE
             RETURN NEXT ('key', 'CRITICAL', format('%s: no valid, immediate, unconditional unique index on exactly %s', side.relation, side.key),
                          format('CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s); a DEFERRABLE key does not do: it can hold two rows for a moment.',
                                 side.relation, (SELECT string_agg(quote_ident(k), ', ') FROM unnest(side.key) AS k)))::tandem.preflight_row;
+        END IF;
+        IF EXISTS (SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhparent WHERE c.relkind = 'r' AND side.relation IN (i.inhparent, i.inhrelid)) THEN
+            RETURN NEXT ('inheritance', 'CRITICAL', format('%s: it is part of an inheritance tree, and a trigger does not reach rows of other tables of it', side.relation),
+                         'Make it a partitioned table, or a single one.')::tandem.preflight_row;
         END IF;
         SELECT count(*) INTO n FROM pg_trigger AS t WHERE t.tgrelid = side.relation AND t.tgdeferrable AND NOT t.tgisinternal;
         IF n > 0 THEN

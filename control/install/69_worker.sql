@@ -8,9 +8,9 @@ CREATE TABLE tandem.worker (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.worker IS 'Heartbeat of the coordinator of this database';
 
--- Each deduction stands by its name.
+-- Each deduction stands by its name. SECURITY DEFINER: a view's functions run as who reads the view, who may not read the tables.
 CREATE FUNCTION tandem.run_health(run tandem.run, activity tandem.run_activity, OUT score integer, OUT alive boolean, OUT deductions jsonb)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     WITH facts AS (
         SELECT run.stage IN ('dualwrite', 'shadow', 'live') AND run.phase <> 'cancelled' AS active,
@@ -71,19 +71,38 @@ BEGIN
     UPDATE tandem.run_activity AS x SET round_at = clock_timestamp() WHERE x.run_id = r.id RETURNING * INTO a;
     every := tandem.option(r.id, 'validate_every')::interval;
 
+    -- In a copy of the database, or restored from a dump: nobody asked for this run here. Until somebody does, nothing is compared
+    -- either: the restore may be under way.
+    IF r.home <> tandem.home() THEN
+        IF r.phase IN ('progressing', 'waiting_approval') THEN
+            UPDATE tandem.run AS x SET phase = 'paused', epoch = x.epoch + 1, moved_at = clock_timestamp() WHERE x.id = r.id RETURNING * INTO r;
+            PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
+            did := 'paused: the database is a copy';
+        END IF;
+        RETURN;
+    END IF;
+
     IF r.stage = 'dualwrite' THEN
         IF r.phase <> 'progressing' THEN
+            -- Rows that were not copied yet are no difference: the proof waits until all are.
+            IF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
+                did := CASE WHEN tandem.prove_rollback(r) THEN 'proof of the rollback' END;
+            END IF;
             RETURN;
         END IF;
         seen := tandem.backfill_batch(r.id);
         IF seen IS NOT NULL THEN
-            did := format('backfill: %s rows', seen);
-            wait_ms := extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000;
+            did := CASE WHEN seen < 0 THEN 'backfill: waits for open transactions' ELSE format('backfill: %s rows', seen) END;
+            wait_ms := CASE WHEN seen < 0 THEN 50 ELSE extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000 END;
             RETURN;
         END IF;
         different := tandem.validate_run(r.id);
         IF different = 0 THEN
-            PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
+            -- Who moved the run meanwhile has the say.
+            PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
+            IF FOUND THEN
+                PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
+            END IF;
         END IF;
         did := format('first comparison: %s differences', different);
         wait_ms := 0;
@@ -107,9 +126,8 @@ BEGIN
 
     IF r.phase = 'progressing' AND EXISTS (SELECT FROM unnest(r.steps) AS s WHERE s > r.weight)
        AND r.moved_at + r.hold <= clock_timestamp() AND a.validated_at > r.moved_at AND a.differences = 0 THEN
-        -- Who moved the run since has the say.
         PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
-        IF FOUND THEN
+        IF FOUND AND (r.stage <> 'shadow' OR tandem.failures_known(r.id)) THEN
             r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean');
             deeds := deeds || format('promoted to %s %%', r.weight);
         END IF;
@@ -125,8 +143,9 @@ $$;
 COMMENT ON FUNCTION tandem.run_round IS 'One round of a run: backfill batch, proof, validation, due promotion';
 
 -- SECURITY DEFINER: the executor is connected as the run's owner, who does not own the extension's tables.
+-- deadlock_timeout, here and in tick(): a round that deadlocks with the application finds it first, gives way, and is made again.
 CREATE FUNCTION tandem.execute_round(run_id integer, OUT did text, OUT wait_ms integer, OUT done boolean)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
 AS $$
 DECLARE
     r tandem.run;
@@ -177,7 +196,7 @@ COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; t
 
 -- SECURITY DEFINER: it serves every run, each as its owner.
 CREATE FUNCTION tandem.tick() RETURNS TABLE (run text, did text)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
 AS $$
 DECLARE
     r record;

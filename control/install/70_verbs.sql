@@ -10,11 +10,11 @@ SELECT r.name AS run, r.stage, r.phase, r.weight, r.epoch,
             WHEN r.stage = 'complete' THEN 'nothing: the run is complete'
             WHEN r.stage = 'off' THEN 'start()'
             WHEN r.phase = 'paused' THEN 'resume()'
-            WHEN r.phase = 'degraded' THEN CASE WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = r.id AND b.proof_at IS NULL)
+            WHEN r.phase = 'degraded' THEN CASE WHEN r.stage <> 'dualwrite' AND EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = r.id AND b.proof_at IS NULL)
                                                 THEN 'the proof of the rollback' ELSE 'retry(), once both sides are equal again' END
             WHEN NOT h.alive THEN 'the worker: no round since ' || coalesce(a.round_at::text, 'the start') || '; preload pg_tandem or call tick()'
             WHEN r.stage = 'dualwrite' THEN coalesce('the backfill: ' || (SELECT round(avg(b.percent), 1) FROM tandem.backfill_progress AS b WHERE b.run = r.name AND b.state <> 'finished') || ' % of what is left', 'a clean comparison')
-            WHEN n.step IS NULL THEN 'complete()'
+            WHEN n.step IS NULL THEN CASE r.weight WHEN 100 THEN 'complete()' ELSE 'rollback() and cancel(): its steps end below 100 %' END
             WHEN a.validated_at IS NULL OR a.validated_at < r.moved_at THEN 'a validation, then weight ' || n.step
             ELSE 'the hold until ' || (r.moved_at + r.hold)::timestamptz(0)::text || ', then weight ' || n.step
        END AS waiting_for,
@@ -84,8 +84,8 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'schema "%" does not exist', missing USING ERRCODE = 'invalid_schema_name', HINT = 'Create both schemas and their tables first.';
     END IF;
-    INSERT INTO tandem.run AS x (name, owner, legacy_schema, new_schema, steps, hold, salt)
-    VALUES (run, pg_get_userbyid(tandem.acting_role()), legacy_schema, new_schema, steps, hold, ('x' || encode(substr(uuid_send(gen_random_uuid()), 1, 6), 'hex'))::bit(48)::bigint)
+    INSERT INTO tandem.run AS x (name, owner, legacy_schema, new_schema, steps, hold, home, salt)
+    VALUES (run, pg_get_userbyid(tandem.acting_role()), legacy_schema, new_schema, steps, hold, tandem.home(), ('x' || encode(substr(uuid_send(gen_random_uuid()), 1, 6), 'hex'))::bit(48)::bigint)
     ON CONFLICT DO NOTHING RETURNING * INTO r;
     IF r.id IS NULL THEN
         RAISE EXCEPTION 'run "%" exists already', run USING ERRCODE = 'duplicate_object', HINT = 'Choose another name; SELECT * FROM tandem.runs lists them.';
@@ -146,7 +146,6 @@ BEGIN
               HINT = format(E'%s\nSELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
     END IF;
     IF NOT dry_run THEN
-        PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
         PERFORM tandem.install_mirrors(r.id), tandem.backfill_begin(r.id);
         UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
         PERFORM tandem.move_run(r.id, 'start', NULL, NULL);
@@ -174,9 +173,20 @@ BEGIN
               DETAIL = format('The last round was at %s.', coalesce(a.round_at::text, 'no time')),
               HINT = 'Preload pg_tandem so that the worker runs, or call tandem.tick() regularly.';
     END IF;
+    IF a.error IS NOT NULL THEN
+        RAISE EXCEPTION 'run "%" is not promoted while its rounds fail', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The last one, at %s: %s', a.error_at, a.error), HINT = 'Whether the sides are equal is not known: mend what fails first.';
+    END IF;
     IF a.differences IS DISTINCT FROM 0 THEN
         RAISE EXCEPTION 'run "%" is not promoted while its sides differ', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
-              DETAIL = format('The last validation found %s difference(s).', a.differences), HINT = 'SELECT * FROM tandem.differences shows them.';
+              DETAIL = CASE WHEN a.differences IS NULL THEN 'No validation has compared them yet.' ELSE format('The last validation found %s difference(s).', a.differences) END,
+              HINT = CASE WHEN a.differences IS NULL THEN format('SELECT * FROM tandem.validate(%L), or wait for the worker to do it.', r.name)
+                          ELSE 'SELECT * FROM tandem.differences shows them.' END;
+    END IF;
+    IF r.stage = 'shadow' AND NOT tandem.failures_known(r.id) THEN
+        RAISE EXCEPTION 'run "%" is not promoted: the new side refused a write that no validation has seen yet', r.name
+              USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'The transaction may still be open.',
+                    HINT = 'SELECT * FROM tandem.mirror_failures shows it once it is committed; the next validation then tells whether both sides differ.';
     END IF;
     IF dry_run THEN
         SELECT * INTO result FROM tandem.runs AS v WHERE v.run = r.name;
@@ -232,12 +242,16 @@ BEGIN
                   DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0),
                   HINT = 'Mend them on the side that is wrong; SELECT * FROM tandem.differences shows what the last validation found.';
         END IF;
+    ELSIF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
+        -- All was copied and something is missing: what the new side refused before may go in now.
+        DELETE FROM tandem.backfill AS b USING tandem.mapping AS m WHERE m.id = b.mapping_id AND m.run_id = r.id;
+        PERFORM tandem.backfill_begin(r.id);
     END IF;
     PERFORM tandem.move_run(r.id, 'retry', NULL, reason);
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal';
+COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal, or, where the first one did not, after another backfill of what is missing; a domain that went back alone takes the weight of the run again';
 
 CREATE FUNCTION tandem.cancel(run text, reason text DEFAULT NULL) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -247,7 +261,6 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'cancel');
     PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
-    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
     PERFORM tandem.drop_mirrors(r.id);
     RETURN tandem.status(run);
 END
@@ -274,7 +287,6 @@ BEGIN
               DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';
     END IF;
     PERFORM tandem.move_run(r.id, 'complete', NULL, NULL);
-    PERFORM set_config('lock_timeout', extract(epoch FROM tandem.option(r.id, 'lock_timeout')::interval)::numeric * 1000 || 'ms', true);
     PERFORM tandem.drop_mirrors(r.id);
     RETURN tandem.status(run);
 END

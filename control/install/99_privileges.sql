@@ -11,10 +11,12 @@ GRANT EXECUTE ON FUNCTION
     tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
     tandem.expression_info, tandem.check_condition, tandem.equality,
-    tandem.route, tandem.bucket, tandem.acting_role
+    tandem.route, tandem.bucket, tandem.acting_role,
+    tandem.relation_of, tandem.worker_preloaded -- the views call them
 TO PUBLIC;
 
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
+GRANT EXECUTE ON FUNCTION tandem.run_health TO pg_monitor;
 
 -- A coordinator for this database, once this commits.
 SELECT tandem.worker_poke();
@@ -22,7 +24,8 @@ SELECT tandem.worker_poke();
 DO $$
 BEGIN
     IF NOT tandem.worker_preloaded() THEN
-        RAISE NOTICE 'pg_tandem is installed without its worker'
+        -- A warning: CREATE EXTENSION lets no notice through.
+        RAISE WARNING 'pg_tandem is installed without its worker'
               USING DETAIL = 'diff(), compare(), route(), mirrors and all verbs work; nothing backfills, validates, promotes or rolls back by itself.',
                     HINT = 'Add pg_tandem to shared_preload_libraries and restart, or call tandem.tick() every few seconds, for example by pg_cron.';
     END IF;

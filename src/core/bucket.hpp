@@ -13,9 +13,9 @@ inline constexpr int kMaxWeight = 100;
 // 0 .. kBuckets-1; salt makes the canaries of one run other people than those of the next.
 std::uint32_t bucket_of(std::uint64_t salt, std::string_view key) noexcept;
 
-// Is `new` authoritative for the bucket at this weight (percent, 0..100)?
+// Is `new` authoritative for the bucket at this weight (percent, 0..100)? Never at a weight below that.
 constexpr bool bucket_is_new(std::uint32_t bucket, int weight) noexcept {
-    return bucket < static_cast<std::uint32_t>(weight) * (kBuckets / kMaxWeight);
+    return std::int64_t{bucket} < std::int64_t{weight} * (kBuckets / kMaxWeight);
 }
 
 } // namespace tandem

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "core/bucket.hpp"
 #include "core/error.hpp"
 
 namespace tandem {
@@ -62,7 +63,7 @@ constexpr std::array kRules{
     Rule{Verb::cancel, set(off, dualwrite, shadow), kAnyOpenPhase, off, cancelled,
          "A run is cancelled at weight 0 only: rollback() first. A complete run cannot be cancelled."},
     Rule{Verb::complete, set(live), set(progressing), Stage::complete, succeeded,
-         "A run is completed from stage live at its last step, while its phase is progressing."},
+         "A run is completed from stage live at 100 %, while its phase is progressing."},
 };
 
 template <class E, std::size_t N>
@@ -87,7 +88,9 @@ std::string describe(const RunState& state) {
 int promoted_weight(const RunState& state, std::span<const int> steps, std::optional<int> to_weight) {
     const auto step = next_step(steps, state.weight);
     if (!step) {
-        throw Error("55000", "the run is at its last step", describe(state), "Finish it with complete().");
+        throw Error("55000", "the run is at its last step", describe(state),
+                    state.weight == kMaxWeight ? "Finish it with complete()."
+                                               : "Its steps end below 100 %: rollback() and cancel() end such a run.");
     }
     if (!to_weight) {
         return *step;
@@ -159,10 +162,12 @@ RunState next(const RunState& state, Verb verb, std::span<const int> steps, std:
             to.weight = 0;
             break;
         case Verb::complete:
-            if (next_step(steps, state.weight)) {
-                throw Error("55000", "the run is not at its last step", describe(state), std::string(rule.needs));
+            // Who is served by legacy until now would be moved without any step.
+            if (state.weight != kMaxWeight) {
+                throw Error("55000", "the run is not at 100 %", describe(state),
+                            next_step(steps, state.weight) ? "Promote it to its last step first."
+                                                           : "Its steps end below 100 %: rollback() and cancel() end such a run.");
             }
-            to.weight = 100;
             break;
         default:
             break;

@@ -25,9 +25,13 @@ struct PlanKey {
     Oid source; // the relation that fired: a partition has a row layout of its own
 };
 
+// Kept until it is invalid and no trigger on the stack executes it: a trigger of the application may write the same mapping again
+// below us, and the plan of this level must outlive what is loaded there.
 struct MirrorPlan {
     PlanKey key;
     bool valid;
+    bool replaced; // no entry of the cache any more: its last user frees it
+    int users;
     bool lenient;    // a failing write on the new side is recorded and does not fail the user's statement
     Oid owner;
     Oid target;
@@ -36,7 +40,12 @@ struct MirrorPlan {
     SPIPlanPtr upsert;      // parameters: the new row
     SPIPlanPtr update;      // parameters: the new row, then the old one
     SPIPlanPtr remove;      // parameters: the old row
-    MemoryContext context;  // holds attributes
+    MemoryContext context;  // holds this and attributes
+};
+
+struct CacheEntry {
+    PlanKey key;
+    MirrorPlan* plan; // nullptr: none yet
 };
 
 // The mirror that is writing now, if any.
@@ -78,9 +87,9 @@ void on_invalidation(Datum, Oid relid) {
     const bool all = relid == InvalidOid || relid == run_relation || relid == mapping_relation;
     HASH_SEQ_STATUS scan;
     hash_seq_init(&scan, plan_cache);
-    while (auto* plan = static_cast<MirrorPlan*>(hash_seq_search(&scan))) {
-        if (all || plan->target == relid || plan->key.source == relid) {
-            plan->valid = false;
+    while (auto* entry = static_cast<CacheEntry*>(hash_seq_search(&scan))) {
+        if (entry->plan != nullptr && (all || entry->plan->target == relid || entry->key.source == relid)) {
+            entry->plan->valid = false;
         }
     }
 }
@@ -88,7 +97,7 @@ void on_invalidation(Datum, Oid relid) {
 void create_cache() {
     HASHCTL control{};
     control.keysize = sizeof(PlanKey);
-    control.entrysize = sizeof(MirrorPlan);
+    control.entrysize = sizeof(CacheEntry);
     control.hcxt = TopMemoryContext;
     HTAB* cache = hash_create("pg_tandem mirrors", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
     CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
@@ -96,17 +105,29 @@ void create_cache() {
 }
 
 void free_plan(MirrorPlan* plan) {
-    for (SPIPlanPtr* kept : {&plan->upsert, &plan->update, &plan->remove}) {
-        if (*kept != nullptr) {
-            SPI_freeplan(*kept);
-            *kept = nullptr;
+    for (SPIPlanPtr kept : {plan->upsert, plan->update, plan->remove}) {
+        if (kept != nullptr) {
+            SPI_freeplan(kept);
         }
     }
-    if (plan->context != nullptr) {
-        MemoryContextDelete(plan->context);
-        plan->context = nullptr;
-    }
+    MemoryContextDelete(plan->context);
 }
+
+// Keeps a plan for as long as a trigger executes it.
+class PlanUse {
+  public:
+    explicit PlanUse(MirrorPlan* plan) : plan_(plan) { plan_->users++; }
+    ~PlanUse() {
+        if (--plan_->users == 0 && plan_->replaced) {
+            free_plan(plan_);
+        }
+    }
+    PlanUse(const PlanUse&) = delete;
+    PlanUse& operator=(const PlanUse&) = delete;
+
+  private:
+    MirrorPlan* plan_;
+};
 
 SPIPlanPtr prepare(const char* sql, int count, const Oid* types) {
     SPIPlanPtr plan = SPI_prepare_cursor(sql, count, const_cast<Oid*>(types), CURSOR_OPT_GENERIC_PLAN);
@@ -115,6 +136,9 @@ SPIPlanPtr prepare(const char* sql, int count, const Oid* types) {
     }
     return plan;
 }
+
+// The kept generic plan, made now and under the settings of now.
+void make_plan(SPIPlanPtr plan) { ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner); }
 
 const char* loaded_text(int column) {
     char* value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
@@ -133,7 +157,6 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     const Oid schema = get_func_namespace(function);
     run_relation = get_relname_relid("run", schema);
     mapping_relation = get_relname_relid("mapping", schema);
-    free_plan(plan);
     // Set before reading: an invalidation that arrives meanwhile makes the plan stale again.
     plan->valid = true;
 
@@ -162,7 +185,6 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     int count = 0;
     deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull)), NAMEOID,
                       NAMEDATALEN, false, TYPALIGN_CHAR, &names, nullptr, &count);
-    plan->context = AllocSetContextCreate(TopMemoryContext, "pg_tandem mirror", ALLOCSET_SMALL_SIZES);
     plan->attributes = static_cast<AttrNumber*>(MemoryContextAlloc(plan->context, sizeof(AttrNumber) * (count + 1)));
     plan->columns = count;
     auto* types = static_cast<Oid*>(palloc(sizeof(Oid) * (2 * count + 1)));
@@ -178,6 +200,12 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     plan->upsert = prepare(upsert, count, types);
     plan->update = prepare(update, 2 * count, types);
     plan->remove = prepare(remove, count, types);
+    // Each writes one row by a unique key. A table that is small when the plan is made would be scanned instead, for as long as the plan
+    // is kept: while a backfill fills it, or while hot rows bloat it.
+    (void)set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    make_plan(plan->upsert);
+    make_plan(plan->update);
+    make_plan(plan->remove);
     owner.release();
     PopActiveSnapshot();
     extension.release();
@@ -188,14 +216,23 @@ MirrorPlan* find_plan(const PlanKey& key, Relation source, Oid function) {
         create_cache();
     }
     bool found = false;
-    auto* plan = static_cast<MirrorPlan*>(hash_search(plan_cache, &key, HASH_ENTER, &found));
-    if (!found) {
-        *plan = MirrorPlan{};
-        plan->key = key;
+    auto* entry = static_cast<CacheEntry*>(hash_search(plan_cache, &key, HASH_ENTER, &found));
+    MirrorPlan* old = found ? entry->plan : nullptr;
+    if (old != nullptr && old->valid && old->remove != nullptr) {
+        return old;
     }
-    if (!plan->valid || plan->remove == nullptr) {
-        load(plan, source, function);
+    entry->plan = nullptr;
+    if (old != nullptr && old->users > 0) {
+        old->replaced = true;
+    } else if (old != nullptr) {
+        free_plan(old);
     }
+    MemoryContext context = AllocSetContextCreate(TopMemoryContext, "pg_tandem mirror", ALLOCSET_SMALL_SIZES);
+    auto* plan = static_cast<MirrorPlan*>(MemoryContextAllocZero(context, sizeof(MirrorPlan)));
+    plan->key = key;
+    plan->context = context;
+    entry->plan = plan; // before loading it: where that fails, the next call finds it half-made and frees it
+    load(plan, source, function);
     return plan;
 }
 
@@ -230,30 +267,48 @@ bool same(const Row& row, const MirrorPlan* plan, TupleDesc desc) {
     return true;
 }
 
+// What is there now counts, also for a transaction with a snapshot of its own: the backfill may have copied a row behind it. Whoever else
+// changed the row of the other side changed the row of this side as well, and the user's own statement met that conflict.
 uint64 execute(SPIPlanPtr plan, const Row& row) {
-    const int code = SPI_execute_plan(plan, row.values, row.nulls, false, 0);
+    Snapshot snapshot = IsolationUsesXactSnapshot() ? GetLatestSnapshot() : InvalidSnapshot;
+    const int code = SPI_execute_snapshot(plan, row.values, row.nulls, snapshot, InvalidSnapshot, false, true, 0);
     if (code < 0) {
-        elog(ERROR, "SPI_execute_plan returned %s", SPI_result_code_string(code));
+        elog(ERROR, "SPI_execute_snapshot returned %s", SPI_result_code_string(code));
     }
     return SPI_processed;
+}
+
+// Has this transaction changed the row again since? An application's trigger that fired before us may have, and its change was then
+// mirrored before ours: the row as it was here is no news any more.
+bool superseded(const TriggerData* data, HeapTuple tuple) {
+    Relation relation = data->tg_relation;
+    TupleTableSlot* slot = table_slot_create(relation, nullptr);
+    const bool current = table_tuple_fetch_row_version(relation, &tuple->t_self, SnapshotSelf, slot);
+    ExecDropSingleTupleTableSlot(slot);
+    return !current;
 }
 
 // The mirrored write itself, as the run's owner.
 void write(const MirrorPlan* plan, const TriggerData* data) {
     TupleDesc desc = RelationGetDescr(data->tg_relation);
+    Row row = allocate(2 * plan->columns);
     if (TRIGGER_FIRED_BY_INSERT(data->tg_event)) {
-        Row row = allocate(plan->columns);
         fill(row, 0, plan, data->tg_trigtuple, desc);
-        execute(plan->upsert, row);
+        if (!superseded(data, data->tg_trigtuple)) {
+            execute(plan->upsert, row);
+        }
     } else if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
-        Row row = allocate(plan->columns);
         fill(row, 0, plan, data->tg_trigtuple, desc);
         execute(plan->remove, row);
     } else {
-        Row row = allocate(2 * plan->columns);
         fill(row, 0, plan, data->tg_newtuple, desc);
         fill(row, plan->columns, plan, data->tg_trigtuple, desc);
         if (same(row, plan, desc)) {
+            return;
+        }
+        if (superseded(data, data->tg_newtuple)) {
+            // What it became is there already; what it was must not stay under another key.
+            execute(plan->remove, {row.values + plan->columns, row.nulls + plan->columns});
             return;
         }
         // Addressed by the OLD key. No row there (not yet copied): the whole row is written.
@@ -269,11 +324,14 @@ void write_as_owner(const MirrorPlan* plan, const TriggerData* data) {
     owner.release();
 }
 
-// Interrupts and broken servers are the user's business; anything else is a fault of the new side.
+// Interrupts, broken servers and conflicts with other transactions are the user's business; anything else is a fault of the new side.
+// A conflict (deadlock, serialization, lock_timeout) must not be passed over: whoever holds the row of the new side is about to write
+// ours from it, and would overwrite what the user wrote here.
 bool is_new_sides_fault(int sqlerrcode) {
     const int category = ERRCODE_TO_CATEGORY(sqlerrcode);
     return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES &&
-           category != ERRCODE_INTERNAL_ERROR;
+           category != ERRCODE_INTERNAL_ERROR && category != ERRCODE_TRANSACTION_ROLLBACK &&
+           sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid function, const ErrorData* error) {
@@ -300,39 +358,27 @@ void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid functio
     extension.release();
 }
 
+// Recording may have waited for a promotion: nobody reads the new side yet, is it so still?
+bool still_lenient(const PlanKey& key, const TriggerData* data, Oid function) {
+    AcceptInvalidationMessages();
+    return find_plan(key, data->tg_relation, function)->lenient;
+}
+
 // In stages dualwrite and shadow nobody reads the new side yet: its failure is recorded and must not fail the user.
 void write_leniently(const MirrorPlan* plan, const TriggerData* data, Oid function) {
-    MemoryContext context = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    call([&] {
-        BeginInternalSubTransaction(nullptr);
-        MemoryContextSwitchTo(context);
-    });
-    const auto leave = [&](bool commit) {
-        call([&] {
-            if (commit) {
-                ReleaseCurrentSubTransaction();
-            } else {
-                RollbackAndReleaseCurrentSubTransaction();
-            }
-            MemoryContextSwitchTo(context);
-            CurrentResourceOwner = owner;
-        });
-    };
-    ErrorData* failure = nullptr;
-    try {
-        call([&] { write_as_owner(plan, data); });
-    } catch (const Error& error) {
-        leave(false);
-        if (error.data() == nullptr || !is_new_sides_fault(error.sqlerrcode())) {
-            throw;
-        }
-        failure = error.data();
-    }
+    ErrorData* failure = attempt([&] { write_as_owner(plan, data); });
     if (failure == nullptr) {
-        leave(true);
-    } else {
-        call([&] { record_failure(plan, data, function, failure); });
+        return;
+    }
+    if (!is_new_sides_fault(failure->sqlerrcode)) {
+        throw Error(failure);
+    }
+    const bool lenient = call([&] {
+        record_failure(plan, data, function, failure);
+        return still_lenient(plan->key, data, function);
+    });
+    if (!lenient) {
+        throw Error(failure);
     }
 }
 
@@ -362,6 +408,7 @@ void mirror_row(const TriggerData* data, Oid function) {
         }
         return find_plan(key, data->tg_relation, function);
     });
+    const PlanUse use(plan);
     if (plan->lenient && key.direction == Direction::forward) {
         write_leniently(plan, data, function);
     } else {

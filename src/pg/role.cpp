@@ -117,6 +117,21 @@ TANDEM_FUNCTION(tandem_execute_as) {
 }
 
 // The role in whose name the session acts (SET ROLE counts), also inside our SECURITY DEFINER functions.
+//
+// Refused where PostgreSQL, or the mirror, runs somebody's SQL inside a statement of somebody else: index expressions under ANALYZE,
+// triggers under the cascade of a foreign key, mapping expressions. The session's role did not write that SQL and must not lend it its name.
 TANDEM_FUNCTION(tandem_acting_role) {
-    return pg::entry([&]() -> Datum { return ObjectIdGetDatum(GetOuterUserId()); });
+    return pg::entry([&]() -> Datum {
+        Oid user = InvalidOid;
+        int context = 0;
+        GetUserIdAndSecContext(&user, &context);
+        if ((context & (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS)) != 0) {
+            ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                            errmsg("a run cannot be steered from SQL that runs inside another role's statement"),
+                            errdetail("Such are index expressions, mapping expressions, and triggers that a mirror or a "
+                                      "foreign key's cascade fires."),
+                            errhint("Call the verb from a statement of your own.")));
+        }
+        return ObjectIdGetDatum(GetOuterUserId());
+    });
 }

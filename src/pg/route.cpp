@@ -13,8 +13,6 @@ extern "C" {
 namespace pg {
 namespace {
 
-constexpr int kMaxDomains = 64;
-
 struct Domain {
     NameData name;
     int weight;
@@ -26,19 +24,22 @@ struct RouteEntry {
     uint64 salt;
     int weight; // the least of the domains': new only where every domain has the key live
     int domain_count;
-    Domain domains[kMaxDomains];
+    int domain_room;
+    Domain* domains;
 };
 
 HTAB* route_cache = nullptr;
 Oid run_relation = InvalidOid;
 Oid domain_relation = InvalidOid;
 RouteEntry* last_entry = nullptr;
+uint64 invalidations = 0;
 
 void on_invalidation(Datum, Oid relid) {
     if (route_cache == nullptr ||
         (relid != InvalidOid && relid != run_relation && relid != domain_relation)) {
         return;
     }
+    invalidations++;
     last_entry = nullptr;
     HASH_SEQ_STATUS scan;
     hash_seq_init(&scan, route_cache);
@@ -75,7 +76,22 @@ Datum column(Relation relation, HeapTuple tuple, const char* name) {
     pg_unreachable();
 }
 
-void read_route(RouteEntry* entry, Oid schema) {
+void add_domain(RouteEntry* entry, const char* name, int weight) {
+    if (entry->domain_count == entry->domain_room) {
+        const int room = entry->domain_room == 0 ? 4 : entry->domain_room * 2;
+        entry->domains = static_cast<Domain*>(
+            entry->domains == nullptr ? MemoryContextAlloc(TopMemoryContext, sizeof(Domain) * room)
+                                      : repalloc(entry->domains, sizeof(Domain) * room));
+        entry->domain_room = room;
+    }
+    Domain* domain = &entry->domains[entry->domain_count++];
+    namestrcpy(&domain->name, name);
+    domain->weight = weight;
+}
+
+// False: there is no such run. The entry becomes valid when all of it was read, and nothing was invalidated meanwhile: a read that is
+// cancelled half-way must not leave the weights of before a rollback behind.
+bool read_route(RouteEntry* entry, Oid schema) {
     run_relation = get_relname_relid("run", schema);
     domain_relation = get_relname_relid("run_domain", schema);
     Relation runs = table_open(run_relation, AccessShareLock);
@@ -85,13 +101,14 @@ void read_route(RouteEntry* entry, Oid schema) {
     ScanKeyInit(&key, get_attnum(run_relation, "name"), BTEqualStrategyNumber, F_TEXTEQ,
                 CStringGetTextDatum(entry->run));
     key.sk_collation = C_COLLATION_OID;
-    // Set before reading: an invalidation that arrives during the scan makes the entry stale again.
-    entry->valid = true;
+    const uint64 invalidations_before = invalidations;
     SysScanDesc scan = systable_beginscan(runs, InvalidOid, false, nullptr, 1, &key);
     HeapTuple tuple = systable_getnext(scan);
     if (!HeapTupleIsValid(tuple)) {
-        entry->valid = false;
-        no_such_run(entry->run);
+        systable_endscan(scan);
+        table_close(domains, AccessShareLock);
+        table_close(runs, AccessShareLock);
+        return false;
     }
     const Datum run_id = column(runs, tuple, "id");
     entry->salt = static_cast<uint64>(DatumGetInt64(column(runs, tuple, "salt")));
@@ -101,15 +118,23 @@ void read_route(RouteEntry* entry, Oid schema) {
     entry->domain_count = 0;
     ScanKeyInit(&key, get_attnum(domain_relation, "run_id"), BTEqualStrategyNumber, F_INT4EQ, run_id);
     scan = systable_beginscan(domains, InvalidOid, false, nullptr, 1, &key);
-    while (HeapTupleIsValid(tuple = systable_getnext(scan)) && entry->domain_count < kMaxDomains) {
-        Domain* domain = &entry->domains[entry->domain_count++];
-        namestrcpy(&domain->name, TextDatumGetCString(column(domains, tuple, "name")));
-        domain->weight = DatumGetInt32(column(domains, tuple, "weight"));
-        entry->weight = std::min(entry->weight, domain->weight);
+    while (HeapTupleIsValid(tuple = systable_getnext(scan))) {
+        const int weight = DatumGetInt32(column(domains, tuple, "weight"));
+        add_domain(entry, TextDatumGetCString(column(domains, tuple, "name")), weight);
+        entry->weight = std::min(entry->weight, weight);
     }
     systable_endscan(scan);
     table_close(domains, AccessShareLock);
     table_close(runs, AccessShareLock);
+    entry->valid = invalidations == invalidations_before;
+    return true;
+}
+
+void forget(RouteEntry* entry) {
+    if (entry->domains != nullptr) {
+        pfree(entry->domains);
+    }
+    hash_search(route_cache, entry->run, HASH_REMOVE, nullptr);
 }
 
 const RouteEntry* find_route(FunctionCallInfo fcinfo, std::string_view run) {
@@ -119,7 +144,8 @@ const RouteEntry* find_route(FunctionCallInfo fcinfo, std::string_view run) {
     }
     char name[NAMEDATALEN] = {};
     if (run.size() >= NAMEDATALEN) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("run \"%.*s...\" does not exist", 63, run.data()),
+        const int shown = pg_mbcliplen(run.data(), static_cast<int>(run.size()), NAMEDATALEN - 1); // whole characters
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("run \"%.*s...\" does not exist", shown, run.data()),
                         errdetail("A run's name has at most %d bytes.", NAMEDATALEN - 1),
                         errhint("SELECT run FROM tandem.runs lists the runs.")));
     }
@@ -129,9 +155,17 @@ const RouteEntry* find_route(FunctionCallInfo fcinfo, std::string_view run) {
     }
     auto* entry = static_cast<RouteEntry*>(hash_search(route_cache, name, HASH_FIND, nullptr));
     if (entry == nullptr || !entry->valid) {
-        entry = static_cast<RouteEntry*>(hash_search(route_cache, name, HASH_ENTER, nullptr));
+        bool found = false;
+        entry = static_cast<RouteEntry*>(hash_search(route_cache, name, HASH_ENTER, &found));
         entry->valid = false;
-        read_route(entry, get_func_namespace(fcinfo->flinfo->fn_oid));
+        if (!found) {
+            entry->domains = nullptr;
+            entry->domain_room = 0;
+        }
+        if (!read_route(entry, get_func_namespace(fcinfo->flinfo->fn_oid))) {
+            forget(entry);
+            no_such_run(name);
+        }
     }
     last_entry = entry;
     return entry;

@@ -25,6 +25,12 @@ Datum text_datum(std::string_view value) {
 }
 
 Datum run_next(FunctionCallInfo fcinfo) {
+    for (int i = 0; i < 5; i++) {
+        if (PG_ARGISNULL(i)) {
+            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("only to_weight may be null here"),
+                            errhint("tandem.run_next(stage, phase, weight, verb, steps, to_weight)")));
+        }
+    }
     const tandem::RunState state{tandem::parse_stage(view_of(PG_GETARG_TEXT_PP(0))),
                                  tandem::parse_phase(view_of(PG_GETARG_TEXT_PP(1))), PG_GETARG_INT32(2)};
     const tandem::Verb verb = tandem::parse_verb(view_of(PG_GETARG_TEXT_PP(3)));

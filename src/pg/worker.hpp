@@ -53,7 +53,8 @@ void attach_shared_memory();
 void register_launcher();
 void install_utility_hook();
 
-// Slots. take_slot registers the calling process, and gives its slot back at exit; false when all are taken.
+// Slots. take_slot registers the calling process, and gives its slot back at exit; false when all are taken, max_executors are at work,
+// one of the same kind is, or the database is being emptied.
 bool take_slot(int32 run);
 bool slot_taken(Oid database, int32 run);
 int executors_running();
@@ -68,6 +69,8 @@ void stop_database(Oid database, int hold_seconds);
 // Waits for the latch, a timeout or the postmaster's death, and takes in interrupts and configuration changes.
 void nap(long milliseconds, uint32 wait_event);
 void set_up_signals();
+// Once connected: the settings under which rounds are made, whatever the database and the role have by default.
+void pin_settings();
 
 struct StartRequest {
     Oid database;

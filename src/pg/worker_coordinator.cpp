@@ -113,14 +113,16 @@ bool round(Backoffs* backoffs) {
         return true;
     }
     const TimestampTz now = GetCurrentTimestamp();
+    int started = 0; // have no slot as yet
     for (int i = 0; i < count; i++) {
-        if (executors_running() >= max_executors) {
+        if (executors_running() + started >= max_executors) {
             break; // the others wait for their turn: runs that end free a place
         }
         if (!slot_taken(MyDatabaseId, due[i].run) && may_start(backoffs, due[i].run, now)) {
             BackgroundWorkerHandle* handle = start_worker("tandem_executor_main", "pg_tandem executor",
                                                           {MyDatabaseId, due[i].owner, due[i].run});
             if (handle != nullptr) {
+                started++;
                 pfree(handle);
             }
         }
@@ -135,8 +137,7 @@ void coordinator_loop() {
     if (!take_slot(kCoordinator)) {
         return;
     }
-    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0,
-                            false);
+    pin_settings();
     auto* backoffs = static_cast<Backoffs*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Backoffs)));
     const uint32 event = wait_event("PgTandemCoordinator");
     while (round(backoffs)) {

@@ -70,8 +70,7 @@ void executor_loop() {
     if (!take_slot(request.run)) {
         return;
     }
-    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0,
-                            false);
+    pin_settings();
     const uint32 event = wait_event("PgTandemExecutor");
     constexpr int kMaxConflicts = 20;
     int conflicts = 0;
@@ -82,6 +81,9 @@ void executor_loop() {
         try {
             call([&] { result = round(request.run); });
         } catch (const Error& error) {
+            if (error.data() == nullptr) {
+                throw; // no memory even for the error: this executor ends
+            }
             failure = error.data();
         }
         MemoryContextSwitchTo(context);

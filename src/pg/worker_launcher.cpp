@@ -81,6 +81,9 @@ void take_pokes(Watch* watch) {
     shared->poke_count = 0;
     shared->look_everywhere = false;
     LWLockRelease(shared->lock);
+    if (everywhere || std::any_of(pokes, pokes + count, [&](const Poke& p) { return find(watch, p.database) == nullptr; })) {
+        look(watch); // a database made since the last look
+    }
     for (int i = 0; everywhere && i < watch->count; i++) {
         watch->databases[i].not_before = 0;
     }

@@ -41,9 +41,20 @@ void attach_shared_memory() {
 
 bool take_slot(int32 run) {
     before_shmem_exit(give_slot_back, Datum{0});
+    const TimestampTz now = GetCurrentTimestamp();
     Slot* free_slot = nullptr;
+    int executors = 0;
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     for (Slot& slot : shared->slots) {
+        executors += slot.used && slot.run != kCoordinator ? 1 : 0;
+    }
+    for (Slot& slot : shared->slots) {
+        if (shared->held_database == MyDatabaseId && shared->held_until > now) {
+            break; // we started while the database was being emptied
+        }
+        if (run != kCoordinator && executors >= max_executors) {
+            break; // others were faster
+        }
         if (!slot.used) {
             free_slot = free_slot == nullptr ? &slot : free_slot;
         } else if (slot.database == MyDatabaseId && slot.run == run) {
@@ -144,6 +155,33 @@ void nap(long milliseconds, uint32 wait_event) {
         ConfigReloadPending = 0;
         ProcessConfigFile(PGC_SIGHUP);
     }
+}
+
+// What a DBA set for the sessions of a database or a role must not bend a round: a transaction_timeout would kill it, a read-only default
+// would refuse it, a serializable one would make it conflict with the application, SET role would make it somebody else.
+void pin_settings() {
+    struct Pin {
+        const char* name;
+        const char* value;
+    };
+    constexpr Pin pins[] = {
+        {"role", "none"},
+        {"search_path", "pg_catalog, pg_temp"},
+        {"default_transaction_isolation", "read committed"},
+        {"default_transaction_read_only", "off"},
+        {"default_transaction_deferrable", "off"},
+        {"statement_timeout", "0"},
+        {"lock_timeout", "0"},
+        {"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+        {"transaction_timeout", "0"},
+#endif
+    };
+    StartTransactionCommand();
+    for (const Pin& pin : pins) {
+        (void)set_config_option(pin.name, pin.value, PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+    }
+    CommitTransactionCommand();
 }
 
 void set_up_signals() {

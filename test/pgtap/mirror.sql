@@ -94,6 +94,31 @@ SELECT is((SELECT count(*) FROM fresh.goods WHERE id = 100015), 1::bigint, '... 
 SELECT pg_temp.writes($$UPDATE fresh.goods SET price_eur = 42.42 WHERE id = 16$$, 'also when the mirror fired that trigger');
 SELECT is((SELECT count(*) FROM fresh.goods WHERE id = 100016), 1::bigint, '... and is there');
 
+-- an application's trigger that changes the row again, and fires before the mirror: what counts is how the row ends
+CREATE FUNCTION legacy.again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.price = 555 THEN INSERT INTO legacy.item (id, price) VALUES (OLD.id, 556); END IF;
+    ELSIF NEW.price = 551 THEN UPDATE legacy.item SET price = 552 WHERE id = NEW.id;
+    ELSIF NEW.price = 553 THEN UPDATE legacy.item SET price = 554, id = NEW.id + 50000 WHERE id = NEW.id;
+    ELSIF NEW.price = 557 THEN UPDATE legacy.item SET price = 558, id = OLD.id WHERE id = NEW.id;
+    ELSIF NEW.price = 559 THEN DELETE FROM legacy.item WHERE id = NEW.id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER again AFTER INSERT OR UPDATE OR DELETE ON legacy.item FOR EACH ROW EXECUTE FUNCTION legacy.again();
+SELECT pg_temp.writes($$INSERT INTO legacy.item (id, price) VALUES (901, 551)$$, 'inserted and changed');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 551 WHERE id = 35$$, 'changed and changed again');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 553 WHERE id = 35$$, 'changed and given another key');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 551, id = 936 WHERE id = 36$$, 'given another key and changed');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 557, id = 937 WHERE id = 37$$, 'given another key and the old one again');
+SELECT pg_temp.writes($$INSERT INTO legacy.item (id, price) VALUES (902, 559)$$, 'inserted and deleted');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 559 WHERE id = 38$$, 'changed and deleted');
+SELECT pg_temp.writes($$UPDATE legacy.item SET price = 555 WHERE id = 39; DELETE FROM legacy.item WHERE id = 39$$, 'deleted and put back');
+SELECT is((SELECT price_eur FROM fresh.goods WHERE id = 39), 5.56, '... as it was put back');
+SELECT pg_temp.writes($$UPDATE fresh.goods SET price_eur = 5.51 WHERE id = 40$$, 'changed on new, and again by the trigger of legacy');
+DROP TRIGGER again ON legacy.item;
+
 SET LOCAL session_replication_role = replica;
 SELECT pg_temp.writes($$UPDATE legacy.item SET price = 1 WHERE id = 17$$, 'what logical replication applies is mirrored');
 RESET session_replication_role;
@@ -128,6 +153,11 @@ ALTER TABLE legacy.item ADD COLUMN extra integer DEFAULT 7;
 SELECT pg_temp.writes($$INSERT INTO legacy.item (id, price) VALUES (81, 3)$$, 'after ADD COLUMN');
 ALTER TABLE fresh.goods DROP COLUMN only_new;
 SELECT pg_temp.writes($$UPDATE legacy.item SET price = 4 WHERE id = 81$$, 'after DROP COLUMN');
+
+ALTER TABLE fresh.goods RENAME COLUMN note TO remark;
+SELECT throws_ok($$SELECT tandem.validate('m')$$, '42703', NULL, 'a mapped column that was renamed is no equal column');
+ALTER TABLE fresh.goods RENAME COLUMN remark TO note;
+SELECT lives_ok($$SELECT tandem.validate('m')$$, '... and has its name back');
 
 SELECT lives_ok($$SELECT tandem.rollback('m', 'enough')$$, 'rollback');
 SELECT is((SELECT stage FROM tandem.cancel('m')), 'off', 'cancel');
@@ -186,6 +216,42 @@ SELECT lives_ok($$DELETE FROM legacy.strict_parent WHERE id = 2$$, 'a delete tha
 SELECT is((SELECT count(*) FROM tandem.mirror_failures WHERE run = 's'), 0::bigint, '... both without a refusal');
 SELECT is((SELECT count(*) FROM tandem.diff('legacy.strict_child', 'fresh.strict_child')), 0::bigint, '... and both sides equal');
 SELECT is((SELECT count(*) FROM fresh.strict_child WHERE parent_id = 101), 2::bigint, '... with the new key');
+
+-- keys of types that mean another type when their length is left out: character is character(1), bit is bit(1)
+CREATE TABLE legacy.padded (code char(5), flags bit(4), v integer, PRIMARY KEY (code, flags));
+CREATE TABLE fresh.padded (code char(5), flags bit(4), v integer, PRIMARY KEY (code, flags));
+INSERT INTO legacy.padded SELECT 'A' || i, b'1010', i FROM generate_series(1, 30) AS i;
+SELECT tandem.create_run('p', 'legacy', 'fresh'), tandem.map_table('p', 'legacy.padded', 'fresh.padded'), tandem.set_option('p', 'batch_size', '7'), tandem.start('p') \g /dev/null
+DO $$ BEGIN FOR i IN 1..7 LOOP PERFORM tandem.tick(); END LOOP; END $$;
+SELECT is((SELECT stage FROM tandem.status('p')), 'shadow', 'char(n) and bit(n) in a key: copied in batches');
+UPDATE legacy.padded SET v = 0 WHERE code = 'A1';
+UPDATE legacy.padded SET code = 'B1' WHERE code = 'A2';
+DELETE FROM legacy.padded WHERE code = 'A3';
+DELETE FROM fresh.padded WHERE code = 'A4';
+SELECT is((SELECT count(*) FROM tandem.diff('legacy.padded', 'fresh.padded')), 0::bigint, '... and mirrored');
+
+-- a trigger on the other side writes the same mapping again, whose statements have become invalid meanwhile: those in use must live on
+CREATE TABLE legacy.deep (id integer PRIMARY KEY, v integer);
+CREATE TABLE fresh.deep (id integer PRIMARY KEY, v integer);
+SELECT tandem.create_run('d', 'legacy', 'fresh'), tandem.map_table('d', 'legacy.deep', 'fresh.deep'), tandem.start('d') \g /dev/null
+CREATE FUNCTION fresh.dig() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.v > 0 THEN
+        UPDATE tandem.run SET moved_at = moved_at WHERE name = 'd';
+        INSERT INTO legacy.deep VALUES (NEW.id + 100, NEW.v - 1);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER dig AFTER INSERT OR UPDATE ON fresh.deep FOR EACH ROW EXECUTE FUNCTION fresh.dig();
+INSERT INTO legacy.deep SELECT i, 3 FROM generate_series(1, 20) AS i;
+SELECT is((SELECT count(*) FROM legacy.deep), 80::bigint, 'writes that write again, three deep');
+SELECT is((SELECT count(*) FROM tandem.diff('legacy.deep', 'fresh.deep')), 0::bigint, '... are all mirrored');
+
+-- what the mirror cannot find any more is named
+ALTER TABLE fresh.deep RENAME TO deeper;
+SELECT throws_ok($$INSERT INTO legacy.deep VALUES (1000, 0)$$, '42P01', NULL, 'a mapped table was renamed');
+ALTER TABLE fresh.deeper RENAME TO deep;
+SELECT lives_ok($$INSERT INTO legacy.deep VALUES (1000, 0)$$, '... and has its name back');
 
 SELECT lives_ok($$SET CONSTRAINTS ALL IMMEDIATE$$, 'deferred foreign keys hold');
 SELECT is((SELECT count(*) FROM tandem.mirror_failures WHERE run = 'f'), 0::bigint, 'nothing was refused');

@@ -43,6 +43,8 @@ SELECT is((SELECT DISTINCT who FROM b.t WHERE id = 3), 'owner_role', 'expression
 
 SET ROLE viewer_role;
 SELECT is((SELECT weight FROM tandem.status('r')) > 0, true, 'a viewer sees the status');
+SELECT lives_ok(format('SELECT * FROM tandem.%I', v), '... and view ' || v)
+  FROM unnest('{runs,mappings,backfill_progress,comparisons,differences,rollback_proofs,mirror_failures,health}'::text[]) AS v;
 SELECT is((SELECT count(*) > 0 FROM tandem.events('r')), true, '... and the events');
 SELECT throws_ok($$SELECT tandem.pause('r')$$, '42501', NULL, '... and changes nothing');
 RESET ROLE;
@@ -73,6 +75,28 @@ RESET ROLE;
 SELECT lives_ok($$INSERT INTO a.e VALUES (1, 'superuser writes')$$, 'a superuser writes');
 SELECT is((SELECT caught FROM b.e), 'owner_role', 'the function stayed the owner');
 SELECT is(current_user, session_user, 'and the superuser is the superuser');
+
+-- whose name a verb is called in: never that of a superuser whose statement only happened to run the owner's SQL
+SET ROLE owner_role;
+CREATE TABLE a.bait (id integer);
+CREATE FUNCTION a.steal(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM tandem.create_run('stolen', 'a', 'b'); RETURN $1; END $$;
+INSERT INTO a.bait VALUES (1);
+CREATE FUNCTION a.harmless(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE INDEX ON a.bait (a.harmless(id));
+CREATE OR REPLACE FUNCTION a.harmless(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN a.steal($1); END';
+CREATE FUNCTION a.steal_by_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM tandem.create_run('stolen', 'a', 'b'); RETURN OLD; END $$;
+RESET ROLE;
+SELECT throws_ok($$ANALYZE a.bait$$, '42501', NULL, 'an index expression that makes a run, under ANALYZE');
+CREATE TABLE public.boss (id integer PRIMARY KEY);
+INSERT INTO public.boss VALUES (1);
+GRANT REFERENCES ON public.boss TO owner_role;
+SET ROLE owner_role;
+CREATE TABLE a.child (id integer PRIMARY KEY, boss integer REFERENCES public.boss ON DELETE CASCADE);
+INSERT INTO a.child VALUES (1, 1);
+CREATE TRIGGER steal BEFORE DELETE ON a.child FOR EACH ROW EXECUTE FUNCTION a.steal_by_trigger();
+RESET ROLE;
+SELECT throws_ok($$DELETE FROM public.boss$$, '42501', NULL, 'a trigger that makes a run, under the cascade of a superuser''s delete');
+SELECT is((SELECT count(*) FROM tandem.runs WHERE run = 'stolen' AND owner <> 'owner_role'), 0::bigint, 'no run was made in the superuser''s name');
 
 SET ROLE stranger;
 SELECT throws_ok($$SELECT * FROM tandem.diff('a.t', 'b.t')$$, '42501', NULL, 'diff() has the caller''s rights');

@@ -265,7 +265,7 @@ kind_tap() {
     local file name begun status home=$WORK/tap
     select_files tap test/t/*.pl || return 0
     mkdir -p "$home"
-    cp -r test "$home/"
+    cp -r test docs README.md "$home/"  # docs: their commands are a test
     TANDEM_STAGE=$WORK/stage TANDEM_SETTINGS=$(cluster_settings "$WORK/stage")
     if [ -d ../shared/data ]; then
         TANDEM_DATA=$WORK/data

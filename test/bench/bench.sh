@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# The figures of docs/figures.md, as ratios from one run: `make bench`. Alternatives take turns within a round, so that a machine that
+# slows down slows all of them; the median of the rounds is printed, and the ratio is the median of the rounds' ratios.
+#
+#   ROUNDS=5 SECONDS_EACH=4 make bench     more or longer rounds
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+ROUNDS=${ROUNDS:-5}
+SECONDS_EACH=${SECONDS_EACH:-4}
+
+test/tools/build.sh
+source test/tools/cluster.sh
+# No flush to disk anywhere: the worst case for a mirror, as a commit that waits for a disk hides its cost.
+cluster_start bench "max_connections = 200" "synchronous_commit = off" "max_wal_size = 8GB" "autovacuum = off" \
+    "track_commit_timestamp = on"
+
+sql() { cluster_psql -qAt "$@"; }
+
+# Median of the numbers on standard input.
+median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
+
+heading() { printf '\n%s\n' "$1"; }
+
+# --- mirror ------------------------------------------------------------------------------------------------------
+sql -f test/bench/mirror.sql
+for run in lenient strict; do
+    until [ "$(sql -c "SELECT stage FROM tandem.status('$run')")" = shadow ]; do sleep 0.2; done
+done
+sql -c "SELECT FROM tandem.promote('strict')" >/dev/null
+sql -c VACUUM
+
+tps() { # tps TABLE
+    pgbench -n -M prepared -c 1 -T "$SECONDS_EACH" -f <(printf '\\set id random(1, 10000)\nUPDATE legacy.%s SET v = v + 1, note = :id::text WHERE id = :id;\n' "$1") 2>/dev/null |
+        awk '/^tps/ { print $3 }'
+}
+
+declare -A results
+for ((round = 1; round <= ROUNDS; round++)); do
+    for table in plain strict lenient plpgsql; do
+        results[$table]+="$(tps "$table")"$'\n'
+    done
+done
+heading "Mirror: single-row UPDATE, 1 client, prepared, $ROUNDS rounds of ${SECONDS_EACH} s, nothing flushed to disk"
+printf '%-58s %10s %12s\n' 'what' 'TPS' '× no mirror'
+row() { # row TABLE LABEL
+    printf '%-58s %10.0f %12.2f\n' "$2" "$(printf '%s' "${results[$1]}" | median)" \
+        "$(paste <(printf '%s' "${results[$1]}") <(printf '%s' "${results[plain]}") | awk '{ print $1 / $2 }' | median)"
+}
+row plain 'no mirror'
+row strict 'mirror in C++, stage live (strict)'
+row lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
+row plpgsql 'the same mirror in PL/pgSQL (strict)'
+printf '%-58s %10s %12.2f\n' 'C++ against PL/pgSQL' '' \
+    "$(paste <(printf '%s' "${results[strict]}") <(printf '%s' "${results[plpgsql]}") | awk '{ print $1 / $2 }' | median)"
+equal=$(sql -c "SELECT bool_and(c.equal) FROM (VALUES ('strict'), ('lenient'), ('plpgsql')) AS t (name), tandem.compare(('legacy.' || name)::regclass, ('fresh.' || name)::regclass, columns => '{\"label\": \"note\", \"value\": \"v\"}') AS c")
+echo "both sides equal afterwards: $equal"
+[ "$equal" = t ]
+
+# --- route -------------------------------------------------------------------------------------------------------
+calls=1000000
+timed() { sql -c '\timing on' -c "$1" | awk '/^Time:/ { print $2 }'; }
+with='' without=''
+for ((round = 1; round <= ROUNDS; round++)); do
+    without+="$(timed "SELECT count(lower(i::text)) FROM generate_series(1, $calls) AS i")"$'\n'
+    with+="$(timed "SELECT count(tandem.route('strict', i::text)) FROM generate_series(1, $calls) AS i")"$'\n'
+done
+heading "route(): $calls calls in one statement, $ROUNDS rounds"
+printf '%s' "$with" | median | awk -v n=$calls '{ printf "%-58s %10.0f\n", "calls per second, statement and key conversion included", n / $1 * 1000 }'
+paste <(printf '%s' "$with") <(printf '%s' "$without") | awk '{ print $1 / $2 }' | median |
+    awk '{ printf "%-58s %10.2f\n", "time against lower(key) in its place", $1 }'
+
+# --- rollback ----------------------------------------------------------------------------------------------------
+# A session is routed to legacy when its answers are: what counts is the last answer of `new` that anybody gets. The rate leaves the
+# processors some air, else the figure would show how long 100 processes queue for two cores.
+sessions=100
+sql -f test/bench/rollback.sql
+lags=''
+for ((round = 1; round <= 2 * ROUNDS; round++)); do
+    sql -c "SELECT FROM bench.arm()" >/dev/null
+    pgbench -n -c $sessions -j 2 -T 3 -R 2000 -f test/bench/rollback.pgbench >/dev/null 2>&1 &
+    load=$!
+    until [ "$(sql -c "SELECT count(DISTINCT client) FROM bench.answer")" -ge $sessions ]; do sleep 0.1; done
+    sql >/dev/null <<'SQL'
+SELECT clock_timestamp() AS called \gset
+SELECT FROM tandem.rollback('flip', 'bench');
+INSERT INTO bench.flip VALUES (:'called', clock_timestamp());
+SQL
+    wait "$load"
+    lags+="$(sql -c "SELECT bench.lag()")"$'\n'
+done
+heading "Rollback under write load, $sessions sessions on $(nproc) cores, $((2 * ROUNDS)) rollbacks"
+printf '%-58s %10.1f\n' 'call of rollback() → last answer of new, ms, median' "$(printf '%s' "$lags" | median)"
+printf '%-58s %10.1f\n' '... the slowest of all, ms' "$(printf '%s' "$lags" | sort -g | tail -n 1)"
+late=$(sql -c "SELECT count(*) FROM bench.late")
+echo "calls of route() after rollback() had returned that said new: $late"
+[ "$late" = 0 ]

@@ -1,0 +1,112 @@
+# RunHelpers: what several TAP tests of runs need besides servers.
+#
+#   use RunHelpers;      before PostgreSQL::Test::*: it shortens their patience
+#
+# becomes($node, SQL, WHAT)      a test: SQL, an expression, becomes true before patience (40 s) ends
+# value($node, SQL)              what a query answers; dies when it fails
+# sqlstate($node, SQL)           the SQLSTATE with which SQL failed, or '' when it did not
+# state_of($node, RUN)           "live progressing 25"
+# side_of($node, RUN, KEY)       what route() answers
+# workers($node)                 names of our processes at work in $node's test database, sorted
+# traffic($node, NAME, { 'script@weight' => TEXT }, OPTIONS...)   starts pgbench, which goes on until
+# finish_traffic(TRAFFIC)        a test: none of its clients met an error but conflicts; returns about how many transactions it made
+# seed()                         of this run's random choices: TANDEM_SEED, or another each time; printed
+#
+# All but the first take the database 'postgres', or the one named in $RunHelpers::database.
+package RunHelpers;
+use strict;
+use warnings;
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 40; }
+use Exporter 'import';
+use IPC::Run ();
+use PostgreSQL::Test::Utils;
+use Test::More;
+our @EXPORT = qw(becomes value sqlstate state_of side_of workers traffic finish_traffic seed);
+
+our $database = 'postgres';
+
+sub becomes
+{
+	my ($node, $sql, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until($database, "SELECT $sql"), $what);
+}
+
+sub value
+{
+	my ($node, $sql) = @_;
+	return $node->safe_psql($database, $sql);
+}
+
+sub sqlstate
+{
+	my ($node, $sql) = @_;
+	my ($status, $out, $err) = $node->psql($database, $sql, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	return $status == 0 ? '' : $err =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}): / ? $1 : "no SQLSTATE in: $err";
+}
+
+sub state_of
+{
+	my ($node, $run) = @_;
+	return value($node, "SELECT concat_ws(' ', stage, phase, weight) FROM tandem.runs WHERE run = '$run'");
+}
+
+sub side_of
+{
+	my ($node, $run, $key) = @_;
+	return value($node, "SELECT tandem.route('$run', '$key')");
+}
+
+sub workers
+{
+	my ($node) = @_;
+	return value($node, <<~'SQL');
+		SELECT coalesce(string_agg(replace(backend_type, 'pg_tandem ', ''), ', ' ORDER BY backend_type), 'none')
+		  FROM pg_stat_activity WHERE backend_type LIKE 'pg_tandem %' AND (datname = current_database() OR datname IS NULL)
+		SQL
+}
+
+sub traffic
+{
+	my ($node, $name, $scripts, @options) = @_;
+	my $folder = PostgreSQL::Test::Utils::tempdir($name);
+	my @files;
+	foreach my $script (sort keys %$scripts)
+	{
+		my ($file, $weight) = split /@/, $script;
+		PostgreSQL::Test::Utils::append_to_file("$folder/$file", $scripts->{$script});
+		push @files, '-f', "$folder/$file@" . ($weight // 1);
+	}
+	my %traffic = (name => $name, out => '', err => '');
+	# Deadlocks and serialization failures are tried again; any other error ends a client, and finish_traffic tells of it.
+	$traffic{run} = IPC::Run::start(
+		[
+			$node->installed_command('pgbench'), '--no-vacuum', '--time=600', '--progress=1', '--max-tries=1000',
+			@options, @files, $node->connstr($database)
+		],
+		'<', \undef, '>', \$traffic{out}, '2>', \$traffic{err});
+	return \%traffic;
+}
+
+sub finish_traffic
+{
+	my ($traffic) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$traffic->{run}->signal('INT');
+	eval { $traffic->{run}->finish; };
+	my $errors = join '', grep { !/^(?:progress: |pgbench \(|pgbench: setting random seed)|^ *$/ } split /^/, $traffic->{err};
+	is($errors, '', "no client of $traffic->{name} met an unexpected error");
+	my $done = 0;
+	$done += $1 while $traffic->{err} =~ /^progress: [0-9.]+ s, ([0-9.]+) tps/mg; # one line a second
+	return int $done;
+}
+
+sub seed
+{
+	my $seed = $ENV{TANDEM_SEED} // int(rand(1_000_000));
+	srand($seed);
+	diag("seed $seed (TANDEM_SEED=$seed repeats the random choices)");
+	return $seed;
+}
+
+1;

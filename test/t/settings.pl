@@ -1,0 +1,48 @@
+# What a DBA sets for a database or a role bends no round: the worker works all the same, and never more executors than it may.
+use strict;
+use warnings;
+use RunHelpers;
+use TandemCluster;
+use Test::More;
+
+my $node = tandem_node('settings', preload => 1, conf => "tandem.max_executors = 2\n");
+$node->start;
+value($node, $_) foreach split /;\n/, <<'SQL';
+CREATE EXTENSION pg_tandem;
+CREATE ROLE other; CREATE ROLE owner_role LOGIN IN ROLE other;
+SELECT tandem.grant_role('owner_role', 'operator');
+CREATE SCHEMA legacy AUTHORIZATION owner_role; CREATE SCHEMA store AUTHORIZATION owner_role;
+SET ROLE owner_role; CREATE TABLE legacy.item (id integer PRIMARY KEY, qty integer); CREATE TABLE store.item (LIKE legacy.item INCLUDING ALL); INSERT INTO legacy.item SELECT i, i FROM generate_series(1, 5000) AS i
+SQL
+value($node, <<'SQL');
+ALTER DATABASE postgres SET default_transaction_read_only = on;
+ALTER DATABASE postgres SET statement_timeout = '1ms';
+ALTER DATABASE postgres SET lock_timeout = '1ms';
+ALTER ROLE owner_role SET default_transaction_isolation = serializable;
+ALTER ROLE owner_role SET role = other;
+ALTER ROLE owner_role SET search_path = store;
+ALTER ROLE owner_role SET row_security = off;
+SQL
+$ENV{PGOPTIONS} = '-c statement_timeout=0 -c lock_timeout=0'; # for this test's own sessions
+my $verbs = 'SET default_transaction_read_only = off; SET ROLE owner_role;';
+is(sqlstate($node, q(SELECT tandem.create_run('r', 'legacy', 'store'))), '25006', 'a verb in a read-only transaction says so');
+value($node, "$verbs SELECT tandem.create_run('r', 'legacy', 'store', hold => '0'), tandem.map_table('r', 'legacy.item', 'store.item'), tandem.start('r')");
+becomes($node, q((SELECT weight = 100 FROM tandem.runs WHERE run = 'r')), 'the worker takes the run to its last step');
+is(value($node, 'SELECT error IS NULL FROM tandem.runs'), 't', 'without an error');
+
+# more runs than executors
+foreach my $n (1 .. 6)
+{
+	value($node, "$verbs CREATE TABLE legacy.t$n (id integer PRIMARY KEY); CREATE TABLE store.t$n (id integer PRIMARY KEY)");
+	value($node, "$verbs SELECT tandem.create_run('r$n', 'legacy', 'store'), tandem.map_table('r$n', 'legacy.t$n', 'store.t$n'), tandem.start('r$n')");
+}
+my $most = 0;
+foreach (1 .. 40)
+{
+	my $now = value($node, q(SELECT count(*), pg_sleep(0.1) FROM pg_stat_activity WHERE backend_type = 'pg_tandem executor'));
+	$most = $1 if $now =~ /^(\d+)/ && $1 > $most;
+}
+is($most, 2, 'no more executors than max_executors at any moment');
+
+$node->stop;
+done_testing();

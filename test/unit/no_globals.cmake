@@ -1,0 +1,15 @@
+# No object at namespace scope has a constructor or destructor, and no static in a function is made on first use: in a backend nobody
+# guards them. Looks at the extension's own objects, whatever compiler made them; `make lint` names the line, where clang is.
+file(GLOB objects ${SOURCE_DIR}/src/core/*.o ${SOURCE_DIR}/src/pg/*.o)
+if(NOT objects)
+  message("SKIPPED: there are no objects in src/, run make first")
+  return()
+endif()
+foreach(object ${objects})
+  execute_process(COMMAND ${NM} ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "_GLOBAL__(sub_)?[ID][^\n]*|__cxa_(thread_)?atexit|__cxa_guard_acquire" found "${symbols}")
+  if(found)
+    list(REMOVE_DUPLICATES found)
+    message(SEND_ERROR "${object} has a constructor or destructor at namespace scope, or a static that needs one: ${found}")
+  endif()
+endforeach()

@@ -1,0 +1,436 @@
+// The state machine, exhaustively: every stage, phase, verb and weight against a list of legal moves written
+// by hand from the design. What is not on the list must be refused, with a SQLSTATE, the state and a hint.
+#include "core/run_state.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <random>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/error.hpp"
+
+namespace tandem {
+
+std::ostream& operator<<(std::ostream& out, const RunState& state) {
+    return out << name(state.stage) << '/' << name(state.phase) << '@' << state.weight;
+}
+
+namespace {
+
+constexpr const char* kLegalMoves = R"(
+    start     off/pending                 dualwrite/progressing
+
+    synced    dualwrite/progressing       shadow/progressing
+
+    promote   shadow/progressing          live/progressing
+    promote   shadow/waiting_approval     live/progressing
+    promote   live/progressing            live/progressing
+    promote   live/waiting_approval       live/progressing
+
+    pause     dualwrite/progressing       dualwrite/paused
+    pause     dualwrite/waiting_approval  dualwrite/paused
+    pause     shadow/progressing          shadow/paused
+    pause     shadow/waiting_approval     shadow/paused
+    pause     live/progressing            live/paused
+    pause     live/waiting_approval       live/paused
+
+    resume    dualwrite/paused            dualwrite/progressing
+    resume    shadow/paused               shadow/progressing
+    resume    live/paused                 live/progressing
+
+    rollback  dualwrite/progressing       dualwrite/degraded
+    rollback  dualwrite/paused            dualwrite/degraded
+    rollback  dualwrite/waiting_approval  dualwrite/degraded
+    rollback  dualwrite/degraded          dualwrite/degraded
+    rollback  shadow/progressing          shadow/degraded
+    rollback  shadow/paused               shadow/degraded
+    rollback  shadow/waiting_approval     shadow/degraded
+    rollback  shadow/degraded             shadow/degraded
+    rollback  live/progressing            shadow/degraded
+    rollback  live/paused                 shadow/degraded
+    rollback  live/waiting_approval       shadow/degraded
+    rollback  live/degraded               shadow/degraded
+
+    retry     dualwrite/degraded          dualwrite/progressing
+    retry     shadow/degraded             shadow/progressing
+    retry     live/degraded               live/progressing
+
+    cancel    off/pending                 off/cancelled
+    cancel    off/progressing             off/cancelled
+    cancel    off/paused                  off/cancelled
+    cancel    off/waiting_approval        off/cancelled
+    cancel    off/degraded                off/cancelled
+    cancel    dualwrite/pending           off/cancelled
+    cancel    dualwrite/progressing       off/cancelled
+    cancel    dualwrite/paused            off/cancelled
+    cancel    dualwrite/waiting_approval  off/cancelled
+    cancel    dualwrite/degraded          off/cancelled
+    cancel    shadow/pending              off/cancelled
+    cancel    shadow/progressing          off/cancelled
+    cancel    shadow/paused               off/cancelled
+    cancel    shadow/waiting_approval     off/cancelled
+    cancel    shadow/degraded             off/cancelled
+
+    complete  live/progressing            complete/succeeded
+)";
+
+constexpr int kStageCount = 6;
+constexpr int kPhaseCount = 7;
+constexpr int kVerbCount = 9;
+const std::vector<int> kSteps{5, 25, 50, 75, 100};
+const std::vector<int> kWeights{0, 5, 25, 50, 75, 100};
+
+std::string place(Stage stage, Phase phase) {
+    return std::string(name(stage)) + "/" + std::string(name(phase));
+}
+
+// (verb, from) → to
+std::map<std::pair<std::string, std::string>, std::string> legal_moves() {
+    std::map<std::pair<std::string, std::string>, std::string> moves;
+    std::istringstream lines(kLegalMoves);
+    for (std::string verb, from, to; lines >> verb >> from >> to;) {
+        moves[{verb, from}] = to;
+    }
+    return moves;
+}
+
+// What the design says about the weight of a legal move; -1: the run's weight stands in the way.
+int weight_after(Verb verb, int weight, const std::vector<int>& steps) {
+    switch (verb) {
+    case Verb::promote:
+        for (const int step : steps) {
+            if (step > weight) {
+                return step;
+            }
+        }
+        return -1;
+    case Verb::rollback:
+    case Verb::cancel:
+        return 0;
+    case Verb::complete:
+        return weight == 100 ? 100 : -1;
+    default:
+        return weight;
+    }
+}
+
+void expect_refused(const RunState& state, Verb verb, const std::vector<int>& steps) {
+    try {
+        const RunState to = next(state, verb, steps);
+        ADD_FAILURE() << name(verb) << " from " << state << " was not refused but led to " << to;
+    } catch (const Error& error) {
+        EXPECT_STREQ(error.sqlstate(), "55000") << name(verb) << " from " << state;
+        EXPECT_STRNE(error.what(), "");
+        EXPECT_NE(error.hint(), "") << name(verb) << " from " << state;
+        // The detail says where the run is.
+        EXPECT_NE(error.detail().find(name(state.stage)), std::string::npos) << error.detail();
+        EXPECT_NE(error.detail().find(name(state.phase)), std::string::npos) << error.detail();
+        EXPECT_NE(error.detail().find(std::to_string(state.weight)), std::string::npos) << error.detail();
+    }
+}
+
+template <class F>
+std::string sqlstate_of(F f) {
+    try {
+        f();
+    } catch (const Error& error) {
+        EXPECT_NE(error.hint(), "") << error.what();
+        return error.sqlstate();
+    }
+    return "no error";
+}
+
+template <class Visit>
+void every_move(const std::vector<int>& weights, Visit visit) {
+    for (int stage = 0; stage < kStageCount; stage++) {
+        for (int phase = 0; phase < kPhaseCount; phase++) {
+            for (int verb = 0; verb < kVerbCount; verb++) {
+                for (const int weight : weights) {
+                    visit(RunState{static_cast<Stage>(stage), static_cast<Phase>(phase), weight},
+                          static_cast<Verb>(verb));
+                }
+            }
+        }
+    }
+}
+
+void check_against_list(const std::vector<int>& steps, const std::vector<int>& weights) {
+    const auto moves = legal_moves();
+    std::set<std::pair<std::string, std::string>> seen;
+    every_move(weights, [&](const RunState& state, Verb verb) {
+        const auto move = moves.find({std::string(name(verb)), place(state.stage, state.phase)});
+        const int weight = move == moves.end() ? -1 : weight_after(verb, state.weight, steps);
+        if (weight < 0) {
+            expect_refused(state, verb, steps);
+            return;
+        }
+        seen.insert(move->first);
+        const RunState to = next(state, verb, steps);
+        EXPECT_EQ(place(to.stage, to.phase), move->second) << name(verb) << " from " << state;
+        EXPECT_EQ(to.weight, weight) << name(verb) << " from " << state;
+    });
+    EXPECT_EQ(seen.size(), moves.size()) << "the list names a state that does not exist";
+}
+
+TEST(run_state, every_move_is_as_the_list_says) {
+    check_against_list(kSteps, kWeights);
+}
+
+TEST(run_state, every_move_with_other_steps) {
+    check_against_list({100}, {0, 100});
+    check_against_list({1, 2, 100}, {0, 1, 2, 100});
+    check_against_list({50}, {0, 50, 100}); // steps need not end at 100
+    check_against_list(
+        kSteps, {1, 30, 99, 100}); // a weight that is no step of this run: the steps were changed meanwhile
+}
+
+// A verb that leaves from or leads to a state that no sequence of verbs reaches is a mistake in the table,
+// except for these: waiting_approval is set by a gate, not by a verb.
+std::set<std::string> reachable(bool with_approvals, const std::vector<int>& steps,
+                                std::vector<RunState>* states = nullptr) {
+    std::vector<RunState> todo{{Stage::off, Phase::pending, 0}};
+    std::vector<RunState> known = todo;
+    const auto add = [&](const RunState& state) {
+        if (std::find(known.begin(), known.end(), state) == known.end()) {
+            known.push_back(state);
+            todo.push_back(state);
+        }
+    };
+    while (!todo.empty()) {
+        const RunState state = todo.back();
+        todo.pop_back();
+        if (with_approvals && state.phase == Phase::progressing) {
+            add({state.stage, Phase::waiting_approval, state.weight});
+        }
+        for (int verb = 0; verb < kVerbCount; verb++) {
+            try {
+                add(next(state, static_cast<Verb>(verb), steps));
+            } catch (const Error&) {
+            }
+        }
+    }
+    std::set<std::string> places;
+    for (const RunState& state : known) {
+        places.insert(place(state.stage, state.phase));
+    }
+    if (states != nullptr) {
+        *states = known;
+    }
+    return places;
+}
+
+TEST(run_state, reachable_states_are_these) {
+    const std::set<std::string> expected{"off/pending",      "off/cancelled",      "dualwrite/progressing",
+                                         "dualwrite/paused", "dualwrite/degraded", "shadow/progressing",
+                                         "shadow/paused",    "shadow/degraded",    "live/progressing",
+                                         "live/paused",      "complete/succeeded"};
+    EXPECT_EQ(reachable(false, kSteps), expected);
+}
+
+// Weight above 0 means traffic on the new side: only in live, and in complete.
+TEST(run_state, weight_is_a_step_and_only_where_traffic_is) {
+    std::vector<RunState> states;
+    reachable(true, kSteps, &states);
+    for (const RunState& state : states) {
+        EXPECT_NE(std::find(kWeights.begin(), kWeights.end(), state.weight), kWeights.end()) << state;
+        EXPECT_EQ(state.weight > 0, state.stage == Stage::live || state.stage == Stage::complete) << state;
+    }
+}
+
+TEST(run_state, rollback_beats_everything_while_traffic_is_on_the_new_side) {
+    std::vector<RunState> states;
+    reachable(true, kSteps, &states);
+    for (const RunState& state : states) {
+        if (state.stage == Stage::live) {
+            const RunState to = next(state, Verb::rollback, kSteps);
+            EXPECT_EQ(to, (RunState{Stage::shadow, Phase::degraded, 0})) << state;
+            EXPECT_EQ(next(to, Verb::rollback, kSteps), to) << "idempotent";
+        }
+    }
+}
+
+// No dead end: from everywhere a run can be finished or cancelled.
+TEST(run_state, every_run_can_end) {
+    std::vector<RunState> states;
+    reachable(true, kSteps, &states);
+    std::set<std::string> ending{"off/cancelled", "complete/succeeded"};
+    for (bool grown = true; grown;) {
+        grown = false;
+        for (const RunState& state : states) {
+            for (int verb = 0; verb < kVerbCount && ending.count(place(state.stage, state.phase)) == 0;
+                 verb++) {
+                try {
+                    const RunState to = next(state, static_cast<Verb>(verb), kSteps);
+                    if (ending.count(place(to.stage, to.phase)) != 0) {
+                        ending.insert(place(state.stage, state.phase));
+                        grown = true;
+                    }
+                } catch (const Error&) {
+                }
+            }
+        }
+    }
+    EXPECT_EQ(ending, reachable(true, kSteps));
+}
+
+TEST(run_state, nothing_moves_a_run_that_has_ended) {
+    for (const RunState& state :
+         {RunState{Stage::off, Phase::cancelled, 0}, RunState{Stage::complete, Phase::succeeded, 100}}) {
+        for (int verb = 0; verb < kVerbCount; verb++) {
+            expect_refused(state, static_cast<Verb>(verb), kSteps);
+        }
+    }
+}
+
+// Random runs with random steps. TANDEM_SEED repeats one.
+TEST(run_state, random_walks_keep_the_law) {
+    const char* given = std::getenv("TANDEM_SEED");
+    const unsigned long seed = given != nullptr ? std::strtoul(given, nullptr, 10) : std::random_device{}();
+    std::cout << "TANDEM_SEED=" << seed << '\n';
+    SCOPED_TRACE("TANDEM_SEED=" + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    const auto up_to = [&random](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+
+    for (int walk = 0; walk < 300; walk++) {
+        std::set<int> some;
+        for (int count = 1 + up_to(6); count > 0; count--) {
+            some.insert(1 + up_to(100));
+        }
+        const std::vector<int> steps(some.begin(), some.end());
+        ASSERT_NO_THROW(check_steps(steps));
+        RunState state{Stage::off, Phase::pending, 0};
+        for (int move = 0; move < 200; move++) {
+            const Verb verb = static_cast<Verb>(up_to(kVerbCount));
+            const std::optional<int> to_weight =
+                up_to(3) == 0 ? std::optional<int>(up_to(140) - 20) : std::nullopt;
+            const RunState before = state;
+            if (up_to(20) == 0 && state.phase == Phase::progressing) {
+                state.phase = Phase::waiting_approval; // a gate
+                continue;
+            }
+            try {
+                state = next(state, verb, steps, to_weight);
+            } catch (const Error& error) {
+                const std::string sqlstate = error.sqlstate();
+                ASSERT_TRUE(sqlstate == "55000" || (sqlstate == "22023" && verb == Verb::promote))
+                    << error.what();
+                ASSERT_NE(error.detail(), "");
+                ASSERT_NE(error.hint(), "");
+                ASSERT_EQ(state, before) << "a refused move changes nothing";
+                continue;
+            }
+            const bool is_step = some.count(state.weight) != 0;
+            ASSERT_TRUE(state.weight == 0 || is_step ||
+                        (state.weight == 100 && state.stage == Stage::complete))
+                << state;
+            ASSERT_EQ(state.weight > 0, state.stage == Stage::live || state.stage == Stage::complete)
+                << state;
+            if (verb == Verb::promote) {
+                ASSERT_GT(state.weight, before.weight);
+                ASSERT_TRUE(!to_weight || state.weight == *to_weight);
+            }
+            if (state.stage == Stage::live) {
+                ASSERT_EQ(next(state, Verb::rollback, steps).weight, 0) << state;
+            }
+        }
+    }
+}
+
+TEST(run_state, promote_takes_a_weight_that_is_a_higher_step) {
+    const RunState live{Stage::live, Phase::progressing, 25};
+    EXPECT_EQ(next(live, Verb::promote, kSteps).weight, 50);
+    EXPECT_EQ(next(live, Verb::promote, kSteps, 50).weight, 50);
+    EXPECT_EQ(next(live, Verb::promote, kSteps, 100).weight, 100) << "steps may be skipped";
+    EXPECT_EQ(next({Stage::shadow, Phase::progressing, 0}, Verb::promote, kSteps, 75),
+              (RunState{Stage::live, Phase::progressing, 75}));
+    for (const int weight : {25, 5, 0, -1, 26, 99, 101, 2'147'483'647, -2'147'483'647 - 1}) {
+        EXPECT_EQ(sqlstate_of([&] { next(live, Verb::promote, kSteps, weight); }), "22023") << weight;
+    }
+    const RunState last{Stage::live, Phase::progressing, 100};
+    EXPECT_EQ(sqlstate_of([&] { next(last, Verb::promote, kSteps); }), "55000");
+    EXPECT_EQ(sqlstate_of([&] { next(last, Verb::promote, kSteps, 100); }), "55000");
+}
+
+TEST(run_state, other_verbs_read_no_weight) {
+    EXPECT_EQ(next({Stage::live, Phase::progressing, 25}, Verb::pause, kSteps, 77),
+              (RunState{Stage::live, Phase::paused, 25}));
+    EXPECT_EQ(next({Stage::live, Phase::paused, 25}, Verb::rollback, kSteps, 77),
+              (RunState{Stage::shadow, Phase::degraded, 0}));
+}
+
+TEST(run_state, next_step) {
+    EXPECT_EQ(next_step(kSteps, 0), 5);
+    EXPECT_EQ(next_step(kSteps, 4), 5);
+    EXPECT_EQ(next_step(kSteps, 5), 25);
+    EXPECT_EQ(next_step(kSteps, 99), 100);
+    EXPECT_EQ(next_step(kSteps, 100), std::nullopt);
+    EXPECT_EQ(next_step(kSteps, -1), 5);
+    EXPECT_EQ(next_step({}, 0), std::nullopt);
+}
+
+TEST(run_state, check_steps) {
+    const auto check = [](std::vector<int> steps) { return sqlstate_of([&] { check_steps(steps); }); };
+    EXPECT_EQ(check({5, 25, 50, 75, 100}), "no error");
+    EXPECT_EQ(check({1}), "no error");
+    EXPECT_EQ(check({100}), "no error");
+    std::vector<int> all(100);
+    for (int i = 0; i < 100; i++) {
+        all[static_cast<std::size_t>(i)] = i + 1;
+    }
+    EXPECT_EQ(check(all), "no error");
+    for (const auto& bad : std::vector<std::vector<int>>{{},
+                                                         {0},
+                                                         {-5},
+                                                         {101},
+                                                         {5, 5},
+                                                         {25, 5},
+                                                         {5, 25, 24},
+                                                         {5, 101},
+                                                         {0, 5},
+                                                         {2'147'483'647},
+                                                         {-2'147'483'647 - 1}}) {
+        EXPECT_EQ(check(bad), "22023");
+    }
+}
+
+TEST(run_state, names_are_parsed_back) {
+    for (int i = 0; i < kStageCount; i++) {
+        EXPECT_EQ(parse_stage(name(static_cast<Stage>(i))), static_cast<Stage>(i));
+    }
+    for (int i = 0; i < kPhaseCount; i++) {
+        EXPECT_EQ(parse_phase(name(static_cast<Phase>(i))), static_cast<Phase>(i));
+    }
+    for (int i = 0; i < kVerbCount; i++) {
+        EXPECT_EQ(parse_verb(name(static_cast<Verb>(i))), static_cast<Verb>(i));
+    }
+}
+
+TEST(run_state, unknown_names_are_refused) {
+    const std::string nul("live\0", 5);
+    const std::string huge(1'000'000, 'x');
+    for (const std::string_view text :
+         {std::string_view{}, std::string_view{" live"}, std::string_view{"Live"}, std::string_view{"liv"},
+          std::string_view{"lives"}, std::string_view{nul}, std::string_view{huge},
+          std::string_view{"\xff\xfe"}}) {
+        EXPECT_EQ(sqlstate_of([&] { parse_stage(text); }), "22023");
+        EXPECT_EQ(sqlstate_of([&] { parse_phase(text); }), "22023");
+        EXPECT_EQ(sqlstate_of([&] { parse_verb(text); }), "22023");
+    }
+    try {
+        parse_verb("promoted");
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_STREQ(error.what(), "unknown verb \"promoted\"");
+        EXPECT_NE(error.hint().find("promote"), std::string::npos) << "the hint lists what is known";
+    }
+}
+
+} // namespace
+} // namespace tandem
