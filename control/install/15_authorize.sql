@@ -20,7 +20,8 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     acting name := pg_get_userbyid(tandem.acting_role());
-    owned boolean := EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = run.owner AND pg_has_role(acting, o.oid, 'MEMBER'));
+    -- A superuser also where the owner's role was renamed or dropped: somebody must be able to end the run.
+    owned boolean := EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = acting AND o.rolsuper) OR EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = run.owner AND pg_has_role(acting, o.oid, 'MEMBER'));
 BEGIN
     -- What runs as the owner is written by the owner: a level alone is not enough to map a table.
     IF owned OR (verb <> 'map_table' AND EXISTS (

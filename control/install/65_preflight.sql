@@ -92,6 +92,10 @@ BEGIN
         END IF;
     END LOOP;
 
+    IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (source, target) AND c.relpersistence = 'u') THEN
+        RETURN NEXT ('persistence', 'WARNING', format('%s: a table is UNLOGGED: a crash empties it', label), 'ALTER TABLE ... SET LOGGED before start().')::tandem.preflight_row;
+    END IF;
+
     IF cardinality(m.missing_reverse) > 0 THEN
         RETURN NEXT ('reverse_path', 'CRITICAL', format('%s: a forward expression reads %s, and nothing gives it back', label, m.missing_reverse),
                      format('map_table(..., reverse => ''{"%s": "SQL expression over the new row"}'')', m.missing_reverse[1]))::tandem.preflight_row;
