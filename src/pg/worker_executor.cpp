@@ -73,6 +73,8 @@ void executor_loop() {
     pin_settings();
     const uint32 event = wait_event("PgTandemExecutor");
     constexpr int kMaxConflicts = 20;
+    constexpr int kTurnMs = 2000;
+    const TimestampTz started = GetCurrentTimestamp();
     int conflicts = 0;
     for (;;) {
         Round result{};
@@ -89,7 +91,9 @@ void executor_loop() {
         MemoryContextSwitchTo(context);
         if (failure == nullptr) {
             conflicts = 0;
-            if (result.done) {
+            // Where runs wait for a place, this one gives its own up; a backfill that could go on at once, after a while.
+            const bool turn_is_over = result.wait_ms > 0 || TimestampDifferenceExceeds(started, GetCurrentTimestamp(), kTurnMs);
+            if (result.done || (turn_is_over && place_is_asked_for())) {
                 return;
             }
         } else if (is_conflict(failure->sqlerrcode) && ++conflicts < kMaxConflicts) {

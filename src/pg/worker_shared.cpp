@@ -90,6 +90,19 @@ int executors_running() {
     return count;
 }
 
+void ask_for_place() {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    shared->crowded_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 2 * naptime_ms);
+    LWLockRelease(shared->lock);
+}
+
+bool place_is_asked_for() {
+    LWLockAcquire(shared->lock, LW_SHARED);
+    const bool result = shared->crowded_until > GetCurrentTimestamp();
+    LWLockRelease(shared->lock);
+    return result;
+}
+
 void poke(Oid database, bool wanted) {
     if (shared == nullptr) {
         return;
