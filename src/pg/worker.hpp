@@ -35,7 +35,8 @@ struct Shared {
     bool look_everywhere; // more pokes came than fit
     int poke_count;
     Poke pokes[kMaxPokes];
-    TimestampTz held_until; // no coordinator starts in held_database before this: DROP DATABASE and its like are under way
+    TimestampTz
+        held_until; // no coordinator starts in held_database before this: DROP DATABASE and its like are under way
     Oid held_database;
     TimestampTz crowded_until; // runs wait for a place: executors leave after their round
     Slot slots[kMaxSlots];
@@ -54,8 +55,8 @@ void attach_shared_memory();
 void register_launcher();
 void install_utility_hook();
 
-// Slots. take_slot registers the calling process, and gives its slot back at exit; false when all are taken, max_executors are at work,
-// one of the same kind is, or the database is being emptied.
+// Slots. take_slot registers the calling process, and gives its slot back at exit; false when all are taken,
+// max_executors are at work, one of the same kind is, or the database is being emptied.
 bool take_slot(int32 run);
 bool slot_taken(Oid database, int32 run);
 int executors_running();

@@ -1,5 +1,5 @@
-// The coordinator: one per database that has the extension. Each round it asks the tables which runs need work, keeps one
-// executor alive for each of them, and writes its heartbeat.
+// The coordinator: one per database that has the extension. Each round it asks the tables which runs need work, keeps
+// one executor alive for each of them, and writes its heartbeat.
 #include "pg/worker.hpp"
 
 namespace pg::worker {
@@ -52,7 +52,8 @@ int ask_tables(Due* due) {
     if (SPI_connect() != SPI_OK_CONNECT) {
         elog(ERROR, "SPI_connect failed");
     }
-    if (SPI_execute("SELECT run_id, owner, round_at FROM tandem.coordinator_round()", false, kMaxRuns) != SPI_OK_SELECT) {
+    if (SPI_execute("SELECT run_id, owner, round_at FROM tandem.coordinator_round()", false, kMaxRuns) !=
+        SPI_OK_SELECT) {
         elog(ERROR, "the coordinator's query failed");
     }
     const int count = static_cast<int>(SPI_processed);
@@ -126,8 +127,8 @@ bool round(Backoffs* backoffs) {
             break;
         }
         if (may_start(backoffs, due[i], now)) {
-            BackgroundWorkerHandle* handle = start_worker("tandem_executor_main", "pg_tandem executor",
-                                                          {MyDatabaseId, due[i].owner, due[i].run});
+            BackgroundWorkerHandle* handle =
+                start_worker("tandem_executor_main", "pg_tandem executor", {MyDatabaseId, due[i].owner, due[i].run});
             if (handle != nullptr) {
                 started++;
                 pfree(handle);

@@ -170,8 +170,9 @@ void nap(long milliseconds, uint32 wait_event) {
     }
 }
 
-// What a DBA set for the sessions of a database or a role must not bend a round: a transaction_timeout would kill it, a read-only default
-// would refuse it, a serializable one would make it conflict with the application, SET role would make it somebody else.
+// What a DBA set for the sessions of a database or a role must not bend a round: a transaction_timeout would kill it, a
+// read-only default would refuse it, a serializable one would make it conflict with the application, SET role would
+// make it somebody else.
 void pin_settings() {
     struct Pin {
         const char* name;
