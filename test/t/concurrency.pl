@@ -286,6 +286,7 @@ value($node, <<~"SQL");
 	CREATE TABLE bank.purchase (purchase_id bigint PRIMARY KEY, label text);
 	CREATE TABLE bank.item (purchase_id bigint REFERENCES bank.purchase ON DELETE CASCADE, position bigint, quantity bigint, PRIMARY KEY (purchase_id, position));
 	INSERT INTO legacy.account SELECT i, 'owner ' || i, i FROM generate_series(1, 1500) AS i;
+	INSERT INTO legacy.account SELECT 2000 + i, 'counter ' || i, 0 FROM generate_series(1, 20) AS i; -- only script count writes these
 	INSERT INTO legacy.orders SELECT i, 'order ' || i FROM generate_series(1, 300) AS i;
 	INSERT INTO legacy.line SELECT i, p, 1 FROM generate_series(1, 300) AS i, generate_series(1, 2) AS p;
 	SELECT tandem.create_run('r', 'legacy', 'bank', hold => '300 ms');
@@ -295,8 +296,11 @@ value($node, <<~"SQL");
 	    forward => '{"account_no": "id", "holder": "owner", "cents": "balance::numeric * 100"}', reverse => '{"balance": "(cents / 100)::integer"}');
 	SELECT tandem.set_option('r', 'batch_size', '7'), tandem.set_option('r', 'validate_every', '200 ms');
 
-	-- What the clients call. on_new: where a client works on a key: by route(), or on a side that it picks itself.
+	-- What was added to the counters: a transaction that was told it committed must be found in them.
 	CREATE SCHEMA work;
+	CREATE TABLE work.counted (key integer);
+
+	-- What the clients call. on_new: where a client works on a key: by route(), or on a side that it picks itself.
 	CREATE FUNCTION work.on_new(key integer, pick integer) RETURNS boolean LANGUAGE sql AS \$\$
 	    SELECT CASE WHEN stage = 'off' OR pick = 1 THEN false WHEN pick = 2 THEN true ELSE tandem.route('r', key::text) = 'new' END FROM tandem.runs
 	\$\$;
@@ -320,7 +324,7 @@ sub both_sides
 {
 	my ($weight, $sql, $begin) = @_;
 	(my $new = $sql) =~ s/(legacy\.\w+|\b(?:order_id|pos|qty|owner)\b)/$on_new{$1}/g;
-	$new =~ s/^(.*(?:bank\.account).*)$/my $line = $1; $line =~ s!\bid\b!account_no!g; $line =~ s!\bbalance\b!cents!g; $line =~ s!:n\b!100 * :n!g; $line/gme;
+	$new =~ s/^(.*(?:bank\.account).*)$/my $line = $1; $line =~ s!\bid\b!account_no!g; $line =~ s!\bbalance\b!cents!g; $line =~ s!:n\b!100 * :n!g; $line =~ s!:one\b!100!g; $line/gme;
 	$new =~ s/^(.*(?:bank\.purchase).*)$/my $line = $1; $line =~ s!\bid\b!purchase_id!g; $line/gme;
 	$begin //= 'BEGIN';
 	return <<~"SCRIPT";
@@ -329,6 +333,8 @@ sub both_sides
 		\\set o random(1, 300)
 		\\set n random(1, 50)
 		\\set file random(1, 20)
+		\\set c 2000 + random(1, 20)
+		\\set one 1
 		\\set pick random(1, 4)
 		$begin;
 		SELECT work.on_new(:k, :pick) AS on_new \\gset
@@ -341,7 +347,11 @@ sub both_sides
 		SCRIPT
 }
 
+# A new side that has no such row as yet counts nothing.
+my $count = 'WITH u AS (UPDATE legacy.account SET balance = balance + :one WHERE id = :c RETURNING 1) INSERT INTO work.counted SELECT :c FROM u;';
 my %scripts = (
+	'count@4' => both_sides(4, $count),
+	'count_repeatable_read@2' => both_sides(2, $count, 'BEGIN ISOLATION LEVEL REPEATABLE READ'),
 	'change@5' => both_sides(5, 'UPDATE legacy.account SET balance = balance + 100 * :n WHERE id = :k;'),
 	'add_or_remove@4' => both_sides(4, "SELECT work.unless_taken('INSERT INTO legacy.account (id, owner, balance) VALUES (:k, ''added'', :n)');\nDELETE FROM legacy.account WHERE id = :k2;"),
 	'upsert@2' => both_sides(2, "INSERT INTO legacy.account AS a (id, owner, balance) VALUES (:k, 'upserted', :n), (1000 + :k2, 'upserted', :n) ON CONFLICT (id) DO UPDATE SET owner = a.owner || '+', balance = EXCLUDED.balance;" =~ s/owner = a\.owner/owner = EXCLUDED.owner/r),
@@ -390,6 +400,8 @@ subtest 'random traffic on both sides while random verbs move the run' => sub {
 	is(value($node, "SELECT string_agg(t || ' ' || n, ', ') FROM (SELECT 'account', count(*) FROM ((SELECT id, owner, balance * 100 FROM legacy.account EXCEPT ALL TABLE bank.account) UNION ALL (TABLE bank.account EXCEPT ALL SELECT id, owner, balance * 100 FROM legacy.account)) AS x UNION ALL SELECT 'orders', count(*) FROM ((TABLE legacy.orders EXCEPT ALL TABLE bank.purchase) UNION ALL (TABLE bank.purchase EXCEPT ALL TABLE legacy.orders)) AS x UNION ALL SELECT 'line', count(*) FROM ((TABLE legacy.line EXCEPT ALL TABLE bank.item) UNION ALL (TABLE bank.item EXCEPT ALL TABLE legacy.line)) AS x) AS y (t, n)"),
 		'account 0, orders 0, line 0', 'both sides hold the same rows, says EXCEPT')
 	  if value($node, "SELECT stage <> 'dualwrite' FROM tandem.runs") eq 't';
+	is(value($node, 'SELECT count(*) FROM legacy.account AS a WHERE id > 2000 AND balance <> (SELECT count(*) FROM work.counted WHERE key = a.id)'), 0,
+		'no write was overwritten by an older one');
 	is(value($node, "SELECT string_agg(d::text, E'\n') FROM (SELECT * FROM tandem.differences LIMIT 10) AS d"), '', 'no comparison found a difference');
 	is(value($node, 'SELECT count(*) FROM tandem.rollback_proofs WHERE automatic'), 0, 'no rollback was a false alarm');
 	is(value($node, "SELECT string_agg(DISTINCT e.kind || ': ' || e.reason, E'\n') FROM tandem.events('r') AS e WHERE kind = 'round_failed'"), '', 'no round failed');
