@@ -14,7 +14,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     WITH facts AS (
         SELECT run.stage IN ('dualwrite', 'shadow', 'live') AND run.phase <> 'cancelled' AS active,
-               coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false) AS alive
+               -- or a round is being made now: a comparison of large tables may take longer than the timeout
+               coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false)
+               OR EXISTS (SELECT FROM pg_locks AS l
+                           WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+                             AND l.classid = 'tandem.run'::regclass AND l.objid = run.id::oid AND l.objsubid = 2) AS alive
     ), d (name, points) AS (
         SELECT 'stale worker', 40 FROM facts WHERE active AND NOT alive
         UNION ALL SELECT 'differences', 40 FROM facts WHERE active AND activity.differences > 0
