@@ -1,7 +1,8 @@
 -- diff() and compare() by example: first what a newcomer types, then each clause of the contract.
 -- What is equal is in compare_equality.sql; kinds of relations, rights and sessions are in compare_relations.sql.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS pg_tandem;
+SET client_min_messages = warning;
 \set SHOW_CONTEXT never
 \pset null -
 

@@ -1,6 +1,7 @@
 -- What diff() and compare() hold for equal: PostgreSQL's = of each type, and where other tools say EQUAL and are wrong.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS pg_tandem;
+SET client_min_messages = warning;
 CREATE EXTENSION citext;
 \set SHOW_CONTEXT never
 CREATE SCHEMA legacy;

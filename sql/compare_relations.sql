@@ -1,6 +1,7 @@
 -- diff() and compare() on every kind of relation, under every name, with the caller's rights, in whatever session.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS pg_tandem;
+SET client_min_messages = warning;
 \set SHOW_CONTEXT never
 \pset null -
 CREATE SCHEMA legacy;

@@ -191,6 +191,10 @@ DECLARE
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, verb, r.steps, to_weight);
+    IF r.home <> tandem.home() THEN -- what was found in the database that this is a copy of says nothing of this one
+        UPDATE tandem.run_activity AS a SET validated_at = NULL, differences = NULL WHERE a.run_id = r.id;
+        UPDATE tandem.mirror_failure AS f SET transaction = NULL FROM tandem.mapping AS m WHERE m.id = f.mapping_id AND m.run_id = r.id;
+    END IF;
     UPDATE tandem.run AS x
        SET stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1, moved_at = clock_timestamp(),
            home = tandem.home()

@@ -52,10 +52,10 @@ DECLARE
     names name[] := (SELECT array_agg(x.name ORDER BY x.position) FROM unnest(c) AS x);
     differing text := (SELECT string_agg(format('CASE WHEN %s THEN %L END', tandem.differs_sql(x), x.name), ', ' ORDER BY x.position)
                          FROM unnest(c) AS x WHERE x.key_position IS NULL);
+    other_names text[] := ARRAY(SELECT x.name FROM unnest(c) AS x WHERE x.key_position IS NULL);
     keys record;
 BEGIN
-    SELECT array_agg(x.name ORDER BY x.key_position)::text[] AS names,
-           string_agg(x.legacy_value, ', ' ORDER BY x.key_position) AS legacy,
+    SELECT string_agg(x.legacy_value, ', ' ORDER BY x.key_position) AS legacy,
            string_agg(x.new_value, ', ' ORDER BY x.key_position) AS new,
            string_agg(x.is_equal, ' AND ' ORDER BY x.key_position) AS same,
            string_agg(format('d.key -> %L', x.name), ', ' ORDER BY x.key_position) AS sorted
@@ -74,7 +74,7 @@ BEGIN
                              WHEN new_copies IS NULL THEN 'missing'
                              WHEN legacy_copies IS NULL THEN 'extra'
                              ELSE 'changed' END AS kind,
-                        tandem.only_keys(coalesce(new, legacy), %9$L) AS key, pairs.*
+                        coalesce(new, legacy) - %9$L::text[] AS key, pairs.*
                    FROM pairs
                   WHERE legacy_copies IS DISTINCT FROM 1 OR new_copies IS DISTINCT FROM 1 OR columns <> '{}')
         SELECT kind, key,
@@ -85,7 +85,7 @@ BEGIN
                          WHEN 'changed' THEN tandem.only_keys(new, columns) ELSE new END AS new
           FROM d ORDER BY %10$s $sql$,
         keys.legacy, legacy_rows, keys.new, new_rows, tandem.object_sql('l', names), tandem.object_sql('n', names),
-        differing, keys.same, keys.names, keys.sorted);
+        differing, keys.same, other_names, keys.sorted);
 END
 $$;
 COMMENT ON FUNCTION tandem.keyed_sql IS 'SELECT of row_difference by a full join on the key';

@@ -70,12 +70,15 @@ CREATE FUNCTION tandem.reverse_columns(legacy regclass, new regclass, forward js
 RETURNS TABLE (name name, expression text, attnum smallint)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
+    -- Each expression is parsed once: the parser looks at all columns of the table, of which there may be 1,600.
+    WITH f AS MATERIALIZED (
+        SELECT x.name, x.attnum, (tandem.expression_info(legacy, x.expression)).bare_column
+          FROM tandem.forward_columns(legacy, new, forward) AS x)
     SELECT l.name, e.expression, l.attnum
       FROM tandem.column_names(legacy) AS l
      CROSS JOIN LATERAL (SELECT coalesce(
                reverse ->> l.name,
-               (SELECT quote_ident(f.name) FROM tandem.forward_columns(legacy, new, forward) AS f
-                 WHERE (tandem.expression_info(legacy, f.expression)).bare_column = l.name ORDER BY f.name <> l.name, f.attnum LIMIT 1)
+               (SELECT quote_ident(f.name) FROM f WHERE f.bare_column = l.name ORDER BY f.name <> l.name, f.attnum LIMIT 1)
            ) AS expression) AS e
      WHERE e.expression IS NOT NULL
      ORDER BY l.attnum
@@ -196,12 +199,13 @@ BEGIN
               HINT = 'It names the column of the new table whose text is given to tandem.route().';
     END IF;
     -- What a computed column reads must come back from somewhere, else a rollback would lose what the new side wrote.
+    WITH given AS MATERIALIZED (SELECT x.name FROM tandem.reverse_columns(legacy, new, forward, reverse) AS x)
     SELECT coalesce(array_agg(DISTINCT c ORDER BY c), '{}') INTO missing
       FROM tandem.forward_columns(legacy, new, forward) AS f
      CROSS JOIN LATERAL tandem.expression_info(legacy, f.expression) AS i
      CROSS JOIN LATERAL unnest(i.columns) AS c
      WHERE i.bare_column IS NULL
-       AND c NOT IN (SELECT x.name FROM tandem.reverse_columns(legacy, new, forward, reverse) AS x);
+       AND c NOT IN (SELECT given.name FROM given);
 
     INSERT INTO tandem.run_domain AS d (run_id, name) VALUES (r.id, domain) ON CONFLICT DO NOTHING;
     INSERT INTO tandem.mapping AS m (run_id, domain, legacy_schema, legacy_table, new_schema, new_table, new_key, legacy_key,

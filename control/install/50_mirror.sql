@@ -112,9 +112,11 @@ CREATE TABLE tandem.mirror_failure (
     event      text NOT NULL,
     legacy_row text NOT NULL,
     sqlstate   text NOT NULL,
-    message    text NOT NULL
+    message    text NOT NULL,
+    transaction xid8 DEFAULT pg_current_xact_id()
 );
 COMMENT ON TABLE tandem.mirror_failure IS 'Writes that the new side refused while nobody read it yet (stages dualwrite and shadow)';
+COMMENT ON COLUMN tandem.mirror_failure.transaction IS 'The transaction that met it; NULL after a restore: its numbers mean nothing there';
 
 CREATE VIEW tandem.mirror_failures AS
 SELECT r.name AS run, m.new_schema || '.' || m.new_table AS new, f.at, f.event, f.legacy_row, f.sqlstate, f.message
@@ -123,8 +125,29 @@ COMMENT ON VIEW tandem.mirror_failures IS 'Writes that the new side refused in s
 
 CREATE FUNCTION tandem.mirror_failed(mapping_id integer, event text, legacy_row text, sqlstate text, message text) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$ INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message) VALUES ($1, $2, $3, $4, $5) $$;
-COMMENT ON FUNCTION tandem.mirror_failed IS 'Records a write that the new side refused; called by the mirror';
+AS $$
+    SELECT pg_advisory_xact_lock_shared('tandem.mapping'::regclass::oid::integer, $1);
+    INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message) VALUES ($1, $2, $3, $4, $5)
+$$;
+COMMENT ON FUNCTION tandem.mirror_failed IS 'Records a write that the new side refused; called by the mirror. Its lock tells failures_known() that there is one to come';
+
+-- Before the first key is served by new: a write that new refused, and that the last validation did not see, must not go live. Such a
+-- transaction holds the lock until it ends; we hold it from here on, and who fails after that finds the run live, and fails the user.
+CREATE FUNCTION tandem.failures_known(run_id integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM tandem.mapping AS m WHERE m.run_id = failures_known.run_id
+                  AND NOT pg_try_advisory_xact_lock('tandem.mapping'::regclass::oid::integer, m.id)) THEN
+        RETURN false;
+    END IF;
+    RETURN NOT EXISTS (
+        SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id
+         WHERE m.run_id = failures_known.run_id AND NOT pg_visible_in_snapshot(f.transaction, (
+               SELECT c.snapshot::pg_snapshot FROM tandem.comparison AS c WHERE c.run_id = failures_known.run_id ORDER BY c.id DESC LIMIT 1)));
+END
+$$;
+COMMENT ON FUNCTION tandem.failures_known IS 'Has the last validation seen every write that the new side refused? Keeps further ones out until the transaction ends';
 
 CREATE FUNCTION tandem.mirror_check(mapping_id integer, direction text) RETURNS void
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_mirror_check';

@@ -99,7 +99,8 @@ BEGIN
         IF b.waits_for IS NULL OR b.waits_for > pg_snapshot_xmax(pg_current_snapshot()) THEN -- of another server, where it was dumped
             UPDATE tandem.backfill AS x SET waits_for = pg_snapshot_xmax(pg_current_snapshot()) WHERE x.mapping_id = m.id RETURNING x.* INTO b;
         END IF;
-        IF pg_snapshot_xmin(pg_current_snapshot()) < b.waits_for THEN
+        -- xip, as xmin counts this transaction too
+        IF EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS x WHERE x < b.waits_for) THEN
             RETURN -1;
         END IF;
     END IF;

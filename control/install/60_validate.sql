@@ -56,8 +56,21 @@ AS $$
 DECLARE
     r tandem.run;
     m tandem.mapping;
+    gone text;
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = compare_mappings.run_id;
+    -- The comparison goes by the columns that are there: one that was dropped or renamed since must not go without a word.
+    SELECT string_agg(format('%s of %I.%I', quote_ident(c.name), t.schema, t.relation), ', ' ORDER BY c.mapping_id, c.direction, c.position) INTO gone
+      FROM tandem.mapping AS x JOIN tandem.mapping_column AS c ON c.mapping_id = x.id
+     CROSS JOIN LATERAL (SELECT CASE c.direction WHEN 'forward' THEN x.new_schema ELSE x.legacy_schema END AS schema,
+                                CASE c.direction WHEN 'forward' THEN x.new_table ELSE x.legacy_table END AS relation) AS t
+     WHERE x.run_id = r.id
+       AND NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = tandem.relation_of(t.schema, t.relation) AND a.attname = c.name AND NOT a.attisdropped);
+    IF gone IS NOT NULL THEN
+        RAISE EXCEPTION 'run "%" cannot be compared: a mapped column is not there any more', r.name USING ERRCODE = 'undefined_column',
+              DETAIL = format('Not found: %s.', gone),
+              HINT = 'It was dropped or renamed while the run mirrors it: put it back, or end the run with tandem.rollback() and tandem.cancel().';
+    END IF;
     snapshot := pg_current_snapshot()::text;
     started_at := clock_timestamp();
     FOR m IN SELECT x.* FROM tandem.mapping AS x WHERE x.run_id = r.id ORDER BY x.id LOOP

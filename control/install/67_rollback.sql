@@ -48,7 +48,7 @@ BEGIN
         -- One domain goes back alone: the others keep their weight, and the run is not promoted further.
         PERFORM tandem.run_next(before_r.stage, before_r.phase, before_r.weight, 'rollback', before_r.steps, NULL);
         UPDATE tandem.run_domain AS d SET weight = 0 WHERE d.run_id = before_r.id AND d.name = domain;
-        UPDATE tandem.run AS x SET phase = 'degraded', epoch = x.epoch + 1, moved_at = clock_timestamp() WHERE x.id = before_r.id RETURNING * INTO r;
+        UPDATE tandem.run AS x SET home = tandem.home(), phase = 'degraded', epoch = x.epoch + 1, moved_at = clock_timestamp() WHERE x.id = before_r.id RETURNING * INTO r;
         PERFORM tandem.record_event(r, 'rollback', reason, evidence || jsonb_build_object('domain', domain)), tandem.worker_wake();
     END IF;
     INSERT INTO tandem.rollback AS b (run_id, domain, strategy, automatic, reason, from_weight, epoch, evidence, elapsed)

@@ -127,7 +127,7 @@ BEGIN
     IF r.phase = 'progressing' AND EXISTS (SELECT FROM unnest(r.steps) AS s WHERE s > r.weight)
        AND r.moved_at + r.hold <= clock_timestamp() AND a.validated_at > r.moved_at AND a.differences = 0 THEN
         PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
-        IF FOUND THEN
+        IF FOUND AND (r.stage <> 'shadow' OR tandem.failures_known(r.id)) THEN
             r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean');
             deeds := deeds || format('promoted to %s %%', r.weight);
         END IF;
@@ -182,17 +182,18 @@ END
 $$;
 COMMENT ON FUNCTION tandem.executor_failed IS 'Keeps the error that ended a round, as status() and an event show it';
 
--- Called by the coordinator: its heartbeat, and the runs that need an executor.
-CREATE FUNCTION tandem.coordinator_round() RETURNS TABLE (run_id integer, owner oid)
+-- Called by the coordinator: its heartbeat, and the runs that need an executor, the longest without a round first.
+CREATE FUNCTION tandem.coordinator_round() RETURNS TABLE (run_id integer, owner oid, round_at timestamptz)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO tandem.worker AS w (name, pid, started_at, beat_at) VALUES ('coordinator', pg_backend_pid(), clock_timestamp(), clock_timestamp())
     ON CONFLICT (name) DO UPDATE SET pid = EXCLUDED.pid, beat_at = EXCLUDED.beat_at,
        started_at = CASE WHEN w.pid = EXCLUDED.pid THEN w.started_at ELSE EXCLUDED.started_at END;
-    SELECT r.id, o.oid FROM tandem.run AS r JOIN pg_roles AS o ON o.rolname = r.owner
-     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' ORDER BY r.moved_at
+    SELECT r.id, o.oid, coalesce(a.round_at, '-infinity')
+      FROM tandem.run AS r JOIN pg_roles AS o ON o.rolname = r.owner LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id
+     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' ORDER BY 3
 $$;
-COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; the active runs and their owners';
+COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; the active runs, their owners and last rounds';
 
 -- SECURITY DEFINER: it serves every run, each as its owner.
 CREATE FUNCTION tandem.tick() RETURNS TABLE (run text, did text)

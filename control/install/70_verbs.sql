@@ -165,6 +165,11 @@ DECLARE
     result tandem.runs;
 BEGIN
     PERFORM tandem.authorize(r, 'promote');
+    -- What the last validation found must be what is there now, not what was there when this transaction began.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a run is promoted in isolation level read committed only' USING ERRCODE = 'active_sql_transaction',
+              DETAIL = format('This transaction is %s.', current_setting('transaction_isolation')), HINT = 'Call promote() in a statement of its own.';
+    END IF;
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
     SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
@@ -179,7 +184,14 @@ BEGIN
     END IF;
     IF a.differences IS DISTINCT FROM 0 THEN
         RAISE EXCEPTION 'run "%" is not promoted while its sides differ', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
-              DETAIL = format('The last validation found %s difference(s).', a.differences), HINT = 'SELECT * FROM tandem.differences shows them.';
+              DETAIL = CASE WHEN a.differences IS NULL THEN 'No validation has compared them yet.' ELSE format('The last validation found %s difference(s).', a.differences) END,
+              HINT = CASE WHEN a.differences IS NULL THEN format('SELECT * FROM tandem.validate(%L), or wait for the worker to do it.', r.name)
+                          ELSE 'SELECT * FROM tandem.differences shows them.' END;
+    END IF;
+    IF r.stage = 'shadow' AND NOT tandem.failures_known(r.id) THEN
+        RAISE EXCEPTION 'run "%" is not promoted: the new side refused a write that no validation has seen yet', r.name
+              USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'The transaction may still be open.',
+                    HINT = 'SELECT * FROM tandem.mirror_failures shows it once it is committed; the next validation then tells whether both sides differ.';
     END IF;
     IF dry_run THEN
         SELECT * INTO result FROM tandem.runs AS v WHERE v.run = r.name;

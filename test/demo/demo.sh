@@ -130,7 +130,7 @@ check "account $QUIET is live on the new side" "SELECT tandem.route('bank', '$QU
 typed "$CORRUPT"
 for ((try = 1; ; try++)); do # briefly: what waits for a table lock makes the traffic wait behind it
     cluster_psql -c "SET lock_timeout = '200ms'" -c "$CORRUPT" 2>"$WORK/error" && break
-    grep -q 'lock timeout\|deadlock' "$WORK/error" && ((try < 50)) || fail "the row could not be corrupted" "$(cat "$WORK/error")"
+    if ! grep -q 'lock timeout\|deadlock' "$WORK/error" || ((try > 50)); then fail "the row could not be corrupted" "$(cat "$WORK/error")"; fi
     sleep 0.1
 done
 CORRUPTED=$(value "SELECT pg_xact_commit_timestamp(xmin) FROM bank.account WHERE id = $QUIET")

@@ -1,10 +1,10 @@
 # show.sh: how the demo speaks, waits and checks. Sourced by demo.sh.
 # shellcheck shell=bash
-BOLD='' DIM='' RED='' GREEN='' BLUE='' PLAIN='' LIVE=no CHAPTER=0 WIDTH=100
+BOLD='' RED='' GREEN='' BLUE='' PLAIN='' LIVE=no CHAPTER=0 WIDTH=100
 if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then
     LIVE=yes # lines may be drawn over
     WIDTH=$(tput cols 2>/dev/null || echo 80)
-    [ -n "${NO_COLOR:-}" ] || BOLD=$'\e[1m' DIM=$'\e[2m' RED=$'\e[31m' GREEN=$'\e[32m' BLUE=$'\e[36m' PLAIN=$'\e[0m'
+    [ -n "${NO_COLOR:-}" ] || BOLD=$'\e[1m' RED=$'\e[31m' GREEN=$'\e[32m' BLUE=$'\e[36m' PLAIN=$'\e[0m'
 fi
 
 chapter() {

@@ -154,6 +154,11 @@ SELECT pg_temp.writes($$INSERT INTO legacy.item (id, price) VALUES (81, 3)$$, 'a
 ALTER TABLE fresh.goods DROP COLUMN only_new;
 SELECT pg_temp.writes($$UPDATE legacy.item SET price = 4 WHERE id = 81$$, 'after DROP COLUMN');
 
+ALTER TABLE fresh.goods RENAME COLUMN note TO remark;
+SELECT throws_ok($$SELECT tandem.validate('m')$$, '42703', NULL, 'a mapped column that was renamed is no equal column');
+ALTER TABLE fresh.goods RENAME COLUMN remark TO note;
+SELECT lives_ok($$SELECT tandem.validate('m')$$, '... and has its name back');
+
 SELECT lives_ok($$SELECT tandem.rollback('m', 'enough')$$, 'rollback');
 SELECT is((SELECT stage FROM tandem.cancel('m')), 'off', 'cancel');
 SELECT is((SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%tandem%' AND tgrelid IN ('legacy.item'::regclass, 'fresh.goods'::regclass)), 0::bigint, 'the mirrors are gone');

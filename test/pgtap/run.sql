@@ -113,6 +113,18 @@ SELECT lives_ok($$SELECT tandem.create_run('copy', 'a', 'b'), tandem.map_table('
 UPDATE tandem.run SET home = 'elsewhere' WHERE name = 'copy';
 SELECT pg_temp.ticks(1);
 SELECT results_eq($$SELECT phase, epoch FROM tandem.status('copy')$$, $$VALUES ('paused', 2::bigint)$$, 'comes up paused, in a new epoch');
+SELECT pg_temp.ticks(3);
+SELECT is((SELECT count(*) FROM tandem.comparisons WHERE run = 'copy'), 0::bigint, '... and compares nothing: the restore may be under way');
+SELECT is((SELECT phase FROM tandem.resume('copy')), 'progressing', '... until a verb moves it');
+SELECT is((SELECT home FROM tandem.run WHERE name = 'copy'), tandem.home(), '... which makes this its home');
+
+-- as many domains as one likes: one that is not on new keeps the answer without a domain on legacy
+SELECT tandem.create_run('domains', 'a', 'b') \g /dev/null
+INSERT INTO tandem.run_domain (run_id, name, weight) SELECT r.id, 'd' || i, CASE i WHEN 150 THEN 0 ELSE 100 END FROM tandem.run AS r, generate_series(1, 150) AS i WHERE r.name = 'domains';
+UPDATE tandem.run SET weight = 100 WHERE name = 'domains';
+SELECT is(tandem.route('domains', 'k', 'd149'), 'new', 'the 149th domain');
+SELECT is(tandem.route('domains', 'k', 'd150'), 'legacy', 'the 150th domain');
+SELECT is(tandem.route('domains', 'k'), 'legacy', 'all domains together');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -111,5 +111,18 @@ SET ROLE owner_role;
 SELECT is((SELECT sum(missing + extra + changed) FROM tandem.validate('r')), 0::numeric, 'a validation sees all rows, also under FORCE ROW LEVEL SECURITY');
 RESET ROLE;
 
+-- an owner whose role was renamed: writers are told why, and a superuser can end the run
+ALTER ROLE owner_role RENAME TO renamed_role;
+UPDATE tandem.run SET moved_at = moved_at WHERE name = 'e'; -- what is kept goes by the role's number
+SELECT throws_ok($$INSERT INTO a.e VALUES (2, 'x')$$, '42704', NULL, 'a renamed owner: the mirror cannot write in its name');
+SELECT is((SELECT stage FROM tandem.cancel('e')), 'off', '... and a superuser ends the run');
+SELECT lives_ok($$INSERT INTO a.e VALUES (2, 'x')$$, '... after which the application writes again');
+
+SELECT lives_ok($$SELECT tandem.revoke_role('viewer_role', 'viewer')$$, 'a level is taken back');
+SET ROLE viewer_role;
+SELECT throws_ok($$SELECT tandem.status('r')$$, '42501', NULL, '... and gone');
+RESET ROLE;
+SELECT throws_ok($$SELECT tandem.revoke_role('viewer_role', 'viewer')$$, '42704', NULL, '... once');
+
 SELECT * FROM finish();
 ROLLBACK;
