@@ -155,6 +155,27 @@ subtest 'what the new side refused during the backfill is copied by retry(), onc
 	sides_are_equal($by_hand);
 };
 
+subtest 'TRUNCATE is refused, whether it names a table, its partition or one that references it' => sub {
+	fresh('truncate', start => 0);
+	value($by_hand, <<~'SQL');
+		CREATE TABLE legacy.part (id integer PRIMARY KEY, item integer REFERENCES legacy.item) PARTITION BY RANGE (id);
+		CREATE TABLE legacy.part_low PARTITION OF legacy.part FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id);
+		CREATE TABLE legacy.part_lowest PARTITION OF legacy.part_low FOR VALUES FROM (0) TO (10);
+		CREATE TABLE store.part (id bigint PRIMARY KEY, item bigint);
+		INSERT INTO legacy.part VALUES (1, 1);
+		SELECT tandem.map_table('r', 'legacy.part', 'store.part');
+		SELECT tandem.start('r');
+		SQL
+	tick_until('shadow progressing 0');
+	foreach my $what ('legacy.item CASCADE', 'legacy.part', 'legacy.part_low', 'legacy.part_lowest', 'store.part')
+	{
+		is(sqlstate($by_hand, "TRUNCATE $what"), '55000', $what);
+	}
+	value($by_hand, "SELECT tandem.cancel('r')");
+	is(sqlstate($by_hand, 'TRUNCATE legacy.part_lowest'), '', 'after the run it is allowed');
+	is(value($by_hand, "SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tandem.mirror()'::regprocedure"), 0, 'and no mirror is left');
+};
+
 subtest 'a deadlock in a mirrored write of stage shadow is a deadlock, not a difference' => sub {
 	fresh('deadlock');
 	tick_until('shadow progressing 0');
