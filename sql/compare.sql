@@ -182,6 +182,13 @@ SELECT try($$SELECT * FROM tandem.diff('legacy.measured', 'bank.measured', key =
 SELECT kind, key FROM tandem.diff('legacy.customer', 'bank.customer', legacy_where => 'id IN (1, 10)', new_where => 'city = ''Boston'' OR id = 11 -- the end');
 SELECT equal, legacy_rows, new_rows FROM tandem.compare('legacy.customer', 'bank.customer', legacy_where => 'name = ''Barbara''', new_where => 'full_name = ''Barbara''');
 SELECT equal, legacy_rows, new_rows FROM tandem.compare('legacy.customer', 'bank.customer', legacy_where => 'false', new_where => 'NULL');
+-- an expression is not asked of rows that are left out, however dear the condition
+CREATE TABLE legacy.code (code text);
+CREATE TABLE bank.code (id integer PRIMARY KEY);
+INSERT INTO legacy.code VALUES ('1'), ('x');
+CREATE FUNCTION legacy.is_number(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 10000 AS $$BEGIN RETURN $1 ~ '^\d+$'; END$$;
+SELECT kind, key FROM tandem.diff('legacy.code', 'bank.code', columns => '{"id": "code::integer"}', legacy_where => 'legacy.is_number(code)');
+SELECT legacy_rows, missing FROM tandem.compare('legacy.code', 'bank.code', columns => '{"id": "code::integer"}', legacy_where => 'legacy.is_number(code)');
 SELECT kind, key FROM tandem.diff('legacy.customer', 'bank.customer', legacy_where => 'EXISTS (SELECT FROM bank.customer AS c WHERE c.id = customer.id)', new_where => 'id < 11');
 \a\t
 SELECT try(format($$SELECT * FROM tandem.diff('legacy.customer', 'bank.customer', legacy_where => %L)$$, w))

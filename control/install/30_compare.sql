@@ -123,8 +123,9 @@ AS $$
 DECLARE
     found boolean;
 BEGIN
-    EXECUTE format('SELECT EXISTS (SELECT FROM (%s) AS %s WHERE %s)', rows, side,
-                   (SELECT string_agg(v || ' IS NOT DISTINCT FROM NULL', ' OR ') FROM unnest(key_values) AS v)) INTO found;
+    -- In an aggregate, not in WHERE: there PostgreSQL may ask it of rows that legacy_where leaves out, of which an expression may fail.
+    EXECUTE format('SELECT bool_or(%s) FROM (%s) AS %s',
+                   (SELECT string_agg(v || ' IS NOT DISTINCT FROM NULL', ' OR ') FROM unnest(key_values) AS v), rows, side) INTO found;
     IF found THEN
         RAISE EXCEPTION 'the key % is NULL in some rows of %', key, relation
               USING ERRCODE = 'null_value_not_allowed',
