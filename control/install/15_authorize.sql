@@ -9,7 +9,7 @@ SELECT l.level, f.function
         ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,tick,execute_round,executor_failed}'),
         ('approver', '{status,events}'),
         ('oncall', '{status,events,rollback,pause}'),
-        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,tick,execute_round,executor_failed,grant_role}')
+        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,tick,execute_round,executor_failed,grant_role,revoke_role}')
        ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
 
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
@@ -65,3 +65,26 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.grant_role IS 'Grants a level (viewer, operator, approver, oncall, admin) to a role';
+
+-- SECURITY DEFINER, as grant_role(). What another level of the role still grants is granted again.
+CREATE FUNCTION tandem.revoke_role(role name, level text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    other record;
+BEGIN
+    DELETE FROM tandem.role_grant AS g WHERE g.role = revoke_role.role AND g.level = revoke_role.level;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'role "%" has no level "%"', role, level USING ERRCODE = 'undefined_object',
+              HINT = 'SELECT * FROM tandem.role_grant shows the levels.';
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
+        EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM %I', role);
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA tandem FROM %I', role);
+        FOR other IN SELECT g.level FROM tandem.role_grant AS g WHERE g.role = revoke_role.role LOOP
+            PERFORM tandem.grant_role(role, other.level);
+        END LOOP;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.revoke_role IS 'Takes a level back from a role; works for a role that was dropped, too';

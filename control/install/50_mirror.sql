@@ -202,7 +202,8 @@ $$;
 COMMENT ON FUNCTION tandem.lock_tables IS
     'Locks all tables of a run, in tries that neither hold up nor deadlock the application; 55P03 after the option lock_timeout';
 
--- ENABLE ALWAYS: also what logical replication applies is mirrored.
+-- ENABLE ALWAYS: also what logical replication applies is mirrored. PostgreSQL gives a row trigger to every partition, also to one that
+-- is made later; a statement trigger it gives to none, and TRUNCATE may name a partition.
 CREATE FUNCTION tandem.install_mirrors(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -210,11 +211,12 @@ DECLARE
     m record;
 BEGIN
     PERFORM tandem.lock_tables(run_id, 'SHARE ROW EXCLUSIVE');
-    FOR m IN SELECT x.id, s.direction, s.relation, t.name, t.event
+    FOR m IN SELECT x.id, s.direction, u.relation, t.name, t.event
                FROM tandem.mapping AS x
               CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(x.legacy_schema, x.legacy_table)),
                                          ('reverse', tandem.relation_of(x.new_schema, x.new_table))) AS s (direction, relation)
               CROSS JOIN LATERAL tandem.mirror_triggers(x.id) AS t
+              CROSS JOIN LATERAL (SELECT s.relation UNION SELECT p.relid FROM pg_partition_tree(s.relation) AS p WHERE t.event LIKE '%TRUNCATE%') AS u (relation)
               WHERE x.run_id = install_mirrors.run_id LOOP
         EXECUTE format('CREATE TRIGGER %I %s EXECUTE FUNCTION tandem.mirror(%L, %L)', m.name, format(m.event, m.relation), m.id, m.direction);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', m.relation, m.name);

@@ -155,6 +155,15 @@ BEGIN
         RETURN NEXT ('foreign_keys', 'WARNING', format('%s: a delete that %I cascades on one side is refused by %I of %s on the other', label, side.cascading, side.refusing, side.relation),
                      format('Make %I ON DELETE CASCADE too, or DEFERRABLE INITIALLY DEFERRED.', side.refusing))::tandem.preflight_row;
     END LOOP;
+    -- A virtual generated column (PostgreSQL 18) is computed when it is read, and is not in the row that a trigger sees.
+    FOR side IN SELECT DISTINCT a.attname, a.attrelid::regclass AS relation FROM tandem.mapping_column AS c
+                 CROSS JOIN LATERAL (SELECT CASE c.direction WHEN 'forward' THEN source ELSE target END AS relation) AS s
+                 CROSS JOIN LATERAL tandem.expression_info(s.relation, c.expression) AS i
+                  JOIN pg_attribute AS a ON a.attrelid = s.relation AND a.attname = ANY (i.columns) AND a.attgenerated = 'v'
+                 WHERE c.mapping_id = m.id LOOP
+        RETURN NEXT ('generated', 'CRITICAL', format('%s: a mapping expression reads the virtual generated column %I of %s', label, side.attname, side.relation),
+                     'The mirror cannot see it: write the expression of the column itself into the mapping, or make the column STORED.')::tandem.preflight_row;
+    END LOOP;
     SELECT count(*) INTO n FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id
        AND (tandem.expression_info(CASE c.direction WHEN 'forward' THEN source ELSE target END, c.expression)).volatility = 's';
     IF n > 0 THEN

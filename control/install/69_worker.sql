@@ -14,7 +14,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     WITH facts AS (
         SELECT run.stage IN ('dualwrite', 'shadow', 'live') AND run.phase <> 'cancelled' AS active,
-               coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false) AS alive
+               -- or a round is being made now: a comparison of large tables may take longer than the timeout
+               coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false)
+               OR EXISTS (SELECT FROM pg_locks AS l
+                           WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+                             AND l.classid = 'tandem.run'::regclass AND l.objid = run.id::oid AND l.objsubid = 2) AS alive
     ), d (name, points) AS (
         SELECT 'stale worker', 40 FROM facts WHERE active AND NOT alive
         UNION ALL SELECT 'differences', 40 FROM facts WHERE active AND activity.differences > 0
@@ -182,17 +186,18 @@ END
 $$;
 COMMENT ON FUNCTION tandem.executor_failed IS 'Keeps the error that ended a round, as status() and an event show it';
 
--- Called by the coordinator: its heartbeat, and the runs that need an executor.
-CREATE FUNCTION tandem.coordinator_round() RETURNS TABLE (run_id integer, owner oid)
+-- Called by the coordinator: its heartbeat, and the runs that need an executor, the longest without a round first.
+CREATE FUNCTION tandem.coordinator_round() RETURNS TABLE (run_id integer, owner oid, round_at timestamptz)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO tandem.worker AS w (name, pid, started_at, beat_at) VALUES ('coordinator', pg_backend_pid(), clock_timestamp(), clock_timestamp())
     ON CONFLICT (name) DO UPDATE SET pid = EXCLUDED.pid, beat_at = EXCLUDED.beat_at,
        started_at = CASE WHEN w.pid = EXCLUDED.pid THEN w.started_at ELSE EXCLUDED.started_at END;
-    SELECT r.id, o.oid FROM tandem.run AS r JOIN pg_roles AS o ON o.rolname = r.owner
-     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' ORDER BY r.moved_at
+    SELECT r.id, o.oid, coalesce(a.round_at, '-infinity')
+      FROM tandem.run AS r JOIN pg_roles AS o ON o.rolname = r.owner LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id
+     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' ORDER BY 3
 $$;
-COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; the active runs and their owners';
+COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; the active runs, their owners and last rounds';
 
 -- SECURITY DEFINER: it serves every run, each as its owner.
 CREATE FUNCTION tandem.tick() RETURNS TABLE (run text, did text)

@@ -165,6 +165,11 @@ DECLARE
     result tandem.runs;
 BEGIN
     PERFORM tandem.authorize(r, 'promote');
+    -- What the last validation found must be what is there now, not what was there when this transaction began.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a run is promoted in isolation level read committed only' USING ERRCODE = 'active_sql_transaction',
+              DETAIL = format('This transaction is %s.', current_setting('transaction_isolation')), HINT = 'Call promote() in a statement of its own.';
+    END IF;
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
     SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;

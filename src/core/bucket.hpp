@@ -1,5 +1,5 @@
-// Which of 10,000 buckets a routing key falls into, and which side a weight gives it to. Monotone: the keys of 5 % are among
-// those of 25 %, so a promotion never moves a key back and a rollback never moves one forward.
+// Which of 10,000 buckets a routing key falls into, and which side a weight gives it to. Monotone: the keys of 5 % are
+// among those of 25 %, so a promotion never moves a key back and a rollback never moves one forward.
 #pragma once
 
 #include <cstdint>

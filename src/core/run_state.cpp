@@ -49,16 +49,29 @@ constexpr std::array kRules{
     Rule{Verb::promote, set(shadow, live), set(progressing, waiting_approval), live, progressing,
          "A run is promoted in stage shadow or live while its phase is progressing: start() it, resume() it, or "
          "retry() it after its differences are mended."},
-    Rule{Verb::pause, set(dualwrite, shadow, live), set(progressing, waiting_approval), {}, paused,
+    Rule{Verb::pause,
+         set(dualwrite, shadow, live),
+         set(progressing, waiting_approval),
+         {},
+         paused,
          "Only a run that is progressing can be paused."},
-    Rule{Verb::resume, set(dualwrite, shadow, live), set(paused), {}, progressing,
+    Rule{Verb::resume,
+         set(dualwrite, shadow, live),
+         set(paused),
+         {},
+         progressing,
          "Only a paused run can be resumed; a degraded one needs retry()."},
     // Idempotent, and legal in every phase in which traffic may be on the new side.
     Rule{Verb::rollback, set(shadow, live), set(progressing, paused, waiting_approval, degraded), shadow, degraded,
-         "There is nothing to roll back before stage shadow (cancel() ends such a run), and no way back after complete()."},
+         "There is nothing to roll back before stage shadow (cancel() ends such a run), and no way back after "
+         "complete()."},
     // During the backfill no traffic has moved: a run that finds differences there stays where it is, degraded.
     Rule{Verb::rollback, set(dualwrite), set(progressing, paused, waiting_approval, degraded), dualwrite, degraded, {}},
-    Rule{Verb::retry, set(dualwrite, shadow, live), set(degraded), {}, progressing,
+    Rule{Verb::retry,
+         set(dualwrite, shadow, live),
+         set(degraded),
+         {},
+         progressing,
          "Only a degraded run can be retried."},
     Rule{Verb::cancel, set(off, dualwrite, shadow), kAnyOpenPhase, off, cancelled,
          "A run is cancelled at weight 0 only: rollback() first. A complete run cannot be cancelled."},
@@ -112,13 +125,25 @@ int promoted_weight(const RunState& state, std::span<const int> steps, std::opti
 
 } // namespace
 
-std::string_view name(Stage stage) noexcept { return kStages[static_cast<std::size_t>(stage)]; }
-std::string_view name(Phase phase) noexcept { return kPhases[static_cast<std::size_t>(phase)]; }
-std::string_view name(Verb verb) noexcept { return kVerbs[static_cast<std::size_t>(verb)]; }
+std::string_view name(Stage stage) noexcept {
+    return kStages[static_cast<std::size_t>(stage)];
+}
+std::string_view name(Phase phase) noexcept {
+    return kPhases[static_cast<std::size_t>(phase)];
+}
+std::string_view name(Verb verb) noexcept {
+    return kVerbs[static_cast<std::size_t>(verb)];
+}
 
-Stage parse_stage(std::string_view text) { return parse<Stage>(kStages, text, "stage"); }
-Phase parse_phase(std::string_view text) { return parse<Phase>(kPhases, text, "phase"); }
-Verb parse_verb(std::string_view text) { return parse<Verb>(kVerbs, text, "verb"); }
+Stage parse_stage(std::string_view text) {
+    return parse<Stage>(kStages, text, "stage");
+}
+Phase parse_phase(std::string_view text) {
+    return parse<Phase>(kPhases, text, "phase");
+}
+Verb parse_verb(std::string_view text) {
+    return parse<Verb>(kVerbs, text, "verb");
+}
 
 std::optional<int> next_step(std::span<const int> steps, int weight) noexcept {
     const auto found = std::find_if(steps.begin(), steps.end(), [weight](int s) { return s > weight; });
@@ -165,8 +190,9 @@ RunState next(const RunState& state, Verb verb, std::span<const int> steps, std:
             // Who is served by legacy until now would be moved without any step.
             if (state.weight != kMaxWeight) {
                 throw Error("55000", "the run is not at 100 %", describe(state),
-                            next_step(steps, state.weight) ? "Promote it to its last step first."
-                                                           : "Its steps end below 100 %: rollback() and cancel() end such a run.");
+                            next_step(steps, state.weight)
+                                ? "Promote it to its last step first."
+                                : "Its steps end below 100 %: rollback() and cancel() end such a run.");
             }
             break;
         default:

@@ -1,5 +1,5 @@
-// The state machine of a run: one table says which verb is legal in which stage and phase, who may ask for it, and what it
-// leads to. Everything that moves a run goes through next(); SQL keeps the state, this file keeps the law.
+// The state machine of a run: one table says which verb is legal in which stage and phase, who may ask for it, and what
+// it leads to. Everything that moves a run goes through next(); SQL keeps the state, this file keeps the law.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,8 @@ std::optional<int> next_step(std::span<const int> steps, int weight) noexcept;
 void check_steps(std::span<const int> steps);
 
 // What the verb leads to. `to_weight` is read by promote only, and defaults to the next step.
-// Throws tandem::Error: 55000 for an illegal move (DETAIL: the state, HINT: what is missing), 22023 for a weight that is not a step.
+// Throws tandem::Error: 55000 for an illegal move (DETAIL: the state, HINT: what is missing), 22023 for a weight that
+// is not a step.
 RunState next(const RunState& state, Verb verb, std::span<const int> steps, std::optional<int> to_weight = {});
 
 } // namespace tandem

@@ -5,7 +5,8 @@
 
 namespace pg {
 
-// A wait event of our own, so that pg_stat_activity says what a worker waits for. PostgreSQL 17 made custom names possible.
+// A wait event of our own, so that pg_stat_activity says what a worker waits for. PostgreSQL 17 made custom names
+// possible.
 inline uint32 wait_event(const char* name) {
 #if PG_VERSION_NUM >= 170000
     return WaitEventExtensionNew(name);

@@ -33,12 +33,10 @@ bool is_star(Node* node) {
 Node* parse_scalar(const char* text) {
     List* parsed = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
     auto* statement = reinterpret_cast<SelectStmt*>(linitial_node(RawStmt, parsed)->stmt);
-    if (list_length(statement->targetList) != 1 || statement->fromClause != NIL ||
-        statement->whereClause != nullptr || statement->groupClause != NIL ||
-        statement->havingClause != nullptr || statement->windowClause != NIL ||
-        statement->sortClause != NIL || statement->limitCount != nullptr ||
-        statement->limitOffset != nullptr || statement->lockingClause != NIL ||
-        statement->distinctClause != NIL || statement->op != SETOP_NONE) {
+    if (list_length(statement->targetList) != 1 || statement->fromClause != NIL || statement->whereClause != nullptr ||
+        statement->groupClause != NIL || statement->havingClause != nullptr || statement->windowClause != NIL ||
+        statement->sortClause != NIL || statement->limitCount != nullptr || statement->limitOffset != nullptr ||
+        statement->lockingClause != NIL || statement->distinctClause != NIL || statement->op != SETOP_NONE) {
         refuse("an expression must be one SQL scalar");
     }
     auto* target = linitial_node(ResTarget, statement->targetList);
@@ -54,8 +52,7 @@ ParseState* parser_over(Oid relid, const char* text) {
     Relation relation = relation_open(relid, AccessShareLock);
     ParseState* state = make_parsestate(nullptr);
     state->p_sourcetext = text;
-    ParseNamespaceItem* item =
-        addRangeTableEntryForRelation(state, relation, AccessShareLock, nullptr, true, true);
+    ParseNamespaceItem* item = addRangeTableEntryForRelation(state, relation, AccessShareLock, nullptr, true, true);
     addNSItemToQuery(state, item, true, true, true);
     relation_close(relation, NoLock);
     return state;
@@ -127,8 +124,8 @@ void explaining(Oid relid, const char* expression, F&& f) {
     const char* relation = call([&] {
         const char* name = get_rel_name(relid);
         return name == nullptr ? "the relation"
-                               : const_cast<const char*>(quote_qualified_identifier(
-                                     get_namespace_name(get_rel_namespace(relid)), name));
+                               : const_cast<const char*>(
+                                     quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name));
     });
     try {
         call([&] { f(); });
@@ -140,10 +137,10 @@ void explaining(Oid relid, const char* expression, F&& f) {
                     data->detail = psprintf("In the expression: %s", expression);
                 }
                 if (data->hint == nullptr) {
-                    data->hint = psprintf(
-                        "Write one SQL scalar over the columns of %s; qualify functions that are not in "
-                        "pg_catalog with their schema.",
-                        relation);
+                    data->hint =
+                        psprintf("Write one SQL scalar over the columns of %s; qualify functions that are not in "
+                                 "pg_catalog with their schema.",
+                                 relation);
                 }
                 // A position in the expression; by now it has become one in whatever statement asked.
                 data->cursorpos = 0;
@@ -281,9 +278,9 @@ bool find_equality(Oid left, Oid right, Equality& result) {
     op_input_types(op, &result.left, &result.right);
     // Not timestamp = timestamptz, which depends on TimeZone; nor an operator that only bears the name, as of
     // two boxes.
-    return op_volatile(op) == PROVOLATILE_IMMUTABLE &&
-           (is_index_equality(op) || op_hashjoinable(op, result.left)) && !IsPolymorphicType(result.left) &&
-           casts_immutably(left, result.left) && casts_immutably(right, result.right);
+    return op_volatile(op) == PROVOLATILE_IMMUTABLE && (is_index_equality(op) || op_hashjoinable(op, result.left)) &&
+           !IsPolymorphicType(result.left) && casts_immutably(left, result.left) &&
+           casts_immutably(right, result.right);
 }
 
 const char* operator_text(Oid op) {
@@ -292,8 +289,8 @@ const char* operator_text(Oid op) {
         elog(ERROR, "cache lookup failed for operator %u", op);
     }
     auto* form = reinterpret_cast<Form_pg_operator>(GETSTRUCT(tuple));
-    const char* text = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-                                NameStr(form->oprname));
+    const char* text =
+        psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
     ReleaseSysCache(tuple);
     return text;
 }

@@ -1,15 +1,19 @@
 // The doors between C++ and PostgreSQL, whose errors are longjmps.
 //
-//   pg::entry(f)  every extern "C" function is `return pg::entry([&] { ... })`: a C++ exception never leaves it, it becomes
+//   pg::entry(f)  every extern "C" function is `return pg::entry([&] { ... })`: a C++ exception never leaves it, it
+//   becomes
 //                 an ereport(ERROR) with SQLSTATE, DETAIL and HINT kept.
-//   pg::call(f)   runs PostgreSQL code that may ERROR below C++ objects with destructors: the error arrives as pg::Error,
+//   pg::call(f)   runs PostgreSQL code that may ERROR below C++ objects with destructors: the error arrives as
+//   pg::Error,
 //                 destructors run, pg::entry raises it again. An error once caught is always raised again.
-//   pg::attempt(f)  the exception to that: f in a subtransaction of its own, which is rolled back when f fails. Only so can the
+//   pg::attempt(f)  the exception to that: f in a subtransaction of its own, which is rolled back when f fails. Only so
+//   can the
 //                 caller go on after an ERROR.
 //
-// A frame from which PostgreSQL may ERROR without pg::call holds only trivially destructible locals. A destructor never calls
-// anything that may ERROR, with or without pg::call: an exception that leaves a destructor ends the process. Nor is there
-// any pg::call in an error context callback, nor in a PG_CATCH that raises its error again: the error that is pending there would be lost.
+// A frame from which PostgreSQL may ERROR without pg::call holds only trivially destructible locals. A destructor never
+// calls anything that may ERROR, with or without pg::call: an exception that leaves a destructor ends the process. Nor
+// is there any pg::call in an error context callback, nor in a PG_CATCH that raises its error again: the error that is
+// pending there would be lost.
 #pragma once
 
 #include <algorithm>
@@ -51,8 +55,8 @@ struct ErrorState {
         return {PG_exception_stack, error_context_stack, CurrentMemoryContext, InterruptHoldoffCount,
                 QueryCancelHoldoffCount};
     }
-    // An ERROR sets the holdoff counts to 0: whoever holds interrupts around a pg::call must find them as he left them, or
-    // his RESUME_INTERRUPTS takes the count below 0, and no timeout ever fires again.
+    // An ERROR sets the holdoff counts to 0: whoever holds interrupts around a pg::call must find them as he left them,
+    // or his RESUME_INTERRUPTS takes the count below 0, and no timeout ever fires again.
     void restore() const {
         restore_stacks();
         MemoryContextSwitchTo(memory_context);
@@ -87,8 +91,9 @@ struct Failure {
     char* hint;
 };
 
-// A copy that cannot fail: nullptr when memory is short. Cut where it is longer than anybody reads (palloc has a limit, and
-// would raise an ERROR at it), and without bytes that are no text of the database's encoding, which no client could be sent.
+// A copy that cannot fail: nullptr when memory is short. Cut where it is longer than anybody reads (palloc has a limit,
+// and would raise an ERROR at it), and without bytes that are no text of the database's encoding, which no client could
+// be sent.
 inline char* copy_text(const char* text) {
     constexpr std::size_t kLongest = 64 * 1024;
     std::size_t size = strnlen(text, kLongest);
@@ -102,12 +107,15 @@ inline char* copy_text(const char* text) {
     std::memcpy(copy, text, size);
     copy[size] = '\0';
     if (!pg_verifymbstr(copy, static_cast<int>(size), true)) {
-        std::replace_if(copy, copy + size, [](char c) { return (static_cast<unsigned char>(c) & 0x80) != 0; }, '?');
+        std::replace_if(
+            copy, copy + size, [](char c) { return (static_cast<unsigned char>(c) & 0x80) != 0; }, '?');
     }
     return copy;
 }
 
-inline int make_sqlstate(const char* code) { return MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]); }
+inline int make_sqlstate(const char* code) {
+    return MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]);
+}
 
 // Called in a catch block: what is being handled, without anything that has a destructor.
 inline Failure current_failure() noexcept {
@@ -141,8 +149,7 @@ inline Failure current_failure() noexcept {
         ReThrowError(failure.error);
     }
     ereport(ERROR,
-            (errcode(failure.sqlstate),
-             errmsg("%s", failure.message != nullptr ? failure.message : "out of memory"),
+            (errcode(failure.sqlstate), errmsg("%s", failure.message != nullptr ? failure.message : "out of memory"),
              failure.detail != nullptr ? errdetail("%s", failure.detail) : 0,
              failure.hint != nullptr ? errhint("%s", failure.hint) : 0));
     pg_unreachable();
@@ -156,13 +163,12 @@ concept PlainData = std::is_void_v<Result> || std::is_trivially_copyable_v<Resul
 
 } // namespace detail
 
-// Runs f, which may raise a PostgreSQL ERROR; throws pg::Error instead. f captures references and plain data only, and returns
-// plain data. When f fails, the memory context, the error stacks and the interrupt holdoffs are as they were; when it ends
-// well, the memory context is what f left. About 8 ns, as sigsetjmp saves no signal mask.
+// Runs f, which may raise a PostgreSQL ERROR; throws pg::Error instead. f captures references and plain data only, and
+// returns plain data. When f fails, the memory context, the error stacks and the interrupt holdoffs are as they were;
+// when it ends well, the memory context is what f left. About 8 ns, as sigsetjmp saves no signal mask.
 template <detail::Jumpable F>
 auto call(F&& f) -> std::invoke_result_t<F&>
-    requires detail::PlainData<std::invoke_result_t<F&>>
-{
+requires detail::PlainData<std::invoke_result_t<F&>> {
     const detail::ErrorState state = detail::ErrorState::save();
     sigjmp_buf local;
     if (sigsetjmp(local, 0) == 0) {
@@ -201,8 +207,8 @@ auto entry(F&& f) -> std::invoke_result_t<F&> {
     detail::raise(failure);
 }
 
-// Runs f in an internal subtransaction. nullptr: f ended well, and what it did is kept. Otherwise it is undone; a PostgreSQL
-// ERROR is returned, in the caller's memory context, and any other exception goes on.
+// Runs f in an internal subtransaction. nullptr: f ended well, and what it did is kept. Otherwise it is undone; a
+// PostgreSQL ERROR is returned, in the caller's memory context, and any other exception goes on.
 template <detail::Jumpable F>
 ErrorData* attempt(F&& f) {
     const MemoryContext context = CurrentMemoryContext;
@@ -241,8 +247,8 @@ ErrorData* attempt(F&& f) {
 } // namespace pg
 
 // Declares and opens a C function callable from SQL.
-#define TANDEM_FUNCTION(name)                                                                                \
-    extern "C" {                                                                                             \
-    PG_FUNCTION_INFO_V1(name);                                                                               \
-    }                                                                                                        \
+#define TANDEM_FUNCTION(name)                                                                                          \
+    extern "C" {                                                                                                       \
+    PG_FUNCTION_INFO_V1(name);                                                                                         \
+    }                                                                                                                  \
     extern "C" Datum name([[maybe_unused]] FunctionCallInfo fcinfo)

@@ -1,4 +1,5 @@
-// _PG_init: settings, and, where the library is preloaded, the worker. Without preload everything works that needs no worker.
+// _PG_init: settings, and, where the library is preloaded, the worker. Without preload everything works that needs no
+// worker.
 #include "pg/prelude.hpp"
 #include "pg/worker.hpp"
 
@@ -46,14 +47,13 @@ void on_transaction_end(XactEvent event, void*) {
 }
 
 void define_settings() {
-    DefineCustomIntVariable("tandem.naptime", "How long the worker sleeps between looks when nothing wakes it.", nullptr,
-                            &pg::worker::naptime_ms, 1000, 10, 60'000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr,
-                            nullptr);
-    DefineCustomIntVariable("tandem.max_executors",
-                            "How many runs the worker serves at the same time, in all databases together.",
-                            "Each takes one of max_worker_processes while its run is active.",
-                            &pg::worker::max_executors, 4, 1, pg::worker::kMaxSlots / 2, PGC_SIGHUP, 0, nullptr,
+    DefineCustomIntVariable("tandem.naptime", "How long the worker sleeps between looks when nothing wakes it.",
+                            nullptr, &pg::worker::naptime_ms, 1000, 10, 60'000, PGC_SIGHUP, GUC_UNIT_MS, nullptr,
                             nullptr, nullptr);
+    DefineCustomIntVariable(
+        "tandem.max_executors", "How many runs the worker serves at the same time, in all databases together.",
+        "Each takes one of max_worker_processes while its run is active.", &pg::worker::max_executors, 4, 1,
+        pg::worker::kMaxSlots / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     MarkGUCPrefixReserved("tandem");
 }
 

@@ -1,5 +1,5 @@
-// The one place where PostgreSQL's headers come in: after the standard ones, inside extern "C", with the macros that bite removed.
-// Every file of src/pg includes this first.
+// The one place where PostgreSQL's headers come in: after the standard ones, inside extern "C", with the macros that
+// bite removed. Every file of src/pg includes this first.
 #pragma once
 
 // Core headers refuse to be included after PostgreSQL's, and these standard headers trip over libintl's macros.

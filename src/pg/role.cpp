@@ -1,5 +1,5 @@
-// Running SQL as another role: query_as() and execute_as(), for our own SECURITY DEFINER functions only. The SQL that a run's
-// owner wrote (mapping expressions, comparisons, backfill) goes through here and nowhere else.
+// Running SQL as another role: query_as() and execute_as(), for our own SECURITY DEFINER functions only. The SQL that a
+// run's owner wrote (mapping expressions, comparisons, backfill) goes through here and nowhere else.
 #include "pg/role.hpp"
 
 extern "C" {
@@ -14,8 +14,8 @@ struct Pin {
     const char* value;
 };
 
-// search_path: only pg_catalog, so that nobody's function of the same name gets in. The others decide how a value reads as text:
-// the mirror and the comparison must agree, whatever the session that writes has set.
+// search_path: only pg_catalog, so that nobody's function of the same name gets in. The others decide how a value reads
+// as text: the mirror and the comparison must agree, whatever the session that writes has set.
 constexpr Pin kPins[] = {
     {"search_path", "pg_catalog, pg_temp"}, {"TimeZone", "UTC"},         {"DateStyle", "ISO, YMD"},
     {"IntervalStyle", "postgres"},          {"extra_float_digits", "1"}, {"bytea_output", "hex"},
@@ -31,8 +31,7 @@ ActAs::ActAs(Oid role, Mode mode) {
     for (const Pin& pin : kPins) {
         const char* current = GetConfigOption(pin.name, true, false);
         if (current == nullptr || strcmp(current, pin.value) != 0) {
-            (void)set_config_option(pin.name, pin.value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-                                    false);
+            (void)set_config_option(pin.name, pin.value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
         }
     }
 }
@@ -55,7 +54,9 @@ Oid function_owner(Oid function) {
 namespace {
 
 // In a STABLE function the SQL sees the caller's snapshot and may only read: so several comparisons share one snapshot.
-bool reads_only(FunctionCallInfo fcinfo) { return func_volatile(fcinfo->flinfo->fn_oid) != PROVOLATILE_VOLATILE; }
+bool reads_only(FunctionCallInfo fcinfo) {
+    return func_volatile(fcinfo->flinfo->fn_oid) != PROVOLATILE_VOLATILE;
+}
 
 } // namespace
 
@@ -118,19 +119,21 @@ TANDEM_FUNCTION(tandem_execute_as) {
 
 // The role in whose name the session acts (SET ROLE counts), also inside our SECURITY DEFINER functions.
 //
-// Refused where PostgreSQL, or the mirror, runs somebody's SQL inside a statement of somebody else: index expressions under ANALYZE,
-// triggers under the cascade of a foreign key, mapping expressions. The session's role did not write that SQL and must not lend it its name.
+// Refused where PostgreSQL, or the mirror, runs somebody's SQL inside a statement of somebody else: index expressions
+// under ANALYZE, triggers under the cascade of a foreign key, mapping expressions. The session's role did not write
+// that SQL and must not lend it its name.
 TANDEM_FUNCTION(tandem_acting_role) {
     return pg::entry([&]() -> Datum {
         Oid user = InvalidOid;
         int context = 0;
         GetUserIdAndSecContext(&user, &context);
         if ((context & (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS)) != 0) {
-            ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                            errmsg("a run cannot be steered from SQL that runs inside another role's statement"),
-                            errdetail("Such are index expressions, mapping expressions, and triggers that a mirror or a "
-                                      "foreign key's cascade fires."),
-                            errhint("Call the verb from a statement of your own.")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                     errmsg("a run cannot be steered from SQL that runs inside another role's statement"),
+                     errdetail("Such are index expressions, mapping expressions, and triggers that a mirror or a "
+                               "foreign key's cascade fires."),
+                     errhint("Call the verb from a statement of your own.")));
         }
         return ObjectIdGetDatum(GetOuterUserId());
     });

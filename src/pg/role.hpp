@@ -5,12 +5,13 @@
 
 namespace pg {
 
-// Switches to `role` for the life of the object, with the settings pinned on which the text of a value or the meaning of a
-// name depends. Released on success only; after an ERROR the transaction's abort puts the user and the settings back.
+// Switches to `role` for the life of the object, with the settings pinned on which the text of a value or the meaning
+// of a name depends. Released on success only; after an ERROR the transaction's abort puts the user and the settings
+// back.
 //
-// Writes into mapped tables go with the flags that PostgreSQL's own foreign keys use for their cascades: a deferred trigger may be
-// queued. Everything else is a security-restricted operation. FORCE ROW LEVEL SECURITY does not bind the owner here, as a mirror
-// or a validation that sees only some rows would be wrong without a word.
+// Writes into mapped tables go with the flags that PostgreSQL's own foreign keys use for their cascades: a deferred
+// trigger may be queued. Everything else is a security-restricted operation. FORCE ROW LEVEL SECURITY does not bind the
+// owner here, as a mirror or a validation that sees only some rows would be wrong without a word.
 class ActAs {
   public:
     enum class Mode { restricted, write };

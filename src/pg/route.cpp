@@ -1,9 +1,9 @@
 // route(): which side serves a key, cheap enough to ask per row, and never stale.
 //
-// The truth is tables run and run_domain. A backend keeps what it read in a cache; a trigger on the tables sends a relcache
-// invalidation with the commit of every transition, and route() takes in pending invalidations at each call. So a REPEATABLE
-// READ transaction and a loop inside one statement both see a rollback, a standby too, and none of it needs shared memory. The tables
-// are read through a catalog snapshot, which is newer than the transaction's.
+// The truth is tables run and run_domain. A backend keeps what it read in a cache; a trigger on the tables sends a
+// relcache invalidation with the commit of every transition, and route() takes in pending invalidations at each call.
+// So a REPEATABLE READ transaction and a loop inside one statement both see a rollback, a standby too, and none of it
+// needs shared memory. The tables are read through a catalog snapshot, which is newer than the transaction's.
 #include "pg/prelude.hpp"
 
 extern "C" {
@@ -35,8 +35,7 @@ RouteEntry* last_entry = nullptr;
 uint64 invalidations = 0;
 
 void on_invalidation(Datum, Oid relid) {
-    if (route_cache == nullptr ||
-        (relid != InvalidOid && relid != run_relation && relid != domain_relation)) {
+    if (route_cache == nullptr || (relid != InvalidOid && relid != run_relation && relid != domain_relation)) {
         return;
     }
     invalidations++;
@@ -61,11 +60,11 @@ void create_cache() {
 Datum column(Relation relation, HeapTuple tuple, const char* name) {
     bool isnull = false;
     const AttrNumber number = get_attnum(RelationGetRelid(relation), name);
-    const Datum value = number == InvalidAttrNumber ? Datum{0}
-                                                    : heap_getattr(tuple, number, RelationGetDescr(relation), &isnull);
+    const Datum value =
+        number == InvalidAttrNumber ? Datum{0} : heap_getattr(tuple, number, RelationGetDescr(relation), &isnull);
     if (number == InvalidAttrNumber || isnull) {
-        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("table %s has no usable column \"%s\"",
-                                                                RelationGetRelationName(relation), name)));
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                        errmsg("table %s has no usable column \"%s\"", RelationGetRelationName(relation), name)));
     }
     return value;
 }
@@ -79,9 +78,9 @@ Datum column(Relation relation, HeapTuple tuple, const char* name) {
 void add_domain(RouteEntry* entry, const char* name, int weight) {
     if (entry->domain_count == entry->domain_room) {
         const int room = entry->domain_room == 0 ? 4 : entry->domain_room * 2;
-        entry->domains = static_cast<Domain*>(
-            entry->domains == nullptr ? MemoryContextAlloc(TopMemoryContext, sizeof(Domain) * room)
-                                      : repalloc(entry->domains, sizeof(Domain) * room));
+        entry->domains =
+            static_cast<Domain*>(entry->domains == nullptr ? MemoryContextAlloc(TopMemoryContext, sizeof(Domain) * room)
+                                                           : repalloc(entry->domains, sizeof(Domain) * room));
         entry->domain_room = room;
     }
     Domain* domain = &entry->domains[entry->domain_count++];
@@ -89,8 +88,8 @@ void add_domain(RouteEntry* entry, const char* name, int weight) {
     domain->weight = weight;
 }
 
-// False: there is no such run. The entry becomes valid when all of it was read, and nothing was invalidated meanwhile: a read that is
-// cancelled half-way must not leave the weights of before a rollback behind.
+// False: there is no such run. The entry becomes valid when all of it was read, and nothing was invalidated meanwhile:
+// a read that is cancelled half-way must not leave the weights of before a rollback behind.
 bool read_route(RouteEntry* entry, Oid schema) {
     run_relation = get_relname_relid("run", schema);
     domain_relation = get_relname_relid("run_domain", schema);

@@ -18,7 +18,9 @@ std::span<const int> steps_of(ArrayType* array) {
     return {reinterpret_cast<const int*>(ARR_DATA_PTR(array)), static_cast<std::size_t>(count)};
 }
 
-std::string_view view_of(text* value) { return {VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)}; }
+std::string_view view_of(text* value) {
+    return {VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)};
+}
 
 Datum text_datum(std::string_view value) {
     return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));

@@ -35,8 +35,10 @@ struct Shared {
     bool look_everywhere; // more pokes came than fit
     int poke_count;
     Poke pokes[kMaxPokes];
-    TimestampTz held_until; // no coordinator starts in held_database before this: DROP DATABASE and its like are under way
+    TimestampTz
+        held_until; // no coordinator starts in held_database before this: DROP DATABASE and its like are under way
     Oid held_database;
+    TimestampTz crowded_until; // runs wait for a place: executors leave after their round
     Slot slots[kMaxSlots];
 };
 static_assert(std::is_trivially_copyable_v<Shared> && std::is_standard_layout_v<Shared>);
@@ -53,11 +55,14 @@ void attach_shared_memory();
 void register_launcher();
 void install_utility_hook();
 
-// Slots. take_slot registers the calling process, and gives its slot back at exit; false when all are taken, max_executors are at work,
-// one of the same kind is, or the database is being emptied.
+// Slots. take_slot registers the calling process, and gives its slot back at exit; false when all are taken,
+// max_executors are at work, one of the same kind is, or the database is being emptied.
 bool take_slot(int32 run);
 bool slot_taken(Oid database, int32 run);
 int executors_running();
+// More active runs than max_executors: executors take turns, so that no run is left unwatched.
+void ask_for_place();
+bool place_is_asked_for();
 
 // Tells the launcher, at once, that a database wants a coordinator, or wants none for now.
 void poke(Oid database, bool wanted);

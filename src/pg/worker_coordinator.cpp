@@ -1,5 +1,5 @@
-// The coordinator: one per database that has the extension. Each round it asks the tables which runs need work, keeps one
-// executor alive for each of them, and writes its heartbeat.
+// The coordinator: one per database that has the extension. Each round it asks the tables which runs need work, keeps
+// one executor alive for each of them, and writes its heartbeat.
 #include "pg/worker.hpp"
 
 namespace pg::worker {
@@ -12,6 +12,7 @@ constexpr long kLastBackoffMs = 60'000;
 struct Due {
     int32 run;
     Oid owner;
+    TimestampTz round_at;
 };
 
 // When an executor for the run may start again.
@@ -51,7 +52,8 @@ int ask_tables(Due* due) {
     if (SPI_connect() != SPI_OK_CONNECT) {
         elog(ERROR, "SPI_connect failed");
     }
-    if (SPI_execute("SELECT run_id, owner::oid FROM tandem.coordinator_round()", false, kMaxRuns) != SPI_OK_SELECT) {
+    if (SPI_execute("SELECT run_id, owner, round_at FROM tandem.coordinator_round()", false, kMaxRuns) !=
+        SPI_OK_SELECT) {
         elog(ERROR, "the coordinator's query failed");
     }
     const int count = static_cast<int>(SPI_processed);
@@ -60,28 +62,30 @@ int ask_tables(Due* due) {
         HeapTuple tuple = SPI_tuptable->vals[i];
         due[i].run = DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
         due[i].owner = DatumGetObjectId(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull));
+        due[i].round_at = DatumGetTimestampTz(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 3, &isnull));
     }
     SPI_finish();
     return count;
 }
 
-bool may_start(Backoffs* backoffs, int32 run, TimestampTz now) {
-    Backoff* entry = std::find_if(backoffs->entries, backoffs->entries + backoffs->count,
-                                  [run](const Backoff& b) { return b.run == run; });
-    if (entry == backoffs->entries + backoffs->count) {
+// An executor that made no round since it was started failed: its run waits longer each time.
+bool may_start(Backoffs* backoffs, const Due& due, TimestampTz now) {
+    Backoff* end = backoffs->entries + backoffs->count;
+    Backoff* entry = std::find_if(backoffs->entries, end, [&](const Backoff& b) { return b.run == due.run; });
+    if (entry == end) {
         if (backoffs->count == kMaxRuns) {
             backoffs->count = 0;
             entry = backoffs->entries;
         }
         backoffs->count++;
-        *entry = {run, kFirstBackoffMs, now};
+        *entry = {due.run, kFirstBackoffMs, now};
         return true;
     }
-    if (!TimestampDifferenceExceeds(entry->started, now, static_cast<int>(entry->backoff_ms))) {
+    const bool lived = due.round_at > entry->started;
+    if (!lived && !TimestampDifferenceExceeds(entry->started, now, static_cast<int>(entry->backoff_ms))) {
         return false;
     }
-    const bool lived = TimestampDifferenceExceeds(entry->started, now, 60'000);
-    *entry = {run, lived ? kFirstBackoffMs : std::min(entry->backoff_ms * 2, kLastBackoffMs), now};
+    *entry = {due.run, lived ? kFirstBackoffMs : std::min(entry->backoff_ms * 2, kLastBackoffMs), now};
     return true;
 }
 
@@ -115,12 +119,16 @@ bool round(Backoffs* backoffs) {
     const TimestampTz now = GetCurrentTimestamp();
     int started = 0; // have no slot as yet
     for (int i = 0; i < count; i++) {
-        if (executors_running() + started >= max_executors) {
-            break; // the others wait for their turn: runs that end free a place
+        if (slot_taken(MyDatabaseId, due[i].run)) {
+            continue;
         }
-        if (!slot_taken(MyDatabaseId, due[i].run) && may_start(backoffs, due[i].run, now)) {
-            BackgroundWorkerHandle* handle = start_worker("tandem_executor_main", "pg_tandem executor",
-                                                          {MyDatabaseId, due[i].owner, due[i].run});
+        if (executors_running() + started >= max_executors) {
+            ask_for_place(); // an executor leaves after its round, and this run is the first in the next look
+            break;
+        }
+        if (may_start(backoffs, due[i], now)) {
+            BackgroundWorkerHandle* handle =
+                start_worker("tandem_executor_main", "pg_tandem executor", {MyDatabaseId, due[i].owner, due[i].run});
             if (handle != nullptr) {
                 started++;
                 pfree(handle);

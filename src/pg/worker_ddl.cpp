@@ -1,5 +1,5 @@
-// Keeps the workers out of the way of DROP DATABASE and its like, which wait for every session of the database to leave: a coordinator
-// is stopped before core looks, and comes back a little later if the database is still there.
+// Keeps the workers out of the way of DROP DATABASE and its like, which wait for every session of the database to
+// leave: a coordinator is stopped before core looks, and comes back a little later if the database is still there.
 #include "pg/worker.hpp"
 
 namespace pg::worker {

@@ -1,6 +1,6 @@
-// The executor: one per active run, connected as the run's owner, so that nothing it executes can do more than the owner may.
-// A round is one transaction of tandem.execute_round(), the same that tandem.tick() calls; what a round did and when the
-// next is due come back from it.
+// The executor: one per active run, connected as the run's owner, so that nothing it executes can do more than the
+// owner may. A round is one transaction of tandem.execute_round(), the same that tandem.tick() calls; what a round did
+// and when the next is due come back from it.
 #include "pg/worker.hpp"
 
 namespace pg::worker {
@@ -21,8 +21,8 @@ Round round(int32 run) {
     }
     Oid types[1] = {INT4OID};
     Datum values[1] = {Int32GetDatum(run)};
-    if (SPI_execute_with_args("SELECT done, wait_ms FROM tandem.execute_round($1)", 1, types, values, nullptr, false, 1) !=
-            SPI_OK_SELECT ||
+    if (SPI_execute_with_args("SELECT done, wait_ms FROM tandem.execute_round($1)", 1, types, values, nullptr, false,
+                              1) != SPI_OK_SELECT ||
         SPI_processed != 1) {
         elog(ERROR, "the executor's query failed");
     }
@@ -38,7 +38,8 @@ Round round(int32 run) {
     return result;
 }
 
-// The failure of a round becomes an event that status() shows; the coordinator starts the next executor after a backoff.
+// The failure of a round becomes an event that status() shows; the coordinator starts the next executor after a
+// backoff.
 void report_failure(int32 run, ErrorData* error) {
     error->elevel = LOG;
     ThrowErrorData(error); // at LOG it writes the server's log and returns
@@ -73,6 +74,8 @@ void executor_loop() {
     pin_settings();
     const uint32 event = wait_event("PgTandemExecutor");
     constexpr int kMaxConflicts = 20;
+    constexpr int kTurnMs = 2000;
+    const TimestampTz started = GetCurrentTimestamp();
     int conflicts = 0;
     for (;;) {
         Round result{};
@@ -89,7 +92,11 @@ void executor_loop() {
         MemoryContextSwitchTo(context);
         if (failure == nullptr) {
             conflicts = 0;
-            if (result.done) {
+            // Where runs wait for a place, this one gives its own up; a backfill that could go on at once, after a
+            // while.
+            const bool turn_is_over =
+                result.wait_ms > 0 || TimestampDifferenceExceeds(started, GetCurrentTimestamp(), kTurnMs);
+            if (result.done || (turn_is_over && place_is_asked_for())) {
                 return;
             }
         } else if (is_conflict(failure->sqlerrcode) && ++conflicts < kMaxConflicts) {

@@ -1,21 +1,21 @@
-// The launcher: static, one per cluster. It reads shared catalogs only, so it cannot know where the extension is: it starts a coordinator
-// in a database once, and again when something happened there (CREATE EXTENSION pokes it) or when the coordinator died. A coordinator that
-// finds no extension says so and leaves.
+// The launcher: static, one per cluster. It reads shared catalogs only, so it cannot know where the extension is: it
+// starts a coordinator in a database once, and again when something happened there (CREATE EXTENSION pokes it) or when
+// the coordinator died. A coordinator that finds no extension says so and leaves.
 #include "pg/worker.hpp"
 
 namespace pg::worker {
 namespace {
 
 constexpr int kMaxDatabases = 1024;
-constexpr long kLookMs = 10'000; // new databases (CREATE DATABASE ... TEMPLATE) are seen at this pace
+constexpr long kLookMs = 10'000;    // new databases (CREATE DATABASE ... TEMPLATE) are seen at this pace
 constexpr long kAbsentMs = 300'000; // a database without the extension is asked again at this pace, or when poked
 constexpr long kFirstBackoffMs = 1000;
 constexpr long kLastBackoffMs = 60'000;
 
 struct Watched {
     Oid database;
-    bool seen;         // in pg_database at the last look
-    bool absent;       // the extension is not there, said its coordinator
+    bool seen;   // in pg_database at the last look
+    bool absent; // the extension is not there, said its coordinator
     long backoff_ms;
     TimestampTz not_before;
     TimestampTz started;
@@ -81,7 +81,8 @@ void take_pokes(Watch* watch) {
     shared->poke_count = 0;
     shared->look_everywhere = false;
     LWLockRelease(shared->lock);
-    if (everywhere || std::any_of(pokes, pokes + count, [&](const Poke& p) { return find(watch, p.database) == nullptr; })) {
+    if (everywhere ||
+        std::any_of(pokes, pokes + count, [&](const Poke& p) { return find(watch, p.database) == nullptr; })) {
         look(watch); // a database made since the last look
     }
     for (int i = 0; everywhere && i < watch->count; i++) {
@@ -92,8 +93,7 @@ void take_pokes(Watch* watch) {
         if (watched != nullptr) {
             watched->absent = !pokes[i].wanted;
             watched->backoff_ms = 0;
-            watched->not_before =
-                watched->absent ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kAbsentMs) : 0;
+            watched->not_before = watched->absent ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kAbsentMs) : 0;
         }
     }
 }

@@ -90,6 +90,19 @@ int executors_running() {
     return count;
 }
 
+void ask_for_place() {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    shared->crowded_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 2 * naptime_ms);
+    LWLockRelease(shared->lock);
+}
+
+bool place_is_asked_for() {
+    LWLockAcquire(shared->lock, LW_SHARED);
+    const bool result = shared->crowded_until > GetCurrentTimestamp();
+    LWLockRelease(shared->lock);
+    return result;
+}
+
 void poke(Oid database, bool wanted) {
     if (shared == nullptr) {
         return;
@@ -157,8 +170,9 @@ void nap(long milliseconds, uint32 wait_event) {
     }
 }
 
-// What a DBA set for the sessions of a database or a role must not bend a round: a transaction_timeout would kill it, a read-only default
-// would refuse it, a serializable one would make it conflict with the application, SET role would make it somebody else.
+// What a DBA set for the sessions of a database or a role must not bend a round: a transaction_timeout would kill it, a
+// read-only default would refuse it, a serializable one would make it conflict with the application, SET role would
+// make it somebody else.
 void pin_settings() {
     struct Pin {
         const char* name;

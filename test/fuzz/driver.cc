@@ -58,8 +58,7 @@ int main(int argc, char** argv) {
             corpus.push_back(read(argument));
         }
     }
-    std::cout << corpus.size() << " inputs of the corpus, then " << runs << " random ones, -seed=" << seed
-              << std::endl;
+    std::cout << corpus.size() << " inputs of the corpus, then " << runs << " random ones, -seed=" << seed << std::endl;
     for (const Bytes& bytes : corpus) {
         LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
     }

@@ -14,8 +14,7 @@ namespace {
 using namespace tandem;
 
 bool told_in_full(const Error& error) {
-    const bool known =
-        std::strcmp(error.sqlstate(), "55000") == 0 || std::strcmp(error.sqlstate(), "22023") == 0;
+    const bool known = std::strcmp(error.sqlstate(), "55000") == 0 || std::strcmp(error.sqlstate(), "22023") == 0;
     return known && std::strlen(error.what()) > 0 && !error.hint().empty();
 }
 
@@ -67,8 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             fuzz::require(traffic_is_possible(to));
             fuzz::require(to.weight >= 0 && to.weight <= 100);
             const bool is_step = std::find(steps.begin(), steps.end(), to.weight) != steps.end();
-            fuzz::require(to.weight == 0 || to.weight == state.weight || is_step ||
-                          to.stage == Stage::complete);
+            fuzz::require(to.weight == 0 || to.weight == state.weight || is_step || to.stage == Stage::complete);
             fuzz::require(verb == Verb::promote || verb == Verb::complete || to.weight <= state.weight);
         }
         state = to;

@@ -71,11 +71,11 @@ void on_error_context(void* name) {
 }
 
 [[noreturn]] void raise_with_all_fields() {
-    ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("the message"), errdetail("the detail"),
-                    errhint("the hint"), err_generic_string(PG_DIAG_SCHEMA_NAME, "the_schema"),
-                    err_generic_string(PG_DIAG_TABLE_NAME, "the_table"),
-                    err_generic_string(PG_DIAG_COLUMN_NAME, "the_column"),
-                    err_generic_string(PG_DIAG_CONSTRAINT_NAME, "the_constraint")));
+    ereport(ERROR,
+            (errcode(ERRCODE_CHECK_VIOLATION), errmsg("the message"), errdetail("the detail"), errhint("the hint"),
+             err_generic_string(PG_DIAG_SCHEMA_NAME, "the_schema"), err_generic_string(PG_DIAG_TABLE_NAME, "the_table"),
+             err_generic_string(PG_DIAG_COLUMN_NAME, "the_column"),
+             err_generic_string(PG_DIAG_CONSTRAINT_NAME, "the_constraint")));
     pg_unreachable();
 }
 
@@ -225,8 +225,8 @@ TANDEM_FUNCTION(tandem_guard_chain) {
             }
             return Plain{7};
         })();
-        text* result = pg::call(
-            [&] { return cstring_to_text(first.size() == 1010 && value == 7 ? "went on" : "broken"); });
+        text* result =
+            pg::call([&] { return cstring_to_text(first.size() == 1010 && value == 7 ? "went on" : "broken"); });
         PG_RETURN_TEXT_P(result);
     });
 }
@@ -234,9 +234,8 @@ TANDEM_FUNCTION(tandem_guard_chain) {
 // counts() → {built, destroyed} since it was last asked.
 TANDEM_FUNCTION(tandem_guard_counts) {
     return pg::entry([&]() -> Datum {
-        text* result =
-            cstring_to_text(psprintf("%lld built, %lld destroyed", static_cast<long long>(counts.built),
-                                     static_cast<long long>(counts.destroyed)));
+        text* result = cstring_to_text(psprintf("%lld built, %lld destroyed", static_cast<long long>(counts.built),
+                                                static_cast<long long>(counts.destroyed)));
         counts = Counts{};
         PG_RETURN_TEXT_P(result);
     });
@@ -287,9 +286,8 @@ TANDEM_FUNCTION(tandem_guard_leave_held) {
 }
 
 TANDEM_FUNCTION(tandem_guard_holdoff) {
-    return pg::entry([&]() -> Datum {
-        PG_RETURN_INT64(static_cast<int64>(InterruptHoldoffCount) + QueryCancelHoldoffCount);
-    });
+    return pg::entry(
+        [&]() -> Datum { PG_RETURN_INT64(static_cast<int64>(InterruptHoldoffCount) + QueryCancelHoldoffCount); });
 }
 
 // repeat(kind, times): how many bytes stay allocated after so many failures that went through both guards.
@@ -302,8 +300,7 @@ TANDEM_FUNCTION(tandem_guard_repeat) {
         int64 before = 0;
         for (int i = 0; i < times; i++) {
             if (i == times / 10) { // the caches are warm
-                before = allocated_by_malloc() +
-                         static_cast<int64>(MemoryContextMemAllocated(TopMemoryContext, true));
+                before = allocated_by_malloc() + static_cast<int64>(MemoryContextMemAllocated(TopMemoryContext, true));
             }
             MemoryContextSwitchTo(scratch);
             try {
@@ -337,9 +334,7 @@ TANDEM_FUNCTION(tandem_guard_uncopyable) {
 TANDEM_FUNCTION(tandem_guard_lost_context) {
     return pg::entry([&]() -> Datum {
         struct Scope {
-            Scope()
-                : context(
-                      AllocSetContextCreate(CurrentMemoryContext, "guard test", 0, 64 * 1024, 64 * 1024)) {
+            Scope() : context(AllocSetContextCreate(CurrentMemoryContext, "guard test", 0, 64 * 1024, 64 * 1024)) {
                 MemoryContextSwitchTo(context);
             }
             ~Scope() { MemoryContextDelete(context); }
@@ -370,11 +365,11 @@ TANDEM_FUNCTION(tandem_guard_attempt) {
         });
         const Surroundings after = Surroundings::now();
         text* result = pg::call([&] {
-            return cstring_to_text(
-                psprintf("%s|%s|%s%s%s", error == nullptr ? "00000" : unpack_sql_state(error->sqlerrcode),
-                         error == nullptr ? "went on" : error->message, before.differences(after),
-                         CurrentResourceOwner == owner ? "" : "CurrentResourceOwner ",
-                         GetCurrentTransactionNestLevel() == level ? "" : "nest level "));
+            return cstring_to_text(psprintf("%s|%s|%s%s%s",
+                                            error == nullptr ? "00000" : unpack_sql_state(error->sqlerrcode),
+                                            error == nullptr ? "went on" : error->message, before.differences(after),
+                                            CurrentResourceOwner == owner ? "" : "CurrentResourceOwner ",
+                                            GetCurrentTransactionNestLevel() == level ? "" : "nest level "));
         });
         PG_RETURN_TEXT_P(result);
     });

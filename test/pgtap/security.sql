@@ -118,5 +118,11 @@ SELECT throws_ok($$INSERT INTO a.e VALUES (2, 'x')$$, '42704', NULL, 'a renamed 
 SELECT is((SELECT stage FROM tandem.cancel('e')), 'off', '... and a superuser ends the run');
 SELECT lives_ok($$INSERT INTO a.e VALUES (2, 'x')$$, '... after which the application writes again');
 
+SELECT lives_ok($$SELECT tandem.revoke_role('viewer_role', 'viewer')$$, 'a level is taken back');
+SET ROLE viewer_role;
+SELECT throws_ok($$SELECT tandem.status('r')$$, '42501', NULL, '... and gone');
+RESET ROLE;
+SELECT throws_ok($$SELECT tandem.revoke_role('viewer_role', 'viewer')$$, '42704', NULL, '... once');
+
 SELECT * FROM finish();
 ROLLBACK;

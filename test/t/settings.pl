@@ -43,6 +43,8 @@ foreach (1 .. 40)
 	$most = $1 if $now =~ /^(\d+)/ && $1 > $most;
 }
 is($most, 2, 'no more executors than max_executors at any moment');
+becomes($node, q((SELECT bool_and(stage = 'shadow') FROM tandem.runs WHERE run <> 'r')), 'runs take turns: each of them gets to shadow');
+becomes($node, q((SELECT min(round_at) > now() - interval '10 seconds' FROM tandem.runs)), '... and none is left unwatched');
 
 $node->stop;
 done_testing();

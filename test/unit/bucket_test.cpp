@@ -26,8 +26,7 @@ TEST(bucket, weights_are_monotone) {
         EXPECT_FALSE(bucket_is_new(bucket, 0)) << "nobody at 0 %";
         EXPECT_TRUE(bucket_is_new(bucket, 100)) << "everybody at 100 %";
         for (int weight = 1; weight <= 100; weight++) {
-            ASSERT_GE(bucket_is_new(bucket, weight), bucket_is_new(bucket, weight - 1))
-                << bucket << " at " << weight;
+            ASSERT_GE(bucket_is_new(bucket, weight), bucket_is_new(bucket, weight - 1)) << bucket << " at " << weight;
         }
     }
 }

@@ -187,8 +187,8 @@ TEST(run_state, every_move_with_other_steps) {
     check_against_list({100}, {0, 100});
     check_against_list({1, 2, 100}, {0, 1, 2, 100});
     check_against_list({50}, {0, 50, 100}); // steps need not end at 100
-    check_against_list(
-        kSteps, {1, 30, 99, 100}); // a weight that is no step of this run: the steps were changed meanwhile
+    check_against_list(kSteps,
+                       {1, 30, 99, 100}); // a weight that is no step of this run: the steps were changed meanwhile
 }
 
 // A verb that leaves from or leads to a state that no sequence of verbs reaches is a mistake in the table,
@@ -264,8 +264,7 @@ TEST(run_state, every_run_can_end) {
     for (bool grown = true; grown;) {
         grown = false;
         for (const RunState& state : states) {
-            for (int verb = 0; verb < kVerbCount && ending.count(place(state.stage, state.phase)) == 0;
-                 verb++) {
+            for (int verb = 0; verb < kVerbCount && ending.count(place(state.stage, state.phase)) == 0; verb++) {
                 try {
                     const RunState to = next(state, static_cast<Verb>(verb), kSteps);
                     if (ending.count(place(to.stage, to.phase)) != 0) {
@@ -308,8 +307,7 @@ TEST(run_state, random_walks_keep_the_law) {
         RunState state{Stage::off, Phase::pending, 0};
         for (int move = 0; move < 200; move++) {
             const Verb verb = static_cast<Verb>(up_to(kVerbCount));
-            const std::optional<int> to_weight =
-                up_to(3) == 0 ? std::optional<int>(up_to(140) - 20) : std::nullopt;
+            const std::optional<int> to_weight = up_to(3) == 0 ? std::optional<int>(up_to(140) - 20) : std::nullopt;
             const RunState before = state;
             if (up_to(20) == 0 && state.phase == Phase::progressing) {
                 state.phase = Phase::waiting_approval; // a gate
@@ -319,19 +317,16 @@ TEST(run_state, random_walks_keep_the_law) {
                 state = next(state, verb, steps, to_weight);
             } catch (const Error& error) {
                 const std::string sqlstate = error.sqlstate();
-                ASSERT_TRUE(sqlstate == "55000" || (sqlstate == "22023" && verb == Verb::promote))
-                    << error.what();
+                ASSERT_TRUE(sqlstate == "55000" || (sqlstate == "22023" && verb == Verb::promote)) << error.what();
                 ASSERT_NE(error.detail(), "");
                 ASSERT_NE(error.hint(), "");
                 ASSERT_EQ(state, before) << "a refused move changes nothing";
                 continue;
             }
             const bool is_step = some.count(state.weight) != 0;
-            ASSERT_TRUE(state.weight == 0 || is_step ||
-                        (state.weight == 100 && state.stage == Stage::complete))
+            ASSERT_TRUE(state.weight == 0 || is_step || (state.weight == 100 && state.stage == Stage::complete))
                 << state;
-            ASSERT_EQ(state.weight > 0, state.stage == Stage::live || state.stage == Stage::complete)
-                << state;
+            ASSERT_EQ(state.weight > 0, state.stage == Stage::live || state.stage == Stage::complete) << state;
             if (verb == Verb::promote) {
                 ASSERT_GT(state.weight, before.weight);
                 ASSERT_TRUE(!to_weight || state.weight == *to_weight);
@@ -417,8 +412,7 @@ TEST(run_state, unknown_names_are_refused) {
     const std::string huge(1'000'000, 'x');
     for (const std::string_view text :
          {std::string_view{}, std::string_view{" live"}, std::string_view{"Live"}, std::string_view{"liv"},
-          std::string_view{"lives"}, std::string_view{nul}, std::string_view{huge},
-          std::string_view{"\xff\xfe"}}) {
+          std::string_view{"lives"}, std::string_view{nul}, std::string_view{huge}, std::string_view{"\xff\xfe"}}) {
         EXPECT_EQ(sqlstate_of([&] { parse_stage(text); }), "22023");
         EXPECT_EQ(sqlstate_of([&] { parse_phase(text); }), "22023");
         EXPECT_EQ(sqlstate_of([&] { parse_verb(text); }), "22023");

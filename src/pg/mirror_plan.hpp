@@ -1,0 +1,53 @@
+// The kept statements of one direction of a mapping, prepared as the run's owner, and the backend's cache of them.
+#pragma once
+
+#include "pg/prelude.hpp"
+
+namespace pg {
+
+enum class Direction : int32 { forward, reverse };
+
+struct PlanKey {
+    int32 mapping;
+    Direction direction;
+    Oid source; // the relation that fired: a partition has a row layout of its own
+};
+
+// Kept until it is invalid and no trigger on the stack executes it: a trigger of the application may write the same
+// mapping again below us, and the plan of this level must outlive what is loaded there.
+struct MirrorPlan {
+    PlanKey key;
+    bool valid;
+    bool replaced; // no entry of the cache any more: its last user frees it
+    int users;
+    bool lenient; // a failing write on the new side is recorded and does not fail the user's statement
+    Oid owner;
+    Oid target;
+    int columns;
+    AttrNumber* attributes;
+    SPIPlanPtr upsert;     // parameters: the new row
+    SPIPlanPtr update;     // parameters: the new row, then the old one
+    SPIPlanPtr remove;     // parameters: the old row
+    MemoryContext context; // holds this and attributes
+};
+
+// Keeps a plan for as long as a trigger executes it.
+class PlanUse {
+  public:
+    explicit PlanUse(MirrorPlan* plan) : plan_(plan) { plan_->users++; }
+    ~PlanUse();
+    PlanUse(const PlanUse&) = delete;
+    PlanUse& operator=(const PlanUse&) = delete;
+
+  private:
+    MirrorPlan* plan_;
+};
+
+// The plan of the cache, loaded anew where it is missing or invalid. `function` is one of ours: its owner reads the
+// mapping. Within SPI.
+MirrorPlan* find_plan(const PlanKey& key, Relation source, Oid function);
+
+// A statement prepared with a generic plan, and kept for the life of the backend.
+SPIPlanPtr prepare_kept(const char* sql, int count, const Oid* types);
+
+} // namespace pg
