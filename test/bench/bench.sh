@@ -34,7 +34,7 @@ tps() { # tps TABLE
         awk '/^tps/ { print $3 }'
 }
 
-declare -A results
+declare -A results=()
 for ((round = 1; round <= ROUNDS; round++)); do
     for table in plain strict lenient plpgsql; do
         results[$table]+="$(tps "$table")"$'\n'
@@ -52,13 +52,33 @@ row lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
 row plpgsql 'the same mirror in PL/pgSQL (strict)'
 printf '%-58s %10s %12.2f\n' 'C++ against PL/pgSQL' '' \
     "$(paste <(printf '%s' "${results[strict]}") <(printf '%s' "${results[plpgsql]}") | awk '{ print $1 / $2 }' | median)"
+# The same without round trips and commits, which hide what a row costs.
+timed() { sql -c '\timing on' -c "$1" | awk '/^Time:/ { print $2 }'; }
+declare -A results=()
+for ((round = 1; round <= 2 * ROUNDS; round++)); do
+    for table in plain strict lenient plpgsql; do
+        sql -c "VACUUM legacy.$table, fresh.$table"
+        results[$table]+="$(timed "UPDATE legacy.$table SET v = v + 1, note = id::text")"$'\n'
+    done
+done
+heading "Mirror: UPDATE of 10,000 rows in one statement, $((2 * ROUNDS)) rounds"
+printf '%-58s %10s %12s\n' 'what' 'µs a row' '× no mirror'
+row() { # row TABLE LABEL
+    printf '%-58s %10.1f %12.2f\n' "$2" "$(printf '%s' "${results[$1]}" | median | awk '{ print $1 / 10 }')" \
+        "$(paste <(printf '%s' "${results[$1]}") <(printf '%s' "${results[plain]}") | awk '{ print $1 / $2 }' | median)"
+}
+row plain 'no mirror'
+row strict 'mirror in C++, stage live (strict)'
+row lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
+row plpgsql 'the same mirror in PL/pgSQL (strict)'
+printf '%-58s %10s %12.2f\n' 'PL/pgSQL against C++, strict both' '' \
+    "$(paste <(printf '%s' "${results[plpgsql]}") <(printf '%s' "${results[strict]}") | awk '{ print $1 / $2 }' | median)"
 equal=$(sql -c "SELECT bool_and(c.equal) FROM (VALUES ('strict'), ('lenient'), ('plpgsql')) AS t (name), tandem.compare(('legacy.' || name)::regclass, ('fresh.' || name)::regclass, columns => '{\"label\": \"note\", \"value\": \"v\"}') AS c")
 echo "both sides equal afterwards: $equal"
 [ "$equal" = t ]
 
 # --- route -------------------------------------------------------------------------------------------------------
 calls=1000000
-timed() { sql -c '\timing on' -c "$1" | awk '/^Time:/ { print $2 }'; }
 with='' without=''
 for ((round = 1; round <= ROUNDS; round++)); do
     without+="$(timed "SELECT count(lower(i::text)) FROM generate_series(1, $calls) AS i")"$'\n'
