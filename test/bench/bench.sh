@@ -35,6 +35,10 @@ tps() { # tps TABLE
 }
 
 declare -A results=()
+row() { # row DECIMALS DIVISOR TABLE LABEL: the median, and that of the rounds' ratios to no mirror
+    printf "%-58s %10.$1f %12.2f\\n" "$4" "$(printf '%s' "${results[$3]}" | median | awk -v d="$2" '{ print $1 / d }')" \
+        "$(paste <(printf '%s' "${results[$3]}") <(printf '%s' "${results[plain]}") | awk '{ print $1 / $2 }' | median)"
+}
 for ((round = 1; round <= ROUNDS; round++)); do
     for table in plain strict lenient plpgsql; do
         results[$table]+="$(tps "$table")"$'\n'
@@ -42,14 +46,10 @@ for ((round = 1; round <= ROUNDS; round++)); do
 done
 heading "Mirror: single-row UPDATE, 1 client, prepared, $ROUNDS rounds of ${SECONDS_EACH} s, nothing flushed to disk"
 printf '%-58s %10s %12s\n' 'what' 'TPS' '× no mirror'
-row() { # row TABLE LABEL
-    printf '%-58s %10.0f %12.2f\n' "$2" "$(printf '%s' "${results[$1]}" | median)" \
-        "$(paste <(printf '%s' "${results[$1]}") <(printf '%s' "${results[plain]}") | awk '{ print $1 / $2 }' | median)"
-}
-row plain 'no mirror'
-row strict 'mirror in C++, stage live (strict)'
-row lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
-row plpgsql 'the same mirror in PL/pgSQL (strict)'
+row 0 1 plain 'no mirror'
+row 0 1 strict 'mirror in C++, stage live (strict)'
+row 0 1 lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
+row 0 1 plpgsql 'the same mirror in PL/pgSQL (strict)'
 printf '%-58s %10s %12.2f\n' 'C++ against PL/pgSQL' '' \
     "$(paste <(printf '%s' "${results[strict]}") <(printf '%s' "${results[plpgsql]}") | awk '{ print $1 / $2 }' | median)"
 # The same without round trips and commits, which hide what a row costs.
@@ -63,14 +63,10 @@ for ((round = 1; round <= 2 * ROUNDS; round++)); do
 done
 heading "Mirror: UPDATE of 10,000 rows in one statement, $((2 * ROUNDS)) rounds"
 printf '%-58s %10s %12s\n' 'what' 'µs a row' '× no mirror'
-row() { # row TABLE LABEL
-    printf '%-58s %10.1f %12.2f\n' "$2" "$(printf '%s' "${results[$1]}" | median | awk '{ print $1 / 10 }')" \
-        "$(paste <(printf '%s' "${results[$1]}") <(printf '%s' "${results[plain]}") | awk '{ print $1 / $2 }' | median)"
-}
-row plain 'no mirror'
-row strict 'mirror in C++, stage live (strict)'
-row lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
-row plpgsql 'the same mirror in PL/pgSQL (strict)'
+row 1 10 plain 'no mirror'
+row 1 10 strict 'mirror in C++, stage live (strict)'
+row 1 10 lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
+row 1 10 plpgsql 'the same mirror in PL/pgSQL (strict)'
 printf '%-58s %10s %12.2f\n' 'PL/pgSQL against C++, strict both' '' \
     "$(paste <(printf '%s' "${results[plpgsql]}") <(printf '%s' "${results[strict]}") | awk '{ print $1 / $2 }' | median)"
 equal=$(sql -c "SELECT bool_and(c.equal) FROM (VALUES ('strict'), ('lenient'), ('plpgsql')) AS t (name), tandem.compare(('legacy.' || name)::regclass, ('fresh.' || name)::regclass, columns => '{\"label\": \"note\", \"value\": \"v\"}') AS c")
