@@ -73,33 +73,26 @@ sub sides_are_equal
 	return;
 }
 
-subtest 'a row whose key is changed while a batch waits for it does not move the checkpoint' => sub {
-	fresh('key_change', batch_size => 3);
-	my $writer = session();
-	my $round = session();
-	$writer->query('BEGIN; UPDATE legacy.item SET id = 1000 WHERE id = 2');
-	waiting($round, 'SELECT tandem.tick()');
-	$writer->query('COMMIT');
-	$round->quit;
-	$writer->quit;
-	tick_until('shadow progressing 0');
-	is(state_of($node, 'r'), 'shadow progressing 0', 'the backfill ends clean');
-	sides_are_equal($node);
-};
-
-subtest 'a batch of which every row is deleted while it waits is not the last' => sub {
-	fresh('all_gone', batch_size => 2);
-	my $writer = session();
-	my $round = session();
-	$writer->query('BEGIN; DELETE FROM legacy.item WHERE id IN (1, 2)');
-	waiting($round, 'SELECT tandem.tick()');
-	$writer->query('COMMIT');
-	$round->quit;
-	$writer->quit;
-	tick_until('shadow progressing 0');
-	is(state_of($node, 'r'), 'shadow progressing 0', 'the backfill ends clean');
-	sides_are_equal($node);
-};
+# A writer holds rows of the next batch, and the batch waits for him.
+foreach my $case (
+	['key_change', 3, 'UPDATE legacy.item SET id = 1000 WHERE id = 2', 'a row whose key is changed while a batch waits for it does not move the checkpoint'],
+	['all_gone', 2, 'DELETE FROM legacy.item WHERE id IN (1, 2)', 'a batch of which every row is deleted while it waits is not the last'])
+{
+	my ($database, $batch_size, $change, $name) = @$case;
+	subtest $name => sub {
+		fresh($database, batch_size => $batch_size);
+		my $writer = session();
+		my $round = session();
+		$writer->query("BEGIN; $change");
+		waiting($round, 'SELECT tandem.tick()');
+		$writer->query('COMMIT');
+		$round->quit;
+		$writer->quit;
+		tick_until('shadow progressing 0');
+		is(state_of($node, 'r'), 'shadow progressing 0', 'the backfill ends clean');
+		sides_are_equal($node);
+	};
+}
 
 subtest 'a REPEATABLE READ transaction changes rows that a batch copied behind its snapshot' => sub {
 	fresh('behind_snapshot');
