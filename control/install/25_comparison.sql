@@ -3,9 +3,9 @@
 
 CREATE TYPE tandem.compared_column AS (
     name name, position integer, key_position integer, legacy_expression text, legacy_type regtype, new_type regtype,
-    legacy_value text, new_value text, is_equal text, has_tolerance boolean);
+    legacy_value text, new_value text, is_equal text, has_tolerance boolean, legacy_scalar text, new_scalar text, rule jsonb);
 COMMENT ON TYPE tandem.compared_column IS
-    'A column of a comparison: c<position> of the rows l and n, SQL for the value of each side and for their equality where neither is NULL';
+    'A column of a comparison: c<position> of the rows l and n, SQL for the value of each side and for their equality where neither is NULL; the scalars are the same values as SQL over the relation itself';
 
 -- A rule object of one column, checked: errors name the column and what may stand there.
 CREATE FUNCTION tandem.check_rule(column_name name, rule jsonb, type oid) RETURNS void
@@ -358,6 +358,9 @@ BEGIN
         collation_name := tandem.common_collation(col.name, info.collation_id, col.collation_id, equality.legacy_operand);
         c.legacy_value := tandem.value_sql('l.c' || c.position, info.type, equality.legacy_operand, rule, collation_name);
         c.new_value := tandem.value_sql('n.c' || c.position, col.type, equality.new_operand, rule, collation_name);
+        c.legacy_scalar := tandem.value_sql(format(E'(%s\n)', c.legacy_expression), info.type, equality.legacy_operand, rule, collation_name);
+        c.new_scalar := tandem.value_sql(quote_ident(col.name), col.type, equality.new_operand, rule, collation_name);
+        c.rule := rule;
         c.is_equal := tandem.equality_sql(c.position, equality.operator, c.legacy_value, c.new_value, equality.new_operand, rule);
         RETURN NEXT c;
     END LOOP;

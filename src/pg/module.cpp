@@ -1,6 +1,8 @@
 // _PG_init: settings, and, where the library is preloaded, the worker. Without preload everything works that needs no
 // worker.
 #include "pg/prelude.hpp"
+
+#include "pg/compare_settings.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
@@ -54,6 +56,7 @@ void define_settings() {
         "tandem.max_executors", "How many runs the worker serves at the same time, in all databases together.",
         "Each takes one of max_worker_processes while its run is active.", &pg::worker::max_executors, 4, 1,
         pg::worker::kMaxSlots / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    pg::compare::define_settings();
     MarkGUCPrefixReserved("tandem");
 }
 

@@ -1,0 +1,165 @@
+-- join: the differences of two sets of rows as plain SQL: a full join by the key, or a count of copies without one.
+--
+-- Slow over whole tables, but obviously right: it is the oracle that the engine is tested against, and the judge of the few rows that the
+-- engine finds. In the generated SQL l and n are the rows of legacy and new, and their columns are c1, c2, …: whatever the columns are
+-- really called, nothing can clash.
+
+CREATE TYPE tandem.row_difference AS (kind text, key jsonb, columns text[], legacy jsonb, new jsonb);
+COMMENT ON TYPE tandem.row_difference IS
+    'One difference: kind is missing (only in legacy), extra (only in new), changed or duplicate';
+
+-- The newline ends a comment that the expression may end with.
+CREATE FUNCTION tandem.rows_sql(relation regclass, expressions text[], condition text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT %s FROM %s', string_agg(format(E'(%s\n) AS c%s', e.sql, e.position), ', ' ORDER BY e.position), relation)
+           || coalesce(E' WHERE (' || condition || E'\n)', '')
+      FROM unnest(expressions) WITH ORDINALITY AS e (sql, position)
+$$;
+COMMENT ON FUNCTION tandem.rows_sql IS 'SELECT of expressions over the rows of a relation, as c1, c2, …';
+
+-- A function takes 100 arguments at most: 50 members for each jsonb_build_object.
+CREATE FUNCTION tandem.object_sql(side text, names name[]) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(format('jsonb_build_object(%s)', part.members), ' || ' ORDER BY part.number)
+      FROM (SELECT (c.position - 1) / 50 AS number, string_agg(format('%L, %s.c%s', c.name, side, c.position), ', ' ORDER BY c.position) AS members
+              FROM unnest(names) WITH ORDINALITY AS c (name, position) GROUP BY 1) AS part
+$$;
+COMMENT ON FUNCTION tandem.object_sql IS 'SQL for the row of a side as an object by the names of new';
+
+CREATE FUNCTION tandem.only_keys(object jsonb, keys text[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT jsonb_object_agg(k, object -> k) FROM unnest(keys) AS k $$;
+COMMENT ON FUNCTION tandem.only_keys IS 'The members of an object that have these keys';
+
+CREATE FUNCTION tandem.differs_sql(c tandem.compared_column) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    -- IS NOT DISTINCT FROM NULL, as IS NULL is true of a composite whose fields are all NULL
+    SELECT format('CASE WHEN %1$s IS NOT DISTINCT FROM NULL OR %2$s IS NOT DISTINCT FROM NULL '
+                  'THEN (%1$s IS NOT DISTINCT FROM NULL) <> (%2$s IS NOT DISTINCT FROM NULL) ELSE NOT (%3$s) END',
+                  c.legacy_value, c.new_value, c.is_equal)
+$$;
+COMMENT ON FUNCTION tandem.differs_sql IS 'SQL that is true where the two values of a column differ; NULL equals NULL';
+
+-- With a key: one row a key on each side, with its number of copies; then a full join by the key.
+CREATE FUNCTION tandem.keyed_sql(c tandem.compared_column[], legacy_rows text, new_rows text) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    names name[] := (SELECT array_agg(x.name ORDER BY x.position) FROM unnest(c) AS x);
+    differing text := (SELECT string_agg(format('CASE WHEN %s THEN %L END', tandem.differs_sql(x), x.name), ', ' ORDER BY x.position)
+                         FROM unnest(c) AS x WHERE x.key_position IS NULL);
+    other_names text[] := ARRAY(SELECT x.name FROM unnest(c) AS x WHERE x.key_position IS NULL);
+    keys record;
+BEGIN
+    SELECT string_agg(x.legacy_value, ', ' ORDER BY x.key_position) AS legacy,
+           string_agg(x.new_value, ', ' ORDER BY x.key_position) AS new,
+           string_agg(x.is_equal, ' AND ' ORDER BY x.key_position) AS same,
+           string_agg(format('d.key -> %L', x.name), ', ' ORDER BY x.key_position) AS sorted
+      INTO keys FROM unnest(c) AS x WHERE x.key_position IS NOT NULL;
+    RETURN format($sql$
+        WITH l AS NOT MATERIALIZED (SELECT DISTINCT ON (%1$s) l.*, count(*) OVER (PARTITION BY %1$s) AS copies FROM (%2$s) AS l),
+             n AS NOT MATERIALIZED (SELECT DISTINCT ON (%3$s) n.*, count(*) OVER (PARTITION BY %3$s) AS copies FROM (%4$s) AS n),
+             pairs AS (
+                 SELECT l.copies AS legacy_copies, n.copies AS new_copies,
+                        CASE WHEN l.copies IS NOT NULL THEN %5$s END AS legacy,
+                        CASE WHEN n.copies IS NOT NULL THEN %6$s END AS new,
+                        array_remove(ARRAY[%7$s]::text[], NULL) AS columns
+                   FROM l FULL JOIN n ON %8$s),
+             d AS (
+                 SELECT CASE WHEN legacy_copies > 1 OR new_copies > 1 THEN 'duplicate'
+                             WHEN new_copies IS NULL THEN 'missing'
+                             WHEN legacy_copies IS NULL THEN 'extra'
+                             ELSE 'changed' END AS kind,
+                        coalesce(new, legacy) - %9$L::text[] AS key, pairs.*
+                   FROM pairs
+                  WHERE legacy_copies IS DISTINCT FROM 1 OR new_copies IS DISTINCT FROM 1 OR columns <> '{}')
+        SELECT kind, key,
+               CASE kind WHEN 'changed' THEN columns END AS columns,
+               CASE kind WHEN 'duplicate' THEN jsonb_build_object('count', coalesce(legacy_copies, 0))
+                         WHEN 'changed' THEN tandem.only_keys(legacy, columns) ELSE legacy END AS legacy,
+               CASE kind WHEN 'duplicate' THEN jsonb_build_object('count', coalesce(new_copies, 0))
+                         WHEN 'changed' THEN tandem.only_keys(new, columns) ELSE new END AS new
+          FROM d ORDER BY %10$s $sql$,
+        keys.legacy, legacy_rows, keys.new, new_rows, tandem.object_sql('l', names), tandem.object_sql('n', names),
+        differing, keys.same, other_names, keys.sorted);
+END
+$$;
+COMMENT ON FUNCTION tandem.keyed_sql IS 'SELECT of row_difference by a full join on the key';
+
+-- Without a key: how often does each distinct row stand on each side? One row for each surplus copy.
+CREATE FUNCTION tandem.multiset_sql(c tandem.compared_column[], legacy_rows text, new_rows text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format($sql$
+        WITH rows AS (
+                 SELECT %1$s, 1 AS legacy_copy, 0 AS new_copy, %3$s AS object FROM (%2$s) AS l
+                  UNION ALL
+                 SELECT %4$s, 0, 1, %6$s FROM (%5$s) AS n),
+             counted AS (
+                 SELECT sum(legacy_copy) - sum(new_copy) AS surplus,
+                        (array_agg(object) FILTER (WHERE legacy_copy = 1))[1] AS legacy,
+                        (array_agg(object) FILTER (WHERE new_copy = 1))[1] AS new
+                   FROM rows GROUP BY %7$s HAVING sum(legacy_copy) <> sum(new_copy))
+        SELECT CASE WHEN surplus > 0 THEN 'missing' ELSE 'extra' END AS kind, NULL::jsonb AS key, NULL::text[] AS columns,
+               CASE WHEN surplus > 0 THEN legacy END AS legacy, CASE WHEN surplus < 0 THEN new END AS new
+          FROM counted CROSS JOIN generate_series(1, abs(surplus))
+         ORDER BY CASE WHEN surplus > 0 THEN legacy ELSE new END $sql$,
+        string_agg(format('%s AS v%s', x.legacy_value, x.position), ', ' ORDER BY x.position), legacy_rows,
+        tandem.object_sql('l', array_agg(x.name ORDER BY x.position)),
+        string_agg(x.new_value, ', ' ORDER BY x.position), new_rows,
+        tandem.object_sql('n', array_agg(x.name ORDER BY x.position)),
+        string_agg(format('v%s', x.position), ', ' ORDER BY x.position))
+      FROM unnest(c) AS x
+$$;
+COMMENT ON FUNCTION tandem.multiset_sql IS 'SELECT of row_difference by counting the copies of whole rows';
+
+CREATE FUNCTION tandem.refuse_null_keys(relation regclass, rows text, side text, key_values text[], key name[]) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found boolean;
+BEGIN
+    -- In an aggregate, not in WHERE: there PostgreSQL may ask it of rows that legacy_where leaves out, of which an expression may fail.
+    EXECUTE format('SELECT bool_or(%s) FROM (%s) AS %s',
+                   (SELECT string_agg(v || ' IS NOT DISTINCT FROM NULL', ' OR ') FROM unnest(key_values) AS v), rows, side) INTO found;
+    IF found THEN
+        RAISE EXCEPTION 'the key % is NULL in some rows of %', key, relation
+              USING ERRCODE = 'null_value_not_allowed',
+                    DETAIL = 'Rows are matched by their key, and NULL equals nothing.',
+                    HINT = 'Choose another key, map it to an expression without NULL, or leave those rows out by legacy_where and new_where.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.refuse_null_keys IS 'Refuses rows of which a key column is NULL (22004)';
+
+-- Looks at the data only for NULLs in the key.
+CREATE FUNCTION tandem.comparison_sql(
+    legacy regclass, new regclass, key name[], columns jsonb, rules jsonb, legacy_where text, new_where text,
+    OUT legacy_rows text, OUT new_rows text, OUT differences text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c tandem.compared_column[];
+    keys record;
+BEGIN
+    SELECT array_agg(x ORDER BY x.position) INTO c FROM tandem.comparison_columns(legacy, new, key, columns, rules) AS x;
+    PERFORM tandem.check_condition(legacy, legacy_where), tandem.check_condition(new, new_where);
+    SELECT tandem.rows_sql(legacy, array_agg(x.legacy_expression ORDER BY x.position), legacy_where),
+           tandem.rows_sql(new, array_agg(quote_ident(x.name) ORDER BY x.position), new_where)
+      INTO legacy_rows, new_rows FROM unnest(c) AS x;
+    SELECT array_agg(x.name ORDER BY x.key_position) AS names, array_agg(x.legacy_value) AS legacy, array_agg(x.new_value) AS new
+      INTO keys FROM unnest(c) AS x WHERE x.key_position IS NOT NULL;
+    IF keys.names IS NULL THEN
+        differences := tandem.multiset_sql(c, legacy_rows, new_rows);
+    ELSE
+        PERFORM tandem.refuse_null_keys(legacy, legacy_rows, 'l', keys.legacy, keys.names);
+        PERFORM tandem.refuse_null_keys(new, new_rows, 'n', keys.new, keys.names);
+        differences := tandem.keyed_sql(c, legacy_rows, new_rows);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.comparison_sql IS
+    'The SELECTs that compare two relations: the mapped rows of each side, and their differences as row_difference';
