@@ -13,12 +13,17 @@ constexpr std::uint64_t fold_multiply(std::uint64_t a, std::uint64_t b) noexcept
     return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
 
-// The n-th constant of a seed (splitmix64), odd: it serves as a multiplier.
-constexpr std::uint64_t seed_constant(std::uint64_t seed, std::uint64_t n) noexcept {
+// The n-th value of the sequence that a seed begins.
+constexpr std::uint64_t splitmix64(std::uint64_t seed, std::uint64_t n) noexcept {
     std::uint64_t z = seed + (n + 1) * 0x9e3779b97f4a7c15;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
     z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return (z ^ (z >> 31)) | 1;
+    return z ^ (z >> 31);
+}
+
+// Odd: it serves as a multiplier.
+constexpr std::uint64_t seed_constant(std::uint64_t seed, std::uint64_t n) noexcept {
+    return splitmix64(seed, n) | 1;
 }
 
 // A key's limbs to 64 bits that want one more fold_multiply each before they are used.
