@@ -7,73 +7,6 @@ CREATE TYPE tandem.compared_column AS (
 COMMENT ON TYPE tandem.compared_column IS
     'A column of a comparison: c<position> of the rows l and n, SQL for the value of each side and for their equality where neither is NULL; the scalars are the same values as SQL over the relation itself';
 
--- A rule object of one column, checked: errors name the column and what may stand there.
-CREATE FUNCTION tandem.check_rule(column_name name, rule jsonb, type oid) RETURNS void
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    entry record;
-    base oid := tandem.base_type(type);
-    kind_of_type text := CASE
-        WHEN base IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype, 'numeric'::regtype) THEN 'numbers'
-        WHEN base IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype, 'time'::regtype, 'interval'::regtype) THEN 'dates and times'
-        WHEN (SELECT t.typcategory = 'S' FROM pg_type AS t WHERE t.oid = base) THEN 'text' END;
-    well_formed boolean;
-BEGIN
-    IF jsonb_typeof(rule) <> 'object' THEN
-        RAISE EXCEPTION 'the rules of column "%" are not an object', column_name
-              USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Found: %s', rule),
-                    HINT = 'For example: {"price": {"tolerance": 0.01}, "note": {"trim": true}}';
-    END IF;
-    FOR entry IN
-        SELECT r.key, r.value, jsonb_typeof(r.value) AS json_type, k.wanted, k.example, k.is_for
-          FROM jsonb_each(rule) AS r
-          LEFT JOIN (VALUES ('ignore',             'true or false',            'true',       NULL),
-                            ('trim',               'true or false',            'true',       'text'),
-                            ('ignore_case',        'true or false',            'true',       'text'),
-                            ('empty_is_null',      'true or false',            'true',       'text'),
-                            ('tolerance',          'a number of 0 or more',    '0.01',       'numbers'),
-                            ('relative_tolerance', 'a number of 0 or more',    '1e-6',       'numbers'),
-                            ('time_tolerance',     'an interval of 0 or more', '"1 second"', 'dates and times')
-                    ) AS k (rule, wanted, example, is_for) ON k.rule = r.key
-    LOOP
-        IF entry.wanted IS NULL THEN
-            RAISE EXCEPTION 'unknown rule "%" for column "%"', entry.key, column_name
-                  USING ERRCODE = 'invalid_parameter_value',
-                        HINT = 'Known are: ignore, tolerance, relative_tolerance, time_tolerance, trim, ignore_case, empty_is_null.';
-        END IF;
-
-        IF entry.json_type = 'boolean' THEN
-            well_formed := entry.wanted = 'true or false';
-        ELSIF entry.json_type = 'number' THEN
-            well_formed := entry.wanted = 'a number of 0 or more' AND entry.value >= '0';
-        ELSIF entry.json_type = 'string' AND entry.wanted = 'an interval of 0 or more' THEN
-            BEGIN
-                well_formed := (entry.value #>> '{}')::interval >= '0';
-            EXCEPTION WHEN data_exception THEN
-                well_formed := false;
-            END;
-        ELSE
-            well_formed := false;
-        END IF;
-        IF NOT well_formed THEN
-            RAISE EXCEPTION 'rule "%" of column "%" needs %', entry.key, column_name, entry.wanted
-                  USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Found: %s', entry.value),
-                        HINT = format('{"%s": {"%s": %s}}', column_name, entry.key, entry.example);
-        END IF;
-
-        IF entry.is_for IS NOT NULL AND entry.is_for IS DISTINCT FROM kind_of_type THEN
-            RAISE EXCEPTION 'rule "%" does not fit column "%"', entry.key, column_name
-                  USING ERRCODE = 'datatype_mismatch',
-                        DETAIL = format('It is for %s; the column is of type %s.', entry.is_for, format_type(type, NULL)),
-                        HINT = 'tolerance and relative_tolerance are for numbers, time_tolerance for dates and times, trim, ignore_case and empty_is_null for text.';
-        END IF;
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION tandem.check_rule IS
-    'Refuses a rule that is unknown, ill-formed or does not fit the type of its column (22023, 42804)';
-
 -- SQL for the value of a column as it is compared: of the type that the equality takes, with the rules for text, under one collation.
 CREATE FUNCTION tandem.value_sql(value text, type oid, operand oid, rule jsonb, common_collation text) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -98,10 +31,10 @@ BEGIN
         -- format_type with -1 and not NULL: NULL would write bpchar as character, which is character(1)
         value := format('%s::%s', value, format_type(operand, -1));
     END IF;
-    RETURN value || CASE WHEN common_collation IS NULL THEN '' ELSE ' COLLATE "C"' END;
+    RETURN value || CASE WHEN common_collation IS NULL THEN '' WHEN rule ? 'collation' THEN ' COLLATE ' || common_collation ELSE ' COLLATE "C"' END;
 END
 $$;
-COMMENT ON FUNCTION tandem.value_sql IS 'SQL for the value of a column as it is compared, after trim, ignore_case and empty_is_null';
+COMMENT ON FUNCTION tandem.value_sql IS 'SQL for the value of a column as it is compared, after trim, ignore_case and empty_is_null, and under its collation';
 
 -- SQL for "these two values are equal, neither being NULL". A tolerance adds to what is equal anyway: NaN and infinity equal themselves,
 -- and are near to nothing else.
@@ -189,7 +122,7 @@ BEGIN
               HINT = 'Map them: ' || tandem.mapping_hint(legacy, 'new column', 'SQL expression over the legacy row');
     END IF;
     -- A rule that would never be looked at is a mistake in the name or in the mapping.
-    SELECT r.key INTO idle FROM jsonb_each(rules) AS r WHERE r.key <> ALL (found) AND NOT r.value @> '{"ignore": true}' LIMIT 1;
+    SELECT r.key INTO idle FROM jsonb_each(rules) AS r WHERE r.key <> ALL (found) AND NOT r.value @> '{"ignore": true}' AND r.value - 'severity' <> '{}' LIMIT 1;
     IF idle IS NOT NULL THEN
         RAISE EXCEPTION 'column "%" in rules is not compared', idle USING ERRCODE = 'undefined_column',
               DETAIL = legacy.label || ' has no column of that name' || CASE WHEN legacy.relation IS NULL THEN '.' ELSE ', and columns does not map it.' END,
@@ -278,11 +211,9 @@ BEGIN
                     DETAIL = format('Under one of %s and %s values may be equal that are not under the other.',
                                     coalesce(nullif(legacy_collation, 0)::regcollation::text, 'none'),
                                     coalesce(nullif(new_collation, 0)::regcollation::text, 'none')),
-                    HINT = format('Say which one: %s with the collation of new.', hint);
+                    HINT = format('Say which one: %s with the collation of new, or by the rule {"%s": {"collation": "..."}}.', hint, column_name);
     END IF;
-    RETURN coalesce((SELECT format('%I.%I', s.nspname, c.collname)
-                       FROM pg_collation AS c JOIN pg_namespace AS s ON s.oid = c.collnamespace
-                      WHERE c.oid = CASE WHEN new_collation <> 0 THEN new_collation ELSE legacy_collation END), 'pg_catalog."default"');
+    RETURN coalesce(tandem.collation_sql(CASE WHEN new_collation <> 0 THEN new_collation ELSE legacy_collation END), 'pg_catalog."default"');
 END
 $$;
 COMMENT ON FUNCTION tandem.common_collation IS
@@ -306,6 +237,7 @@ BEGIN
     columns := coalesce(columns, '{}');
     rules := coalesce(rules, '{}');
     PERFORM tandem.check_comparison(new, columns, rules);
+    rules := tandem.resolve_rules(rules);
     PERFORM tandem.check_rule(n.name, rules -> n.name, n.type) FROM tandem.source_columns(new) AS n WHERE rules ? n.name;
     compared := tandem.compared_names(legacy, new, columns, rules);
     IF key IS NOT NULL THEN
@@ -321,7 +253,7 @@ BEGIN
         c.position := col.position;
         c.key_position := array_position(the_key, col.name);
         c.legacy_expression := coalesce(columns ->> col.name, quote_ident(col.name));
-        rule := coalesce(rules -> col.name, '{}');
+        rule := coalesce(rules -> col.name, '{}') - 'severity'; -- of a difference, not of equality
         IF columns ? col.name THEN
             info := tandem.expression_info(legacy.relation, c.legacy_expression);
         ELSE
@@ -356,8 +288,8 @@ BEGIN
                                         c.legacy_expression, legacy.label, format_type(info.type, NULL), col.name, new.label, format_type(col.type, NULL)),
                         HINT = 'Map it by an expression of the new type: ' || tandem.mapping_hint(legacy, col.name, '...');
         END IF;
-        collation_name := tandem.common_collation(col.name, info.collation_id, col.collation_id, equality.legacy_operand,
-                                                  tandem.mapping_hint(legacy, col.name, '... COLLATE ...'));
+        collation_name := CASE WHEN rule ? 'collation' THEN tandem.collation_sql(tandem.find_collation(rule ->> 'collation')) ELSE tandem.common_collation(col.name, info.collation_id, col.collation_id, equality.legacy_operand,
+                              tandem.mapping_hint(legacy, col.name, '... COLLATE ...')) END;
         c.legacy_value := tandem.value_sql('l.c' || c.position, info.type, equality.legacy_operand, rule, collation_name);
         c.new_value := tandem.value_sql('n.c' || c.position, col.type, equality.new_operand, rule, collation_name);
         c.legacy_scalar := tandem.value_sql(format(E'(%s\n)', c.legacy_expression), info.type, equality.legacy_operand, rule, collation_name);

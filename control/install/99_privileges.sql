@@ -22,6 +22,12 @@ GRANT EXECUTE ON FUNCTION
     tandem.source_columns, tandem.name_list, tandem.mapping_hint, tandem.any_null_key
 TO PUBLIC;
 
+-- Rules and named policies.
+GRANT SELECT ON tandem.policies TO PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    tandem.check_rule_form, tandem.resolve_rules, tandem.severity_of, tandem.find_collation, tandem.collation_sql
+TO PUBLIC;
+
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health TO pg_monitor;
 
