@@ -116,16 +116,25 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.multiset_sql IS 'SELECT of row_difference by counting the copies of whole rows';
 
-CREATE FUNCTION tandem.refuse_null_keys(relation regclass, rows text, side text, key_values text[], key name[]) RETURNS void
+CREATE FUNCTION tandem.any_null_key(rows text, side text, key_values text[]) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    found boolean;
+    result boolean;
 BEGIN
     -- In an aggregate, not in WHERE: there PostgreSQL may ask it of rows that legacy_where leaves out, of which an expression may fail.
     EXECUTE format('SELECT bool_or(%s) FROM (%s) AS %s',
-                   (SELECT string_agg(v || ' IS NOT DISTINCT FROM NULL', ' OR ') FROM unnest(key_values) AS v), rows, side) INTO found;
-    IF found THEN
+                   (SELECT string_agg(v || ' IS NOT DISTINCT FROM NULL', ' OR ') FROM unnest(key_values) AS v), rows, side) INTO result;
+    RETURN coalesce(result, false);
+END
+$$;
+COMMENT ON FUNCTION tandem.any_null_key IS 'Is a key column NULL in any row?';
+
+CREATE FUNCTION tandem.refuse_null_keys(relation regclass, rows text, side text, key_values text[], key name[]) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF tandem.any_null_key(rows, side, key_values) THEN
         RAISE EXCEPTION 'the key % is NULL in some rows of %', key, relation
               USING ERRCODE = 'null_value_not_allowed',
                     DETAIL = 'Rows are matched by their key, and NULL equals nothing.',

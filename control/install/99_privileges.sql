@@ -15,6 +15,19 @@ GRANT EXECUTE ON FUNCTION
     tandem.relation_of, tandem.worker_preloaded -- the views call them
 TO PUBLIC;
 
+-- Query against query.
+GRANT EXECUTE ON FUNCTION
+    tandem.diff_query, tandem.compare_query, tandem.compare_query_rows, tandem.compare_query_counting, tandem.query_comparison_sql,
+    tandem.comparison_query_columns, tandem.source_comparison, tandem.relation_source, tandem.query_source, tandem.query_columns,
+    tandem.source_columns, tandem.name_list, tandem.mapping_hint, tandem.any_null_key
+TO PUBLIC;
+
+-- Rules and named policies.
+GRANT SELECT ON tandem.policies TO PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    tandem.check_rule_form, tandem.resolve_rules, tandem.severity_of, tandem.find_collation, tandem.collation_sql
+TO PUBLIC;
+
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health TO pg_monitor;
 
