@@ -5,8 +5,10 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     tandem.diff, tandem.compare, tandem.compare_rows, tandem.compare_counting,
-    tandem.comparison_sql, tandem.refuse_null_keys, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.only_keys,
-    tandem.object_sql, tandem.rows_sql, tandem.limit_sql,
+    tandem.compare_relations, tandem.compare_sources, tandem.execute_comparison, tandem.tolerance_text, tandem.rows_question,
+    tandem.counts_question, tandem.limit_sql, tandem.comparison_progress,
+    tandem.differences_sql, tandem.null_keys_sql, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.only_keys,
+    tandem.object_sql, tandem.rows_sql,
     tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,
     tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
@@ -17,13 +19,13 @@ TO PUBLIC;
 
 -- Query against query.
 GRANT EXECUTE ON FUNCTION
-    tandem.diff_query, tandem.compare_query, tandem.compare_query_rows, tandem.compare_query_counting, tandem.query_comparison_sql,
+    tandem.diff_query, tandem.compare_query, tandem.compare_queries, tandem.compare_query_counting,
     tandem.comparison_query_columns, tandem.source_comparison, tandem.relation_source, tandem.query_source, tandem.query_columns,
-    tandem.source_columns, tandem.name_list, tandem.mapping_hint, tandem.any_null_key
+    tandem.source_columns, tandem.name_list, tandem.mapping_hint
 TO PUBLIC;
 
 -- Rules and named policies.
-GRANT SELECT ON tandem.policies TO PUBLIC;
+GRANT SELECT ON tandem.policies, tandem.progress_comparison TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     tandem.check_rule_form, tandem.resolve_rules, tandem.severity_of, tandem.find_collation, tandem.collation_sql
 TO PUBLIC;

@@ -22,23 +22,20 @@ extern "C" {
 namespace pg::compare {
 namespace {
 
+// As execute_comparison() has them; where they come in pairs, legacy first.
 enum Argument : int {
-    kLegacyRelation,
-    kNewRelation_,
-    kLegacyFrom,
-    kNewFrom,
-    kLegacyValues,
-    kNewValues,
-    kLegacyRows,
-    kNewRows,
-    kLegacyOperands,
-    kNewOperands,
-    kTolerances,
+    kRelation = 0,
+    kLabel = 2,
+    kFrom = 4,
+    kWhere = 6,
+    kValues = 8,
+    kRows = 10,
+    kOperands = 12,
+    kTolerances = 14,
     kKeys,
     kKeyNames,
-    kLegacyWhere,
-    kNewWhere,
     kJudge,
+    kNullKeys,
     kOtherwise,
 };
 
@@ -48,6 +45,7 @@ struct Comparison {
     Shape* shape; // nullptr: the sides have no encoding in common
     const char* key_names;
     const char* judge;     // over the candidates' rows
+    const char* null_keys; // over all rows: is there a NULL in a key?
     const char* otherwise; // over all rows
 };
 
@@ -105,8 +103,8 @@ constexpr int kInlineBits = tandem::kMaxLimbs * tandem::kLimbBits;
 // nullptr: a column whose values have no common encoding.
 Shape* make_shape(FunctionCallInfo fcinfo, int columns) {
     int count = 0;
-    const int* legacy = numbers(fcinfo, kLegacyOperands, count);
-    const int* other = numbers(fcinfo, kNewOperands, count);
+    const int* legacy = numbers(fcinfo, kOperands, count);
+    const int* other = numbers(fcinfo, kOperands + 1, count);
     const char** tolerances = texts(fcinfo, kTolerances, count);
     int keys = 0;
     const int* key = numbers(fcinfo, kKeys, keys);
@@ -135,6 +133,11 @@ Shape* make_shape(FunctionCallInfo fcinfo, int columns) {
         const int left = key_bits(static_cast<Oid>(legacy[key[i]]));
         const int right = key_bits(static_cast<Oid>(other[key[i]]));
         shape->key()[i] = {key[i], std::max(left, right)};
+        shape->column()[key[i]].key = true;
+        const Oid operand = shape->column()[key[i]].operand;
+        if (plan_key(operand, operand, InvalidOid) == nullptr) {
+            return nullptr;
+        }
         fits = fits && left > 0 && right > 0;
         bits += std::max(left, right);
     }
@@ -148,15 +151,17 @@ Comparison* read_arguments(FunctionCallInfo fcinfo) {
     for (int side = 0; side < kSides; side++) {
         SourceRequest& request = comparison->requests[side];
         int count = 0;
-        request.relation = PG_ARGISNULL(kLegacyRelation + side) ? InvalidOid : PG_GETARG_OID(kLegacyRelation + side);
-        request.from = text_argument(fcinfo, kLegacyFrom + side);
-        request.values = texts(fcinfo, kLegacyValues + side, count);
-        request.rows = texts(fcinfo, kLegacyRows + side, count);
+        request.relation = PG_ARGISNULL(kRelation + side) ? InvalidOid : PG_GETARG_OID(kRelation + side);
+        request.label = text_argument(fcinfo, kLabel + side);
+        request.from = text_argument(fcinfo, kFrom + side);
+        request.condition = text_argument(fcinfo, kWhere + side);
+        request.values = texts(fcinfo, kValues + side, count);
+        request.rows = texts(fcinfo, kRows + side, count);
         request.columns = count;
-        request.condition = text_argument(fcinfo, kLegacyWhere + side);
     }
     comparison->key_names = text_argument(fcinfo, kKeyNames);
     comparison->judge = text_argument(fcinfo, kJudge);
+    comparison->null_keys = text_argument(fcinfo, kNullKeys);
     comparison->otherwise = text_argument(fcinfo, kOtherwise);
     comparison->shape = make_shape(fcinfo, comparison->requests[kLegacy].columns);
     return comparison;
@@ -205,10 +210,13 @@ void refuse_null_keys(const Comparison* comparison, const Counts& counts) {
             ereport(ERROR,
                     (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
                      errmsg("the key %s is NULL in some rows of %s", comparison->key_names,
-                            comparison->requests[side].from),
+                            comparison->requests[side].label),
                      errdetail("Rows are matched by their key, and NULL equals nothing."),
-                     errhint("Choose another key, map it to an expression without NULL, or leave those rows out by "
-                             "legacy_where and new_where.")));
+                     OidIsValid(comparison->requests[side].relation)
+                         ? errhint("Choose another key, map it to an expression without NULL, or leave those rows out "
+                                   "by legacy_where and new_where.")
+                         : errhint("Choose another key, or leave those rows out in the query: WHERE ... IS NOT "
+                                   "NULL.")));
         }
     }
 }
@@ -317,6 +325,20 @@ void fetch(const Comparison* comparison, const Candidates& candidates, Outcome* 
     });
 }
 
+// Of a comparison that is not made by passes: nothing has looked at the keys yet.
+void look_for_null_keys(const Comparison* comparison) {
+    if (SPI_execute(comparison->null_keys, true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
+        elog(ERROR, "could not look for NULL in the key");
+    }
+    Counts counts{};
+    for (int side = 0; side < kSides; side++) {
+        bool is_null = false;
+        const Datum any = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, side + 1, &is_null);
+        counts.null_keys[side] = !is_null && DatumGetBool(any) ? 1 : 0;
+    }
+    refuse_null_keys(comparison, counts);
+}
+
 Outcome* join_all() {
     auto* outcome = static_cast<Outcome*>(palloc0(sizeof(Outcome)));
     outcome->method = "join";
@@ -409,9 +431,12 @@ Datum execute(FunctionCallInfo fcinfo) {
         }
         return read;
     });
-    const Outcome* outcome =
-        comparison->sources[kLegacy] == nullptr ? call([] { return join_all(); }) : find(comparison);
+    const bool by_passes = comparison->sources[kLegacy] != nullptr;
+    const Outcome* outcome = by_passes ? find(comparison) : call([] { return join_all(); });
     call([&] {
+        if (!by_passes) {
+            look_for_null_keys(comparison);
+        }
         judge(fcinfo, comparison, outcome);
         end_progress();
         SPI_finish();

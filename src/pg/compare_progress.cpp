@@ -28,6 +28,7 @@ void show(Counter counter, std::int64_t value) {
 void show_phase(Phase phase) {
     show(kPhase, static_cast<std::int64_t>(phase));
     show(kRowsDone, 0);
+    show(kBlocksDone, 0);
     show(kStarted, GetCurrentTimestamp());
 }
 
@@ -76,20 +77,19 @@ Datum progress(FunctionCallInfo fcinfo) {
         const std::int64_t* counter = backend.st_progress_param;
         const bool visible = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
                              has_privs_of_role(GetUserId(), backend.st_userid);
-        Datum values[10] = {Int32GetDatum(backend.st_procpid), ObjectIdGetDatum(backend.st_databaseid)};
-        bool nulls[10];
-        for (int column = 0; column < 10; column++) {
+        Datum values[12] = {Int32GetDatum(backend.st_procpid), ObjectIdGetDatum(backend.st_databaseid)};
+        bool nulls[12];
+        for (int column = 0; column < 12; column++) {
             nulls[column] = column > 1 && !visible;
         }
         if (visible) {
             values[2] = ObjectIdGetDatum(backend.st_progress_command_target);
             values[3] = ObjectIdGetDatum(static_cast<Oid>(counter[kNewRelation]));
             values[4] = CStringGetTextDatum(phase_name(counter[kPhase]));
-            values[5] = Int64GetDatum(counter[kRowsTotal]);
-            values[6] = Int64GetDatum(counter[kRowsDone]);
-            values[7] = Int64GetDatum(counter[kBlocksTotal]);
-            values[8] = TimestampTzGetDatum(counter[kStarted]);
-            values[9] = Int64GetDatum(counter[kCandidates]);
+            for (int i = kRowsTotal; i <= kCandidates; i++) {
+                values[5 + i - kRowsTotal] = Int64GetDatum(counter[i]);
+            }
+            values[11] = TimestampTzGetDatum(counter[kStarted]);
         }
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }

@@ -15,9 +15,10 @@ enum Counter : int {
     kRowsTotal, // by the statistics; of the pass
     kRowsDone,
     kBlocksTotal,
-    kStarted, // of the pass
+    kBlocksDone,
     kProcesses,
     kCandidates,
+    kStarted, // of the phase
 };
 
 void start_progress(Oid legacy, Oid new_relation);

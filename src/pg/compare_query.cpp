@@ -91,10 +91,7 @@ void read_query(Participant* participant, int side, const SourceRequest* request
     if (code < 0) {
         elog(ERROR, "SPI_execute_extended returned %s", SPI_result_code_string(code));
     }
-    flush(participant);
-    if (receiver.row != nullptr) {
-        ExecDropSingleTupleTableSlot(receiver.row);
-    }
+    flush(participant); // the receiver's own memory went with the executor's
 }
 
 } // namespace pg::compare

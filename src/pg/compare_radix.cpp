@@ -11,6 +11,7 @@ RadixFiles* RadixFiles::create(int limbs, std::uint64_t seed, int shift) {
     files->limbs_ = limbs;
     files->seed_ = seed;
     files->shift_ = shift;
+    files->context_ = CurrentMemoryContext;
     return files;
 }
 
@@ -19,7 +20,9 @@ void RadixFiles::write(int side, std::span<const tandem::Element> rows) {
         const int partition = tandem::radix_of(row, shift_, kBits, seed_);
         BufFile*& file = files_[side][partition];
         if (file == nullptr) {
+            MemoryContext before = MemoryContextSwitchTo(context_);
             file = BufFileCreateTemp(false);
+            MemoryContextSwitchTo(before);
         }
         std::uint64_t record[tandem::kMaxLimbs + 1];
         std::copy_n(row.key, limbs_, record);

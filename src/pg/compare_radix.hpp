@@ -44,6 +44,7 @@ class RadixFiles {
     int limbs_;
     int shift_;
     std::uint64_t seed_;
+    MemoryContext context_; // a pass calls from memory that is gone with the row
     BufFile* files_[kSides][kPartitions];
     std::uint64_t rows_[kSides][kPartitions];
 };

@@ -11,7 +11,10 @@ extern "C" {
 namespace pg::compare {
 
 Participant* make_participant(const Shape* shape, Pass pass) {
-    return new (palloc(sizeof(Participant))) Participant(shape, pass);
+    // palloc knows no alignment above 8.
+    constexpr std::uintptr_t kAlign = alignof(Participant);
+    const auto memory = reinterpret_cast<std::uintptr_t>(palloc(sizeof(Participant) + kAlign));
+    return new (reinterpret_cast<void*>((memory + kAlign - 1) & ~(kAlign - 1))) Participant(shape, pass);
 }
 
 void flush(Participant* participant) {
@@ -130,9 +133,13 @@ bool is_wanted(const Participant* participant, const tandem::Element& element) {
     return participant->wanted->contains(element.key);
 }
 
-void store(const RowStore& to, TupleTableSlot* row) {
+void store(const Participant* participant, int side, TupleTableSlot* row) {
+    const RowStore& to = participant->stores[side];
+    // Both open files when they first need them, which must outlive the row.
+    MemoryContext before = MemoryContextSwitchTo(participant->memory);
     if (to.own != nullptr) {
         tuplestore_puttupleslot(to.own, row);
+        MemoryContextSwitchTo(before);
         return;
     }
     bool ours = false;
@@ -141,6 +148,7 @@ void store(const RowStore& to, TupleTableSlot* row) {
     if (ours) {
         pfree(tuple);
     }
+    MemoryContextSwitchTo(before);
 }
 
 void push(Participant* participant, const tandem::Element& element) {
@@ -206,7 +214,7 @@ void handle(Participant* participant, int side, TableReader* reader, const RowVa
     if (participant->pass != Pass::fetch) {
         push(participant, element);
     } else if (is_wanted(participant, element)) {
-        store(participant->stores[side], ExecProject(reader->rows));
+        store(participant, side, ExecProject(reader->rows));
     }
 }
 
@@ -306,7 +314,7 @@ void take_row(Participant* participant, int side, ValuePlan** plans, TupleTableS
             row->tts_values[i] = slot->tts_values[columns + i];
             row->tts_isnull[i] = slot->tts_isnull[columns + i];
         }
-        store(participant->stores[side], ExecStoreVirtualTuple(row));
+        store(participant, side, ExecStoreVirtualTuple(row));
     }
 }
 

@@ -67,6 +67,7 @@ struct Participant {
     RowStore stores[kSides];
     Counts counts;
     pg_atomic_uint64* progress; // rows read by all; may be nullptr
+    MemoryContext memory; // lives as long as the pass
     int side;
     int batched;
     tandem::Element batch[kBatch];
@@ -75,7 +76,7 @@ struct Participant {
 
     Participant(const Shape* of, Pass what)
         : shape(of), pass(what), sketch(nullptr), radix(nullptr), wanted(nullptr), stores{}, counts{},
-          progress(nullptr), side(kLegacy), batched(0), row(of->secret), key(of->secret) {}
+          progress(nullptr), memory(CurrentMemoryContext), side(kLegacy), batched(0), row(of->secret), key(of->secret) {}
 };
 static_assert(std::is_trivially_destructible_v<Participant>);
 

@@ -17,35 +17,39 @@ extern "C" {
 namespace pg::compare {
 namespace {
 
-// The stored column below casts that only change the name of the type, or that a codec stands for; 0: there is none.
-AttrNumber stored_column(Node* node, Oid& type) {
-    const Oid operand = getBaseType(exprType(node));
-    for (;;) {
-        if (IsA(node, RelabelType)) {
-            node = reinterpret_cast<Node*>(reinterpret_cast<RelabelType*>(node)->arg);
-        } else if (IsA(node, FuncExpr)) {
-            auto* function = reinterpret_cast<FuncExpr*>(node);
-            if (list_length(function->args) != 1) {
-                return 0;
-            }
-            Node* argument = static_cast<Node*>(linitial(function->args));
-            Oid cast = InvalidOid;
-            const Oid from = getBaseType(exprType(argument));
-            if (find_coercion_pathway(function->funcresulttype, from, COERCION_EXPLICIT, &cast) != COERCION_PATH_FUNC ||
-                cast != function->funcid || plan_value(from, operand, InvalidOid) == nullptr) {
-                return 0;
-            }
-            node = argument;
-        } else {
-            break;
-        }
+// A cast by a function that a codec stands for: its argument, else nullptr.
+Node* below_cast(Node* node, Oid operand) {
+    auto* function = reinterpret_cast<FuncExpr*>(node);
+    if (!IsA(node, FuncExpr) || list_length(function->args) != 1) {
+        return nullptr;
     }
-    if (!IsA(node, Var)) {
-        return 0;
+    Node* argument = static_cast<Node*>(linitial(function->args));
+    const Oid from = getBaseType(exprType(argument));
+    Oid cast = InvalidOid;
+    return find_coercion_pathway(function->funcresulttype, from, COERCION_EXPLICIT, &cast) == COERCION_PATH_FUNC &&
+                   cast == function->funcid && plan_value(from, operand, InvalidOid) != nullptr
+               ? argument
+               : nullptr;
+}
+
+Node* below_relabels(Node* node) {
+    while (IsA(node, RelabelType)) {
+        node = reinterpret_cast<Node*>(reinterpret_cast<RelabelType*>(node)->arg);
+    }
+    return node;
+}
+
+// The column as it is stored, and the type as which its bytes are to be read; 0: it takes more than the bytes.
+AttrNumber stored_column(Node* node, Oid& type) {
+    // The same bytes by another name, as varchar is text.
+    type = getBaseType(exprType(node));
+    node = below_relabels(node);
+    if (Node* argument = below_cast(node, type); argument != nullptr) {
+        type = getBaseType(exprType(argument));
+        node = below_relabels(argument);
     }
     auto* var = reinterpret_cast<Var*>(node);
-    type = getBaseType(var->vartype);
-    return var->varattno > 0 ? var->varattno : 0;
+    return IsA(node, Var) && var->varattno > 0 ? var->varattno : 0;
 }
 
 bool is_unsafe_function(Oid function, void*) {
@@ -261,6 +265,9 @@ TupleDesc fetched_desc(const Source* source) {
 }
 
 ValuePlan* plan_column(Oid type, Oid collation, const ColumnRequest* column) {
+    if (column->key) {
+        return plan_key(type, column->operand, collation);
+    }
     ValuePlan* plan = plan_value(type, column->operand, collation);
     if (plan != nullptr) {
         plan->tolerance = column->tolerance;

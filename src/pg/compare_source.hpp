@@ -15,7 +15,8 @@ enum Side : int { kLegacy = 0, kNew = 1 };
 // judge reads as c1, c2, ...
 struct SourceRequest {
     Oid relation;     // InvalidOid for a query
-    const char* from; // the FROM item, for the executor
+    const char* label; // for messages
+    const char* from;  // the FROM item, for the executor
     int columns;
     const char** values;
     const char** rows;
@@ -64,6 +65,7 @@ struct TableReader {
 // Column by column: the plan for what a value becomes under the equality.
 struct ColumnRequest {
     Oid operand; // common to both sides
+    bool key;
     Tolerance tolerance;
     double width;
     std::int64_t time_width;

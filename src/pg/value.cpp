@@ -111,8 +111,63 @@ bool encodes_alike(Oid left, Oid right) {
 }
 
 Oid common_operand(Oid left, Oid right) {
-    return family_of(left) == Family::datetime && left != right ? TIMESTAMPOID : left;
+    if (left == right) {
+        return left;
+    }
+    return family_of(left) == Family::datetime ? TIMESTAMPOID : family_of(left) == Family::text ? TEXTOID : left;
 }
+
+namespace {
+
+// Types whose equal values have equal bytes.
+bool has_canonical_bytes(Oid type) {
+    switch (type) {
+    case BOOLOID:
+    case CHAROID:
+    case OIDOID:
+    case CASHOID:
+    case DATEOID:
+    case TIMEOID:
+    case TIMETZOID:
+    case TIMESTAMPOID:
+    case TIMESTAMPTZOID:
+    case UUIDOID:
+    case BYTEAOID:
+    case INETOID:
+    case CIDROID:
+    case MACADDROID:
+    case MACADDR8OID:
+    case BITOID:
+    case VARBITOID:
+    case LSNOID:
+    case TIDOID:
+    case XIDOID:
+    case XID8OID:
+        return true;
+    default:
+        return get_typtype(type) == TYPTYPE_ENUM;
+    }
+}
+
+bool is_canonical(const ValuePlan* plan) {
+    switch (plan->codec) {
+    case Codec::word:
+    case Codec::fixed:
+    case Codec::varlena:
+    case Codec::cstring:
+        return has_canonical_bytes(plan->type);
+    case Codec::array:
+    case Codec::range:
+    case Codec::multirange:
+        return plan->element->canonical;
+    case Codec::record:
+        return false;
+    default:
+        return true;
+    }
+}
+
+} // namespace
 
 ValuePlan* plan_value(Oid type, Oid operand, Oid collation) {
     type = getBaseType(type);
@@ -128,6 +183,21 @@ ValuePlan* plan_value(Oid type, Oid operand, Oid collation) {
     plan->collation = collation;
     get_typlenbyvalalign(type, &plan->length, &plan->by_value, &plan->align);
     plan_nested(plan);
+    plan->canonical = is_canonical(plan);
+    return plan;
+}
+
+ValuePlan* plan_key(Oid type, Oid operand, Oid collation) {
+    ValuePlan* plan = plan_value(type, operand, collation);
+    if (plan == nullptr || plan->canonical) {
+        return plan;
+    }
+    TypeCacheEntry* entry = lookup_type_cache(plan->type, TYPECACHE_HASH_EXTENDED_PROC_FINFO);
+    if (!OidIsValid(entry->hash_extended_proc)) {
+        return nullptr;
+    }
+    plan->codec = Codec::hashed;
+    plan->hash = &entry->hash_extended_proc_finfo;
     return plan;
 }
 
@@ -167,6 +237,13 @@ void put_collated(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
         DatumGetInt64(DirectFunctionCall2Coll(hash, plan->collation, value, Int64GetDatum(0x7461'6e64'656dLL))),
         DatumGetInt64(DirectFunctionCall2Coll(hash, plan->collation, value, Int64GetDatum(0x6d65'646e'6174LL)))};
     encoder.fixed(TypeClass::text, halves, sizeof(halves));
+}
+
+void put_hashed(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
+    const std::uint64_t halves[2] = {
+        DatumGetUInt64(FunctionCall2Coll(plan->hash, plan->collation, value, UInt64GetDatum(0x7461'6e64'656dULL))),
+        DatumGetUInt64(FunctionCall2Coll(plan->hash, plan->collation, value, UInt64GetDatum(0x6d65'646e'6174ULL)))};
+    encoder.fixed(TypeClass::image, halves, sizeof(halves));
 }
 
 // --- numeric: sign, weight and the base-10000 digits without zeros at either end; the display scale says nothing.
@@ -445,6 +522,9 @@ void encode(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
     }
     case Codec::cstring:
         encoder.bytes(TypeClass::image, DatumGetCString(value), strlen(DatumGetCString(value)));
+        return;
+    case Codec::hashed:
+        put_hashed(plan, value, encoder);
         return;
     case Codec::jsonb:
     case Codec::array:

@@ -37,6 +37,7 @@ enum class Codec : std::uint8_t {
     fixed,    // the bytes of a type of fixed length
     varlena,  // the bytes of a value, once it is detoasted
     cstring,
+    hashed, // by the type's own hash function: equal values alike, and others perhaps too
 };
 
 // A tolerance cannot be hashed. Values in the same bucket are within it; values in different ones are candidates, and
@@ -55,12 +56,18 @@ struct ValuePlan {
     char align;
     const ValuePlan* element; // of arrays, ranges and multiranges
     TypeCacheEntry* range_type;
+    FmgrInfo* hash;
+    bool canonical; // are equal values always encoded alike?
 };
 static_assert(std::is_trivially_destructible_v<ValuePlan>);
 
 // The plan for values of `type` that are compared as `operand` is, in the current memory context. nullptr: there is no
 // codec for that cast, it has to be executed.
 ValuePlan* plan_value(Oid type, Oid operand, Oid collation);
+
+// The plan for a key column: equal values are always encoded alike, or rows of one key would not meet. Others may be
+// too: the judge sees both. nullptr: the type has no hash function, and only a join can match such keys.
+ValuePlan* plan_key(Oid type, Oid operand, Oid collation);
 
 // Do values of the two operand types of an equality have one encoding? int4 = int8 do; types that nobody here knows
 // do not.
