@@ -17,19 +17,23 @@ namespace field {
 
 __extension__ using Wide = unsigned __int128;
 
+// A value from -p to p-1, in two's complement, brought to 0 .. p-1. By arithmetic: which way it goes is a toss, and a
+// branch on it would cost more than all the rest.
+constexpr std::uint64_t lift(std::uint64_t value) noexcept {
+    return value + (kPrime & (0 - (value >> 63)));
+}
+
 // Any 64-bit value to its remainder.
 constexpr std::uint64_t reduce(std::uint64_t value) noexcept {
-    const std::uint64_t sum = (value & kPrime) + (value >> kPrimeBits); // at most p + 7
-    return sum >= kPrime ? sum - kPrime : sum;
+    return lift((value & kPrime) + (value >> kPrimeBits) - kPrime); // before: at most 7
 }
 
 constexpr std::uint64_t add(std::uint64_t a, std::uint64_t b) noexcept {
-    const std::uint64_t sum = a + b;
-    return sum >= kPrime ? sum - kPrime : sum;
+    return lift(a + b - kPrime);
 }
 
 constexpr std::uint64_t sub(std::uint64_t a, std::uint64_t b) noexcept {
-    return a >= b ? a - b : a + kPrime - b;
+    return lift(a - b);
 }
 
 constexpr std::uint64_t negate(std::uint64_t a) noexcept {
@@ -37,8 +41,10 @@ constexpr std::uint64_t negate(std::uint64_t a) noexcept {
 }
 
 constexpr std::uint64_t mul(std::uint64_t a, std::uint64_t b) noexcept {
-    const Wide product = static_cast<Wide>(a) * b; // below 2^122, so both halves are at most p
-    return add(static_cast<std::uint64_t>(product) & kPrime, static_cast<std::uint64_t>(product >> kPrimeBits));
+    // Of 8ab the upper word is what ab has above its 61st bit, and the lower one 8 times what is below: the two words
+    // of a machine's product, with no shift across them.
+    const Wide product = static_cast<Wide>(a << 3) * b;
+    return add(static_cast<std::uint64_t>(product >> 64), static_cast<std::uint64_t>(product) >> 3);
 }
 
 // 1/a = a^(p-2); 0 for 0. About 70 multiplications: who has many inverts them together, by one.

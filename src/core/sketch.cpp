@@ -11,24 +11,24 @@ namespace {
 
 using namespace cell;
 
-// Rows are taken in batches: first all that is computed of each, while their cells are on the way from memory, then the
-// additions.
-constexpr std::size_t kBatch = 32;
+// How many rows are on the way: what is added of a row has been computed, and its cells been asked for, so many rows
+// ago.
+constexpr std::size_t kAhead = 32;
 // From this size on the cells do not stay in a core's own cache.
 constexpr std::size_t kPrefetchFrom = std::size_t{512} * 1024;
 
-// A row made ready: its cells, and for each word what to add, less p. Then one comparison with 0 brings a sum below p.
+// A row made ready: its cells, and what is added to each. The words are kept less p: their sum with a word of the cell
+// then only needs p again where it is negative.
 template <int L>
 struct Ready {
     std::uint64_t* cells[Sketch::kTables];
-    std::int64_t less_p[kWords<L>];
+    std::uint64_t less_p[kWords<L>];
 };
 
-constexpr std::int64_t kSignedPrime = static_cast<std::int64_t>(kPrime);
-
+// Not inlined: in the loop it has too few registers, and takes a fifth more time.
 template <int L, bool Subtract>
-inline void prepare(const Element& row, Ready<L>& ready, std::uint64_t* words, std::size_t quarter,
-                    const std::uint64_t* constants) noexcept {
+[[gnu::noinline]] void prepare(const Element& row, Ready<L>& ready, std::uint64_t* words, std::size_t quarter,
+                               const std::uint64_t* constants) noexcept {
     const Places places = places_of<L>(row.key, constants);
     ready.cells[0] = words + position<0>(places, quarter) * kWords<L>;
     ready.cells[1] = words + position<1>(places, quarter) * kWords<L>;
@@ -36,50 +36,48 @@ inline void prepare(const Element& row, Ready<L>& ready, std::uint64_t* words, s
     ready.cells[3] = words + position<3>(places, quarter) * kWords<L>;
 
     const std::uint64_t hash = Subtract ? kPrime - row.hash : row.hash;
-    const auto set = [&ready](std::size_t word, std::uint64_t value) {
-        ready.less_p[word] = static_cast<std::int64_t>(value) - kSignedPrime;
-    };
-    set(kHash, hash);
+    ready.less_p[kHash] = hash - kPrime;
     for (std::size_t limb = 0; limb < L; limb++) {
-        set(kKey + limb, field::mul(hash, row.key[limb]));
+        ready.less_p[kKey + limb] = field::mul(hash, row.key[limb]) - kPrime;
     }
-    set(kCheck<L>, field::mul(hash, field::reduce(places.check)));
-    // Drawn from hash and key: two images of one row have signs of their own.
-    const bool sign = (((row.hash * constants[kSignConstant]) ^ places.check) >> 63) != 0;
-    set(kSign<L>, sign != Subtract ? 1 : kPrime - 1);
-}
-
-template <int L>
-inline void apply(const Ready<L>& ready) noexcept {
-    for (std::uint64_t* words : ready.cells) {
-        for (std::size_t word = 0; word < kWords<L>; word++) {
-            const std::int64_t sum = static_cast<std::int64_t>(words[word]) + ready.less_p[word];
-            words[word] = static_cast<std::uint64_t>(sum < 0 ? sum + kSignedPrime : sum);
-        }
-    }
+    ready.less_p[kCheck<L>] = field::mul(hash, places.check()) - kPrime;
+    // 1 or p-1, drawn from hash and key: two images of one row have signs of their own.
+    const std::uint64_t negative = ((row.hash * constants[kSignConstant]) >> 63) ^ places.sign() ^ (Subtract ? 1 : 0);
+    ready.less_p[kSign<L>] = 0 - 1 - ((kPrime - 2) & (negative - 1));
 }
 
 template <int L, bool Subtract, bool Prefetch>
 void update(std::span<const Element> rows, std::uint64_t* words, std::size_t quarter,
             const std::uint64_t* constants) noexcept {
-    Ready<L> ready[kBatch];
-    while (!rows.empty()) {
-        const std::size_t count = std::min(rows.size(), kBatch);
-        for (std::size_t i = 0; i < count; i++) {
-            prepare<L, Subtract>(rows[i], ready[i], words, quarter, constants);
-            if constexpr (Prefetch) {
-                for (std::uint64_t* first : ready[i].cells) {
-                    __builtin_prefetch(first, 1);
-                    if constexpr (L > 1) {
-                        __builtin_prefetch(first + kWords<L> - 1, 1);
-                    }
+    Ready<L> ready[kAhead];
+    const auto prepare_row = [&](std::size_t i) {
+        Ready<L>& made = ready[i % kAhead];
+        prepare<L, Subtract>(rows[i], made, words, quarter, constants);
+        if constexpr (Prefetch) {
+            for (const std::uint64_t* cell : made.cells) {
+                __builtin_prefetch(cell, 1);
+                if constexpr (L > 1) {
+                    __builtin_prefetch(cell + kWords<L> - 1, 1);
                 }
             }
         }
-        for (std::size_t i = 0; i < count; i++) {
-            apply<L>(ready[i]);
+    };
+    const auto add_row = [&](std::size_t i) {
+        const Ready<L>& made = ready[i % kAhead];
+        for (std::uint64_t* cell : made.cells) {
+            add_less_p<kWords<L>>(cell, made.less_p);
         }
-        rows = rows.subspan(count);
+    };
+    const std::size_t first = std::min(rows.size(), kAhead);
+    for (std::size_t i = 0; i < first; i++) {
+        prepare_row(i);
+    }
+    for (std::size_t i = first; i < rows.size(); i++) {
+        add_row(i - kAhead);
+        prepare_row(i);
+    }
+    for (std::size_t i = rows.size() - first; i < rows.size(); i++) {
+        add_row(i);
     }
 }
 
@@ -135,10 +133,7 @@ bool Sketch::compatible(const Sketch& other) const noexcept {
 
 void Sketch::merge(const Sketch& other) noexcept {
     assert(compatible(other) && words_ != other.words_);
-    const std::size_t count = words().size();
-    for (std::size_t i = 0; i < count; i++) {
-        words_[i] = field::add(words_[i], other.words_[i]);
-    }
+    cell::add(words_, other.words_, words().size());
 }
 
 bool Sketch::empty() const noexcept {

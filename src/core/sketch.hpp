@@ -64,7 +64,8 @@ class Sketch {
     // Copies of one row without a key count as the square of their surplus.
     std::uint64_t estimate() const noexcept;
 
-    // Peels up to `limit` differences in place: what they contributed is gone from the cells afterwards.
+    // Peels up to `limit` differences in place: what they contributed is gone from the cells afterwards. A further call
+    // goes on where this one ended; it has no more to tell when fewer than `limit` come. May throw std::bad_alloc.
     Decoded decode(std::size_t limit = SIZE_MAX);
 
     int limbs() const noexcept { return limbs_; }

@@ -87,7 +87,7 @@ class Peeler {
             found.key[limb] = field::mul(words[kKey + limb], inverse_of_hash);
         }
         const Places places = places_of<L>(found.key, sketch_.constants_);
-        if (words[kCheck<L>] != field::mul(found.hash_sum, field::reduce(places.check))) {
+        if (words[kCheck<L>] != field::mul(found.hash_sum, places.check())) {
             return;
         }
         const std::size_t cells[] = {position<0>(places, quarter_), position<1>(places, quarter_),
@@ -99,9 +99,7 @@ class Peeler {
         left_--;
         for (const std::size_t other : cells) {
             if (other != cell) {
-                for (std::size_t word = 0; word < kWords<L>; word++) {
-                    words_of(other)[word] = field::sub(words_of(other)[word], words[word]);
-                }
+                cell::subtract(words_of(other), words, kWords<L>);
                 if (words_of(other)[kHash] != 0) {
                     pending_.push_back(static_cast<std::uint32_t>(other));
                 }
