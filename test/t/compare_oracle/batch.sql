@@ -7,3 +7,4 @@ SELECT s.sql FROM oracle.script AS s WHERE s.phase = 'apart' AND s.round BETWEEN
 SELECT format('BEGIN ISOLATION LEVEL %s', r.isolation), format('SELECT oracle.check(%s)', r.number), 'ROLLBACK'
   FROM oracle.round AS r WHERE r.number BETWEEN :first AND :last AND (r.number - :first) % :step = 0 ORDER BY r.number \gexec
 SELECT s.sql FROM oracle.script AS s WHERE s.phase = 'clean' AND s.round BETWEEN :first AND :last AND (s.round - :first) % :step = 0 ORDER BY s.round, s.number \gexec
+VACUUM; -- or the catalogs grow with every round
