@@ -30,6 +30,21 @@ GRANT EXECUTE ON FUNCTION
     tandem.check_rule_form, tandem.resolve_rules, tandem.severity_of, tandem.find_collation, tandem.collation_sql
 TO PUBLIC;
 
+-- diff_schema()
+GRANT EXECUTE ON FUNCTION
+    tandem.diff_schema, tandem.match_schemas, tandem.schema_differences, tandem.count_differences, tandem.count_harmed, tandem.run_count, tandem.harm_text,
+    tandem.diff_relations, tandem.diff_columns, tandem.diff_constraints, tandem.diff_attachments, tandem.diff_sequences, tandem.diff_types,
+    tandem.diff_functions, tandem.diff_grants,
+    tandem.schema_relations, tandem.schema_columns, tandem.schema_constraints, tandem.schema_attachments, tandem.schema_sequences, tandem.schema_types,
+    tandem.schema_functions, tandem.schema_grants, tandem.column_pairs, tandem.mapping_columns, tandem.legacy_as_new, tandem.foreign_mapping,
+    tandem.partition_harm, tandem.generation_harm, tandem.constraint_harm, tandem.domain_harm, tandem.count_values, tandem.is_unique_already,
+    tandem.sequence_position, tandem.furthest_key, tandem.object_label, tandem.is_extension_member,
+    tandem.type_change, tandem.type_verdict, tandem.number_change, tandem.text_change, tandem.time_change, tandem.below_domain, tandem.enum_labels,
+    tandem.schema_text, tandem.schema_expression, tandem.replace_words, tandem.without_schema, tandem.same_text, tandem.definition_key,
+    tandem.trusted_owner, tandem.foreign_code, tandem.foreign_cast
+TO PUBLIC;
+GRANT SELECT ON tandem.own_mappings TO PUBLIC; -- it shows each reader his own
+
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health TO pg_monitor;
 
