@@ -31,6 +31,8 @@ TO PUBLIC;
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health TO pg_monitor;
 
+GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
+
 -- A coordinator for this database, once this commits.
 SELECT tandem.worker_poke();
 
