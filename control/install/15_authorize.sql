@@ -6,10 +6,10 @@ INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM (VALUES
         ('viewer', '{status,events}'::name[]),
-        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,create_policy,drop_policy,tick,execute_round,executor_failed}'),
+        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,create_policy,drop_policy,tick,execute_round,executor_failed}'),
         ('approver', '{status,events}'),
         ('oncall', '{status,events,rollback,pause}'),
-        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,create_policy,drop_policy,tick,execute_round,executor_failed,grant_role,revoke_role}')
+        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,create_policy,drop_policy,tick,execute_round,executor_failed,grant_role,revoke_role}')
        ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
 
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
@@ -66,7 +66,7 @@ BEGIN
               WHERE l.level = grant_role.level LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.signature, role);
     END LOOP;
-    EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, '
+    EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;

@@ -48,6 +48,8 @@ GRANT SELECT ON tandem.own_mappings TO PUBLIC; -- it shows each reader his own
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health TO pg_monitor;
 
+GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
+
 -- A coordinator for this database, once this commits.
 SELECT tandem.worker_poke();
 
