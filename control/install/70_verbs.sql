@@ -286,7 +286,7 @@ BEGIN
     END IF;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
     PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
-    different := tandem.run_comparison(r, 'validate');
+    different := tandem.run_comparison(r, 'validate', wanted => 'complete()');
     IF different > 0 THEN
         RAISE EXCEPTION 'run "%" is not completed: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';

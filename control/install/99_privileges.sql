@@ -6,7 +6,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     tandem.diff, tandem.compare, tandem.compare_rows, tandem.compare_counting,
     tandem.comparison_sql, tandem.refuse_null_keys, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.only_keys,
-    tandem.object_sql, tandem.rows_sql, tandem.limit_sql,
+    tandem.object_sql, tandem.rows_sql, tandem.limit_sql, tandem.compare_keys, tandem.keys_sql, tandem.changes_sql,
     tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,
     tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
