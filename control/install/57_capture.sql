@@ -73,15 +73,16 @@ AS $$
           FROM m JOIN pg_attribute AS a ON a.attrelid = CASE direction WHEN 'forward' THEN m.legacy ELSE m.new END
          WHERE a.attname = ANY (CASE direction WHEN 'reverse' THEN m.new_key
                                      ELSE coalesce(nullif(ARRAY(SELECT DISTINCT unnest(k.columns) FROM k), '{}'), m.legacy_key) END)
+           AND tandem.option(m.run_id, 'capture') = 'trigger'
     )
-    SELECT array_agg(c.attname ORDER BY c.attnum), array_agg(c.type ORDER BY c.attnum),
-           hashtext(string_agg(format('%s %s', c.attnum, c.atttypid), ', ' ORDER BY c.attnum)),
+    SELECT coalesce(array_agg(c.attname ORDER BY c.attnum), '{}'), coalesce(array_agg(c.type ORDER BY c.attnum), '{}'),
+           coalesce(hashtext(string_agg(format('%s %s', c.attnum, c.atttypid), ', ' ORDER BY c.attnum)), 0),
            NOT (SELECT coalesce(bool_and(k.bare_column IS NOT DISTINCT FROM k.legacy_column AND k.way_back IS NOT DISTINCT FROM k.name
                                          AND CASE direction WHEN 'forward' THEN tandem.same_values(k.legacy, k.bare_column, k.new, k.name)
                                                             ELSE tandem.same_values(k.new, k.name, k.legacy, k.bare_column) END), false) FROM k)
       FROM c
 $$;
-COMMENT ON FUNCTION tandem.capture_columns IS 'What is captured of a row of one side of a mapping (direction forward: legacy), and a number that tells this layout';
+COMMENT ON FUNCTION tandem.capture_columns IS 'What is captured of a row of one side of a mapping (direction forward: legacy), nothing where the option capture is none; and a number that tells this layout';
 
 -- All that may change rows without the trigger's seeing it leaves its mark in the catalogs: disabling it, even for a moment (xmin and ctid
 -- of pg_trigger), TRUNCATE and a rewrite (relfilenode), ATTACH PARTITION (the set of tables), and ALTER TABLE.
@@ -96,7 +97,7 @@ AS $$
           JOIN pg_class AS c ON c.oid = r.relation
           LEFT JOIN pg_trigger AS g ON g.tgrelid = c.oid AND g.tgname = 'tandem_mirror_' || m.id AND g.tgfoid = 'tandem.mirror()'::regprocedure
     )
-    SELECT md5(concat_ws(E'\n', tandem.home(), m::text,
+    SELECT md5(concat_ws(E'\n', tandem.home(), m::text, tandem.option(m.run_id, 'capture'),
                (SELECT string_agg(concat_ws(' ', t.oid, t.relfilenode, t.trigger, t.trigger_xmin, t.trigger_ctid), ', ' ORDER BY t.oid) FROM t),
                (SELECT string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, a.atthasmissing), ', '
                                   ORDER BY a.attrelid, a.attnum)
@@ -148,6 +149,19 @@ AS $$
      WHERE r.id <> others_mapping.run_id AND r.stage IN ('dualwrite', 'shadow', 'live')
 $$;
 COMMENT ON FUNCTION tandem.others_mapping IS 'Mappings of the other active runs, whose captured keys are theirs';
+
+-- Writers that began before must not go on as they were: the lock waits for them, and who comes later takes a new plan.
+CREATE FUNCTION tandem.switch_capture(run tandem.run) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF run.stage IN ('dualwrite', 'shadow', 'live') THEN
+        PERFORM tandem.lock_tables(run.id, 'SHARE ROW EXCLUSIVE');
+    END IF;
+    UPDATE tandem.mapping AS m SET domain = m.domain WHERE m.run_id = run.id; -- every backend reads its plans again
+END
+$$;
+COMMENT ON FUNCTION tandem.switch_capture IS 'Makes every writer heed the option capture';
 
 -- In stage dualwrite, where the comparison that ends it will look at everything.
 CREATE FUNCTION tandem.discard_captured(run_id integer) RETURNS void

@@ -141,8 +141,9 @@ BEGIN
     reason := CASE
         WHEN wanted IS NOT NULL THEN wanted
         WHEN s.fingerprint IS NULL OR last.id IS NULL THEN 'first'
+        WHEN tandem.option(r.id, 'capture') = 'none' THEN 'nothing is captured'
         WHEN gap IS NOT NULL THEN 'capture is interrupted: ' || gap
-        WHEN s.fingerprint <> fingerprint THEN 'capture was interrupted: a table, its partitions or its mirror were altered'
+        WHEN s.fingerprint <> fingerprint THEN 'capture was interrupted: a table, its partitions, its mirror or the option capture was altered'
         WHEN s.full_at + tandem.option(r.id, 'full_validate_every')::interval <= clock_timestamp() THEN 'scheduled'
         WHEN last.missing + last.extra + last.changed + last.duplicates > (SELECT count(*) FROM tandem.difference AS d WHERE d.comparison_id = last.id)
             THEN 'the last comparison found more differences than are kept'

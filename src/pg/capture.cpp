@@ -316,6 +316,9 @@ Datum unpack(FunctionCallInfo fcinfo) {
 } // namespace
 
 void row(const MirrorPlan* plan, const TriggerData* data) {
+    if (plan->captured_columns == 0) { // it is switched off
+        return;
+    }
     TupleDesc desc = RelationGetDescr(data->tg_relation);
     encode(plan, data->tg_trigtuple, desc);
     note(plan);

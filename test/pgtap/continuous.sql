@@ -127,7 +127,7 @@ SELECT pg_temp.looks_at($$SELECT pg_temp.behind('UPDATE fresh.item SET cents = -
 SELECT pg_temp.looks_at('', 'changes 1 1 1', 'and once is enough');
 SELECT pg_temp.looks_at($$UPDATE legacy.item SET price = 98 WHERE id = 99$$, 'changes 1 1 0', 'mended');
 SELECT is((SELECT evidence ->> 'fresh.item' FROM tandem.events('c') WHERE kind = 'full_comparison' ORDER BY at DESC LIMIT 1),
-          'capture was interrupted: a table, its partitions or its mirror were altered', 'an event tells why');
+          'capture was interrupted: a table, its partitions, its mirror or the option capture was altered', 'an event tells why');
 SELECT pg_temp.looks_at($$SELECT pg_temp.behind('', 'ENABLE')$$, 'full 2002 2002 0', 'a mirror that is not ENABLE ALWAYS');
 SELECT is(pg_temp.reason(), 'capture is interrupted: the mirror of fresh.item is not ENABLE ALWAYS', '... is named');
 SELECT pg_temp.looks_at('', 'full 2002 2002 0', '... and everything is compared for as long as it lasts');
@@ -139,6 +139,13 @@ SELECT tandem.set_option('c', 'full_validate_every', '0') \g /dev/null
 SELECT pg_temp.looks_at('', 'full 2002 2002 0', 'when its time has come, everything is compared');
 SELECT is(pg_temp.reason(), 'scheduled', '... and the reason is told');
 SELECT tandem.set_option('c', 'full_validate_every', '1 hour') \g /dev/null
+SELECT tandem.set_option('c', 'capture', 'none') \g /dev/null
+SELECT pg_temp.looks_at($$UPDATE legacy.item SET price = 4 WHERE id = 1$$, 'full 2002 2002 0', 'without capture everything is compared');
+SELECT is(pg_temp.reason(), 'nothing is captured', '... and the reason is told');
+SELECT tandem.set_option('c', 'capture', 'trigger') \g /dev/null
+SELECT pg_temp.looks_at($$UPDATE legacy.item SET price = 4 WHERE id = 2$$, 'full 2002 2002 0', 'and once more when it is on again');
+SELECT pg_temp.looks_at($$UPDATE legacy.item SET price = 5 WHERE id = 2$$, 'changes 1 1 0', 'then the changes do');
+SELECT throws_ok($$SELECT tandem.set_option('c', 'capture', 'magic')$$, '22023', NULL, 'a capture that is none');
 SELECT throws_ok($$SELECT tandem.set_option('c', 'full_validate_every', '-1 hour')$$, '22023', NULL, 'a time that is none');
 
 -- by index, on both sides
