@@ -217,7 +217,7 @@ class RowEncoder {
 
     const HashSecret* secret_;
     std::size_t size_ = 0;
-    alignas(64) std::uint8_t buffer_[kCapacity]; // not cleared: size_ says what is there
+    std::uint8_t buffer_[kCapacity]; // not cleared: size_ says what is there; not aligned: palloc aligns to 8
 };
 static_assert(std::is_trivially_copyable_v<RowEncoder> && std::is_trivially_destructible_v<RowEncoder>);
 
