@@ -8,7 +8,6 @@
 #pragma once
 
 #include <bit>
-#include <cassert>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
