@@ -5,6 +5,7 @@
 #include "pg/value.hpp"
 
 #include "pg/value_codecs.hpp"
+#include "pg/value_inline.hpp"
 
 extern "C" {
 #include "access/detoast.h"
@@ -325,18 +326,13 @@ void decimal_of_integer(std::int64_t value, Decimal& decimal) {
 }
 
 void put_decimal(const Decimal& decimal, RowEncoder& encoder) {
-    const std::int16_t head[2] = {static_cast<std::int16_t>(decimal.special ? decimal.sign : decimal.sign + 1),
-                                  static_cast<std::int16_t>(decimal.weight)};
+    const std::uint32_t head = numeric_head(decimal.special ? decimal.sign : decimal.sign + 1, decimal.weight);
     const std::size_t size = sizeof(std::int16_t) * static_cast<std::size_t>(decimal.count);
-    if (decimal.count <= 32) {
-        char buffer[sizeof(head) + 32 * sizeof(std::int16_t)];
-        memcpy(buffer, head, sizeof(head));
-        memcpy(buffer + sizeof(head), decimal.digits, size);
-        encoder.bytes(TypeClass::numeric, buffer, sizeof(head) + size);
+    if (decimal.count <= static_cast<int>(kQuickDigits)) {
+        encoder.headed(TypeClass::numeric, head, decimal.digits, size);
         return;
     }
-    encoder.begin_group(TypeClass::numeric, 2);
-    encoder.fixed(TypeClass::numeric, head, sizeof(head));
+    encoder.begin_group(TypeClass::numeric, head);
     encoder.bytes(TypeClass::numeric, decimal.digits, size);
 }
 

@@ -11,9 +11,14 @@ inline bool is_plain_varlena(const char* value) {
 }
 
 // The short form of numeric, as numeric.c packs it: sign, display scale and weight in two bytes, then digits.
-inline constexpr std::size_t kQuickDigits = 8;
+inline constexpr std::size_t kQuickDigits = 24;
 
-inline bool put_quick_numeric(const char* data, std::size_t size, tandem::RowEncoder& encoder) {
+// Sign and weight in front of the digits.
+inline std::uint32_t numeric_head(int sign, int weight) {
+    return static_cast<std::uint32_t>(sign) << 16 | static_cast<std::uint16_t>(weight);
+}
+
+[[gnu::always_inline]] inline bool put_quick_numeric(const char* data, std::size_t size, tandem::RowEncoder& encoder) {
     std::uint16_t header = 0;
     memcpy(&header, data, sizeof(header));
     const std::size_t digits = size - sizeof(header);
@@ -27,13 +32,9 @@ inline bool put_quick_numeric(const char* data, std::size_t size, tandem::RowEnc
     if (first == 0 || last == 0) {
         return false;
     }
-    const std::int16_t head[2] = {
-        static_cast<std::int16_t>((header & 0x2000) != 0 ? 2 : 1),
-        static_cast<std::int16_t>((header & 0x0040) != 0 ? static_cast<int>(header & 0x003F) - 0x40 : header & 0x003F)};
-    char buffer[sizeof(head) + sizeof(std::int16_t) * kQuickDigits];
-    memcpy(buffer, head, sizeof(head));
-    memcpy(buffer + sizeof(head), data + sizeof(header), digits);
-    encoder.bytes(tandem::TypeClass::numeric, buffer, sizeof(head) + digits);
+    const int weight = (header & 0x0040) != 0 ? static_cast<int>(header & 0x003F) - 0x40 : header & 0x003F;
+    encoder.headed(tandem::TypeClass::numeric, numeric_head((header & 0x2000) != 0 ? 2 : 1, weight),
+                   data + sizeof(header), digits);
     return true;
 }
 
