@@ -9,6 +9,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
