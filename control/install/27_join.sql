@@ -28,11 +28,6 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.object_sql IS 'SQL for the row of a side as an object by the names of new';
 
-CREATE FUNCTION tandem.only_keys(object jsonb, keys text[]) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT jsonb_object_agg(k, object -> k) FROM unnest(keys) AS k $$;
-COMMENT ON FUNCTION tandem.only_keys IS 'The members of an object that have these keys';
-
 CREATE FUNCTION tandem.differs_sql(c tandem.compared_column) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -79,9 +74,9 @@ BEGIN
         SELECT kind, key,
                CASE kind WHEN 'changed' THEN columns END AS columns,
                CASE kind WHEN 'duplicate' THEN jsonb_build_object('count', coalesce(legacy_copies, 0))
-                         WHEN 'changed' THEN tandem.only_keys(legacy, columns) ELSE legacy END AS legacy,
+                         WHEN 'changed' THEN (SELECT jsonb_object_agg(k, legacy -> k) FROM unnest(columns) AS k) ELSE legacy END AS legacy,
                CASE kind WHEN 'duplicate' THEN jsonb_build_object('count', coalesce(new_copies, 0))
-                         WHEN 'changed' THEN tandem.only_keys(new, columns) ELSE new END AS new
+                         WHEN 'changed' THEN (SELECT jsonb_object_agg(k, new -> k) FROM unnest(columns) AS k) ELSE new END AS new
           FROM d ORDER BY %10$s $sql$,
         keys.legacy, legacy_rows, keys.new, new_rows, tandem.object_sql('l', names), tandem.object_sql('n', names),
         differing, keys.same, other_names, keys.sorted);
@@ -161,3 +156,17 @@ AS $$
       FROM names, keys
 $$;
 COMMENT ON FUNCTION tandem.failed_sql IS 'SELECT of row_difference where expressions fail on some rows of legacy';
+
+-- %f: per cent of legacy's blocks.
+CREATE FUNCTION tandem.sample_sql(c tandem.compared_column[], legacy tandem.source, new tandem.source) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT count(*), count(*) FILTER (WHERE n.tandem_present IS NULL%s) FROM (%s) AS l LEFT JOIN (SELECT n.*, true AS tandem_present FROM (%s) AS n) AS n ON %s',
+                  string_agg(replace(' OR ' || tandem.differs_sql(x), '%', '%%'), '' ORDER BY x.position) FILTER (WHERE x.key_position IS NULL),
+                  replace(tandem.rows_sql(legacy.from_item, array_agg(x.legacy_expression ORDER BY x.position), NULL), '%', '%%') || ' TABLESAMPLE SYSTEM (%f)',
+                  replace(tandem.rows_sql(new.from_item, array_agg(quote_ident(x.name) ORDER BY x.position), NULL), '%', '%%'),
+                  string_agg(replace(x.is_equal, '%', '%%'), ' AND ') FILTER (WHERE x.key_position IS NOT NULL))
+      FROM unnest(c) AS x HAVING bool_or(x.key_position IS NOT NULL)
+       AND (SELECT r.relkind IN ('r', 'm', 'p') FROM pg_class AS r WHERE r.oid = legacy.relation)
+$$;
+COMMENT ON FUNCTION tandem.sample_sql IS 'SELECT of the rows of a sample of legacy, and of those that differ from the row of new with the same key; NULL where there is no sample to be had';

@@ -12,12 +12,12 @@ COMMENT ON TYPE tandem.comparison_answer IS 'What the judge of a comparison answ
 CREATE FUNCTION tandem.execute_comparison(
     legacy oid, new oid, legacy_label text, new_label text, legacy_from text, new_from text, legacy_where text, new_where text,
     legacy_values text[], new_values text[], legacy_rows text[], new_rows text[], legacy_operands oid[], new_operands oid[],
-    tolerances text[], key_columns integer[], key_names text, judge text, null_keys text, otherwise text, careful_null_keys text, careful text)
+    tolerances text[], key_columns integer[], key_names text, judge text, null_keys text, otherwise text, careful_null_keys text, careful text, counted text, sample text)
 RETURNS SETOF record
 LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tandem_execute_comparison';
 COMMENT ON FUNCTION tandem.execute_comparison IS
-    'One pass over both sides through a sketch; the rows that may differ are given to the query judge, as tandem_legacy and tandem_new (c1, c2, …), with $1 and $2 the rows of each side and $3 the method. Where a join is the better way, null_keys and otherwise are asked of all rows; where an expression fails on rows of legacy, the last two are, with these rows as tandem_failed. Under the snapshot of the calling query and with the caller''s rights';
+    'One pass over both sides through a sketch; the rows that may differ are given to the query judge, as tandem_legacy and tandem_new (c1, c2, …), with $1 and $2 the rows of each side and $3 the method. Where a join is the better way, null_keys and otherwise are asked of all rows; where an expression fails on rows of legacy, the last two are, with these rows as tandem_failed. counted: the answer with the counts as $4 to $7, where only these are wanted. sample: how much of legacy differs, as a guess. Under the snapshot of the calling query and with the caller''s rights';
 
 CREATE FUNCTION tandem.tolerance_text(rule jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -63,7 +63,9 @@ BEGIN
                       format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')),
                tandem.null_keys_sql(c, 'SELECT * FROM tandem_legacy', new_rows),
                format(question, tandem.failed_sql(c, new_rows), '((SELECT count(*) FROM tandem_legacy) + (SELECT count(*) FROM tandem_failed))',
-                      format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')))
+                      format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')),
+               CASE WHEN question = tandem.counts_question(0) THEN tandem.counted_sql() END,
+               CASE WHEN legacy.relation IS NOT NULL AND legacy_where IS NULL AND new_where IS NULL THEN tandem.sample_sql(c, legacy, new) END)
            AS a (kind text, key jsonb, columns text[], legacy jsonb, new jsonb, result tandem.comparison_result);
 END
 $$;
@@ -102,6 +104,14 @@ AS $$
           FROM d $sql$
 $$;
 COMMENT ON FUNCTION tandem.counts_question IS 'The question for verdict and counts, with the first differences';
+
+CREATE FUNCTION tandem.counted_sql() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'SELECT NULL::text, NULL::jsonb, NULL::text[], NULL::jsonb, NULL::jsonb, '
+           'ROW($4 + $5 + $6 + $7 = 0, $1, $2, $4, $5, $6, $7, $3, NULL::interval, ''[]''::jsonb, 0::bigint)::tandem.comparison_result'
+$$;
+COMMENT ON FUNCTION tandem.counted_sql IS 'The answer to counts_question(0) of counts that are known';
 
 CREATE FUNCTION tandem.compare_relations(
     legacy regclass, new regclass, key name[], columns jsonb, rules jsonb, legacy_where text, new_where text, question text)

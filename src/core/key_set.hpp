@@ -29,6 +29,18 @@ class KeySet {
         return may_contain(hash) && find(key, hash)[0] != 0;
     }
 
+    // Where the key's own place is, 0 .. places() - 1, for what the caller keeps about each key; places() where it is
+    // not.
+    std::size_t place_of(const std::uint64_t key[kMaxLimbs]) const noexcept {
+        const std::uint64_t hash = hash_of(key);
+        if (!may_contain(hash)) {
+            return slot_count_;
+        }
+        const std::uint64_t* const slot = find(key, hash);
+        return slot[0] == 0 ? slot_count_ : static_cast<std::size_t>(slot - slots_) / static_cast<std::size_t>(limbs_);
+    }
+    std::size_t places() const noexcept { return slot_count_; }
+
     // For batches: brings what contains() will look at.
     void prefetch(const std::uint64_t key[kMaxLimbs]) const noexcept {
         const std::uint64_t hash = hash_of(key);

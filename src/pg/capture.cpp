@@ -2,8 +2,8 @@
 // tandem.captured before it commits: one row of that table for each mapping and side, with as many keys as fit, by
 // heap_insert and without any index. control/install/57_capture.sql says who reads them; unpack_keys() is below.
 //
-// Exact, as the keys are in the same transaction as the changes: whoever sees the one sees the other. Where writing them
-// fails, the transaction fails. Keys more than necessary do no harm, as each is only looked at again; so what a
+// Exact, as the keys are in the same transaction as the changes: whoever sees the one sees the other. Where writing
+// them fails, the transaction fails. Keys more than necessary do no harm, as each is only looked at again; so what a
 // subtransaction noted stays when it is rolled back, and the care goes all into not losing any: a pack is written by a
 // subtransaction only when all of its keys are that subtransaction's own.
 #include "pg/capture.hpp"
@@ -241,8 +241,9 @@ struct Reader {
 
     const char* take(std::size_t size) {
         if (size > static_cast<std::size_t>(end - at)) {
-            ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("captured keys are damaged"),
-                            errhint("DELETE FROM tandem.capture_state: the next validation then compares everything.")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_DATA_CORRUPTED), errmsg("captured keys are damaged"),
+                     errhint("DELETE FROM tandem.capture_state: the next validation then compares everything.")));
         }
         const char* taken = at;
         at += size;

@@ -40,6 +40,8 @@ enum Argument : int {
     kOtherwise,
     kCarefulNullKeys,
     kCareful,
+    kCounted,
+    kSample,
 };
 
 struct Comparison {
@@ -47,12 +49,14 @@ struct Comparison {
     Source* sources[kSides];
     Shape* shape; // nullptr: the sides have no encoding in common
     const char* key_names;
-    const char* judge;     // over the candidates' rows
-    const char* null_keys; // over all rows: is there a NULL in a key?
-    const char* otherwise; // over all rows
+    const char* judge;             // over the candidates' rows
+    const char* null_keys;         // over all rows: is there a NULL in a key?
+    const char* otherwise;         // over all rows
     const char* careful_null_keys; // the same two where rows of legacy are set apart, as an expression fails on them
     const char* careful;
-    bool refused; // the error is the comparison's own
+    const char* counted; // where only counts are wanted: with the counts as parameters; else nullptr
+    const char* sample;  // rows and differences of a sample of legacy of $1 per cent; nullptr: there is none to be had
+    bool refused;        // the error is the comparison's own
 };
 
 struct Outcome {
@@ -61,6 +65,8 @@ struct Outcome {
     Tuplestorestate* rows[kSides]; // nullptr: judged over all rows
     TupleDesc descs[kSides];
     std::int64_t candidates;
+    bool counted;          // the kinds are known
+    std::int64_t kinds[4]; // missing, extra, changed, duplicate
 };
 
 // --- arguments
@@ -95,9 +101,10 @@ void read_tolerance(const char* text, ColumnRequest& column) {
     value++;
     if (text[0] == 't') {
         column.tolerance = Tolerance::time;
-        const Interval* interval = DatumGetIntervalP(DirectFunctionCall3(
-            interval_in, CStringGetDatum(value), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-        column.time_width = interval->time + (static_cast<std::int64_t>(interval->month) * 30 + interval->day) * USECS_PER_DAY;
+        const Interval* interval = DatumGetIntervalP(
+            DirectFunctionCall3(interval_in, CStringGetDatum(value), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+        column.time_width =
+            interval->time + (static_cast<std::int64_t>(interval->month) * 30 + interval->day) * USECS_PER_DAY;
     } else {
         column.tolerance = text[0] == 'a' ? Tolerance::absolute : Tolerance::relative;
         column.width = DatumGetFloat8(DirectFunctionCall1(float8in, CStringGetDatum(value))) / 2;
@@ -171,6 +178,8 @@ Comparison* read_arguments(FunctionCallInfo fcinfo) {
     comparison->null_keys = text_argument(fcinfo, kNullKeys);
     comparison->careful_null_keys = text_argument(fcinfo, kCarefulNullKeys);
     comparison->careful = text_argument(fcinfo, kCareful);
+    comparison->counted = text_argument(fcinfo, kCounted);
+    comparison->sample = text_argument(fcinfo, kSample);
     comparison->otherwise = text_argument(fcinfo, kOtherwise);
     return comparison;
 }
@@ -230,12 +239,64 @@ void refuse_null_keys(Comparison* comparison, const Counts& counts) {
     }
 }
 
+// How many keys differ, by a sample of legacy whose keys are looked up in new. A wrong guess costs a pass, no more.
+constexpr std::uint64_t kFirstGuess = 2400;
+constexpr double kSampleRows = 3000;
+constexpr double kSampleFrom = 200'000;
+
+std::uint64_t guess_differences(const Comparison* comparison) {
+    const Source* legacy = comparison->sources[kLegacy];
+    if (comparison->sample == nullptr || legacy->tuples < kSampleFrom || !comparison->sources[kNew]->unique ||
+        comparison->sources[kNew]->path == Path::executor) {
+        return 0;
+    }
+    const int level = NewGUCNestLevel();
+    for (const char* setting : {"enable_hashjoin", "enable_mergejoin", "jit"}) {
+        (void)set_config_option(setting, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    }
+    const char* sql = psprintf(comparison->sample, kSampleRows * 100 / legacy->tuples);
+    if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
+        elog(ERROR, "could not take a sample");
+    }
+    bool is_null = false;
+    HeapTuple row = SPI_tuptable->vals[0];
+    const std::int64_t rows = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &is_null));
+    const std::int64_t different = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &is_null));
+    AtEOXact_GUC(false, level);
+    return rows == 0 ? 0
+                     : static_cast<std::uint64_t>(legacy->tuples * static_cast<double>(different) /
+                                                  static_cast<double>(rows) * 1.2);
+}
+
+bool fits(const Shape* shape, std::size_t cells, std::size_t processes) {
+    return tandem::Sketch::bytes(shape->limbs, cells) * processes <= memory_limit();
+}
+
 // Two passes at most: the first with the smallest sketch, the second, if it must be, of the size that the first tells.
 // false: more differ than the memory can hold.
+// In slices, so that a cancel is answered.
+tandem::Decoded decode(tandem::Sketch* sketch) {
+    constexpr std::size_t kSlice = 100'000;
+    tandem::Decoded all{};
+    for (;;) {
+        tandem::Decoded slice = sketch->decode(kSlice);
+        all.complete = slice.complete;
+        all.differences.insert(all.differences.end(), slice.differences.begin(), slice.differences.end());
+        if (slice.complete || slice.differences.size() < kSlice) {
+            return all;
+        }
+        call([] { CHECK_FOR_INTERRUPTS(); });
+    }
+}
+
 bool find_by_sketch(Comparison* comparison, Counts& counts, Candidates& candidates) {
     PassRequest request = call([&] { return request_pass(comparison, Pass::sketch); });
     const auto processes = static_cast<std::size_t>(call([&] { return processes_for(&request); }));
-    request.cells = tandem::Sketch::kMinCells;
+    const std::uint64_t guess = call([&] { return guess_differences(comparison); });
+    request.cells = tandem::Sketch::cells_for(std::max<std::uint64_t>(guess, kFirstGuess));
+    if (!fits(request.shape, request.cells, processes)) {
+        request.cells = tandem::Sketch::kMinCells;
+    }
     for (int attempt = 0; attempt < 3; attempt++) {
         PassResult* result = call([&] {
             show_phase(attempt == 0 ? Phase::scanning : Phase::rescanning);
@@ -251,7 +312,8 @@ bool find_by_sketch(Comparison* comparison, Counts& counts, Candidates& candidat
             continue;
         }
         const std::uint64_t estimate = result->sketch->estimate();
-        tandem::Decoded decoded = result->sketch->decode();
+        tandem::Decoded decoded = decode(result->sketch);
+        call([&] { pfree(result->sketch_memory); });
         if (decoded.complete) {
             candidates.too_many = decoded.differences.size() > candidates.limit;
             candidates.keys = std::move(decoded.differences);
@@ -260,7 +322,7 @@ bool find_by_sketch(Comparison* comparison, Counts& counts, Candidates& candidat
         const std::size_t cells = tandem::Sketch::cells_for(
             std::max<std::uint64_t>(estimate + estimate / 8, request.cells) * (attempt > 0 ? 2 : 1));
         const std::uint64_t rows = std::max(counts.rows[kLegacy], counts.rows[kNew]);
-        if (tandem::Sketch::bytes(request.shape->limbs, cells) * processes > memory_limit() || cells > 4 * rows + 4 * tandem::Sketch::kMinCells) {
+        if (!fits(request.shape, cells, processes) || cells > 4 * rows + 4 * tandem::Sketch::kMinCells) {
             return false;
         }
         request.cells = cells;
@@ -291,7 +353,7 @@ void find_by_radix(Comparison* comparison, Counts& counts, Candidates& candidate
 
 // Candidates are kept in a set of half the memory; where they are most of the rows, a join reads less.
 std::size_t candidate_limit(const Comparison* comparison) {
-    const std::size_t one = tandem::KeySet::bytes(1024, comparison->shape->limbs) / 1024;
+    const std::size_t one = tandem::KeySet::bytes(1024, comparison->shape->limbs) / 1024 + sizeof(Tally);
     return std::max<std::size_t>(memory_limit() / 2 / one, 1024);
 }
 
@@ -310,8 +372,8 @@ TupleDesc rows_desc(const Comparison* comparison, int side) {
     if (plan == nullptr) {
         elog(ERROR, "SPI_prepare returned %s", SPI_result_code_string(SPI_result));
     }
-    TupleDesc desc = CreateTupleDescCopy(
-        static_cast<CachedPlanSource*>(linitial(SPI_plan_get_plan_sources(plan)))->resultDesc);
+    TupleDesc desc =
+        CreateTupleDescCopy(static_cast<CachedPlanSource*>(linitial(SPI_plan_get_plan_sources(plan)))->resultDesc);
     SPI_freeplan(plan);
     return desc;
 }
@@ -324,6 +386,64 @@ void* make_wanted(const Candidates& candidates, const Shape* shape) {
         set.insert(candidate.key);
     }
     return memory;
+}
+
+// Are two values with different encodings always different ones? Then counts need no judge.
+bool is_exact(const Shape* shape) {
+    for (int i = 0; i < shape->columns; i++) {
+        const ColumnRequest& column = shape->column()[i];
+        const ValuePlan* plan = plan_value(column.operand, column.operand, InvalidOid);
+        if (column.tolerance != Tolerance::none || plan == nullptr || !plan->canonical) {
+            return false;
+        }
+    }
+    return shape->keys > 0;
+}
+
+// false: a key is told that has one row on each side, with the same hash: only the judge can say what that is.
+bool count_kinds(const PassResult* result, Outcome* outcome) {
+    for (std::size_t i = 0; i < result->tally_count; i++) {
+        const Tally& tally = result->tallies[i];
+        const std::uint32_t legacy = pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&tally.copies[kLegacy]));
+        const std::uint32_t other = pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&tally.copies[kNew]));
+        if (legacy == 0 && other == 0) {
+            continue;
+        }
+        const bool same = pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&tally.hash_sum)) == 0;
+        if (legacy == 1 && other == 1 && same) {
+            return false;
+        }
+        outcome->kinds[legacy > 1 || other > 1 ? 3 : other == 0 ? 0 : legacy == 0 ? 1 : 2]++;
+    }
+    return true;
+}
+
+// Counts the kinds of the candidates without a look at more than their hashes; false: they have to be judged.
+bool count(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
+    if (comparison->counted == nullptr || !call([&] { return is_exact(comparison->shape); })) {
+        return false;
+    }
+    if (!candidates.keys.empty()) {
+        void* wanted = make_wanted(candidates, comparison->shape);
+        const std::size_t capacity = candidates.keys.size();
+        const bool counted = call([&] {
+            show_phase(Phase::counting);
+            show(kCandidates, static_cast<std::int64_t>(capacity));
+            PassRequest request = request_pass(comparison, Pass::count);
+            request.wanted_memory = wanted;
+            request.wanted_capacity = capacity;
+            const PassResult* result = run_pass(&request);
+            const bool known = count_kinds(result, outcome);
+            pfree(result->tallies);
+            pfree(wanted);
+            return known;
+        });
+        if (!counted) {
+            return false;
+        }
+    }
+    outcome->counted = true;
+    return true;
 }
 
 void fetch(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
@@ -374,8 +494,8 @@ Outcome* find(Comparison* comparison) {
     auto* outcome = call([] { return static_cast<Outcome*>(palloc0(sizeof(Outcome))); });
     const auto wanted = static_cast<Method>(method);
     Candidates candidates{{}, call([&] { return candidate_limit(comparison); }), false};
-    const bool sketchable = comparison->shape->keys == 0 ||
-                            (comparison->sources[kLegacy]->unique && comparison->sources[kNew]->unique);
+    const bool sketchable =
+        comparison->shape->keys == 0 || (comparison->sources[kLegacy]->unique && comparison->sources[kNew]->unique);
     bool found = false;
     if (sketchable && wanted != Method::radix) {
         found = find_by_sketch(comparison, outcome->counts, candidates);
@@ -388,7 +508,9 @@ Outcome* find(Comparison* comparison) {
     }
     call([&] { outcome->method = method_name(comparison, found ? "sketch" : "radix"); });
     outcome->candidates = static_cast<std::int64_t>(candidates.keys.size());
-    fetch(comparison, candidates, outcome);
+    if (!count(comparison, candidates, outcome)) {
+        fetch(comparison, candidates, outcome);
+    }
     return outcome;
 }
 
@@ -407,13 +529,17 @@ void register_rows(const char* name, Tuplestorestate* rows, TupleDesc desc, std:
 }
 
 ParamListInfo judge_parameters(const Outcome* outcome) {
-    ParamListInfo parameters = makeParamList(3);
-    const Datum values[3] = {Int64GetDatum(static_cast<std::int64_t>(outcome->counts.rows[kLegacy])),
-                             Int64GetDatum(static_cast<std::int64_t>(outcome->counts.rows[kNew])),
-                             CStringGetTextDatum(outcome->method)};
-    const Oid types[3] = {INT8OID, INT8OID, TEXTOID};
-    for (int i = 0; i < 3; i++) {
-        parameters->params[i] = {values[i], false, PARAM_FLAG_CONST, types[i]};
+    constexpr int kParameters = 7;
+    ParamListInfo parameters = makeParamList(kParameters);
+    const Datum values[kParameters] = {Int64GetDatum(static_cast<std::int64_t>(outcome->counts.rows[kLegacy])),
+                                       Int64GetDatum(static_cast<std::int64_t>(outcome->counts.rows[kNew])),
+                                       CStringGetTextDatum(outcome->method),
+                                       Int64GetDatum(outcome->kinds[0]),
+                                       Int64GetDatum(outcome->kinds[1]),
+                                       Int64GetDatum(outcome->kinds[2]),
+                                       Int64GetDatum(outcome->kinds[3])};
+    for (int i = 0; i < kParameters; i++) {
+        parameters->params[i] = {values[i], false, PARAM_FLAG_CONST, static_cast<Oid>(i == 2 ? TEXTOID : INT8OID)};
     }
     return parameters;
 }
@@ -434,6 +560,10 @@ void ask(FunctionCallInfo fcinfo, const char* sql, const Outcome* outcome) {
 }
 
 void judge(FunctionCallInfo fcinfo, Comparison* comparison, const Outcome* outcome) {
+    if (outcome->counted) {
+        ask(fcinfo, comparison->counted, outcome);
+        return;
+    }
     if (outcome->rows[kLegacy] == nullptr) {
         show_phase(Phase::joining);
         if (comparison->sources[kLegacy] == nullptr) {
@@ -448,6 +578,8 @@ void judge(FunctionCallInfo fcinfo, Comparison* comparison, const Outcome* outco
     ask(fcinfo, comparison->judge, outcome);
     SPI_unregister_relation("tandem_legacy");
     SPI_unregister_relation("tandem_new");
+    tuplestore_end(outcome->rows[kLegacy]);
+    tuplestore_end(outcome->rows[kNew]);
 }
 
 void compare(FunctionCallInfo fcinfo, Comparison* comparison) {
@@ -478,6 +610,8 @@ bool compare_carefully(FunctionCallInfo fcinfo, Comparison* comparison) {
         register_rows("tandem_failed", rows->failed, rows->failed_desc, rows->failed_count);
         look_for_null_keys(comparison, comparison->careful_null_keys);
         ask(fcinfo, comparison->careful, join_all());
+        tuplestore_end(rows->rows);
+        tuplestore_end(rows->failed);
     });
     return true;
 }

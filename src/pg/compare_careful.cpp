@@ -118,7 +118,8 @@ Datum source_json(const Reader* reader) {
 // One expression after the other, each on its own: what can be had is kept, the first error is told.
 void keep_failed(const Reader* reader) {
     const Row row = call([&] { return new_row(reader); });
-    auto* failed = call([&] { return static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<std::size_t>(reader->columns))); });
+    auto* failed =
+        call([&] { return static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<std::size_t>(reader->columns))); });
     int count = 0;
     const ErrorData* first = nullptr;
     for (int i = 0; i < reader->columns; i++) {
@@ -190,9 +191,9 @@ bool is_rows_fault(int sqlstate) {
 CarefulRows* read_carefully(const SourceRequest* request) {
     Reader* reader = call([&] { return open_reader(request); });
     Portal portal = call([&] {
-        const char* sql = psprintf("SELECT * FROM %s%s%s%s", request->from, request->condition != nullptr ? " WHERE (" : "",
-                                   request->condition != nullptr ? request->condition : "",
-                                   request->condition != nullptr ? "\n)" : "");
+        const char* sql = psprintf(
+            "SELECT * FROM %s%s%s%s", request->from, request->condition != nullptr ? " WHERE (" : "",
+            request->condition != nullptr ? request->condition : "", request->condition != nullptr ? "\n)" : "");
         SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);
         if (plan == nullptr) {
             elog(ERROR, "SPI_prepare returned %s", SPI_result_code_string(SPI_result));

@@ -7,9 +7,10 @@
 namespace pg::compare {
 
 struct CarefulRows {
-    Tuplestorestate* rows;   // c1, c2, ... of the rows whose expressions all gave a value
+    Tuplestorestate* rows; // c1, c2, ... of the rows whose expressions all gave a value
     TupleDesc rows_desc;
-    Tuplestorestate* failed; // c1, c2, ... as far as they could be had, and failed_columns int[], message, sqlstate, source
+    Tuplestorestate*
+        failed; // c1, c2, ... as far as they could be had, and failed_columns int[], message, sqlstate, source
     TupleDesc failed_desc;
     std::int64_t row_count;
     std::int64_t failed_count;

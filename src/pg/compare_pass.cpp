@@ -18,7 +18,7 @@ PGDLLEXPORT void tandem_compare_worker(dsm_segment* segment, shm_toc* toc);
 namespace pg::compare {
 namespace {
 
-enum Key : std::uint64_t { kHeader = 1, kShape, kSources, kTables, kSketches, kWanted, kStores };
+enum Key : std::uint64_t { kHeader = 1, kShape, kSources, kTables, kSketches, kWanted, kStores, kTallies };
 
 struct SharedTable {
     Oid relation;
@@ -88,8 +88,7 @@ int planned_workers(const PassRequest* request) {
 
 void open_and_scan(Participant* participant, const Source* source, int side, Oid relation, Snapshot snapshot,
                    ParallelTableScanDesc shared) {
-    TableReader* reader =
-        open_table(source, relation, participant->shape->column(), participant->pass == Pass::fetch);
+    TableReader* reader = open_table(source, relation, participant->shape->column(), participant->pass == Pass::fetch);
     TableScanDesc scan = shared != nullptr ? table_beginscan_parallel(reader->relation, shared)
                                            : table_beginscan(reader->relation, snapshot, 0, nullptr);
     scan_table(participant, side, reader, scan);
@@ -151,7 +150,16 @@ struct SharedPass {
     SharedTable* tables;
     char* sketches;
     SharedTuplestoreAccessor* stores[kSides];
+    Tally* tallies;
 };
+
+tandem::KeySet* new_wanted(void* memory, const Shape* shape, std::size_t capacity) {
+    return new (palloc(sizeof(tandem::KeySet))) tandem::KeySet(memory, shape->limbs, capacity, shape->seed);
+}
+
+std::size_t tally_count(const PassRequest* request) {
+    return new_wanted(request->wanted_memory, request->shape, request->wanted_capacity)->places();
+}
 
 void* allocate(ParallelContext* context, std::uint64_t key, std::size_t size) {
     void* memory = shm_toc_allocate(context->toc, size);
@@ -209,12 +217,14 @@ SharedPass* share(const PassRequest* request, int workers) {
         request->pass == Pass::sketch ? align_cache(tandem::Sketch::bytes(request->shape->limbs, request->cells)) : 0;
     const std::size_t sketches_bytes = sketch_bytes * static_cast<std::size_t>(workers) + 64;
     const bool fetching = request->pass == Pass::fetch;
+    const bool counting = request->pass == Pass::count;
     const std::size_t wanted_bytes =
-        fetching ? tandem::KeySet::bytes(request->wanted_capacity, request->shape->limbs) : 8;
+        fetching || counting ? tandem::KeySet::bytes(request->wanted_capacity, request->shape->limbs) : 8;
+    const std::size_t tally_bytes = counting ? sizeof(Tally) * tally_count(request) : 8;
     const std::size_t store_bytes = align_cache(sts_estimate(processes));
 
-    const std::size_t sizes[] = {header_bytes,   shape_bytes,  strlen(sources) + 1,   tables_bytes,
-                                 sketches_bytes, wanted_bytes, store_bytes * kSides};
+    const std::size_t sizes[] = {header_bytes,   shape_bytes,  strlen(sources) + 1,  tables_bytes,
+                                 sketches_bytes, wanted_bytes, store_bytes * kSides, tally_bytes};
     for (const std::size_t size : sizes) {
         shm_toc_estimate_chunk(&context->estimator, size);
     }
@@ -238,6 +248,10 @@ SharedPass* share(const PassRequest* request, int workers) {
     shared->sketches = static_cast<char*>(allocate(context, kSketches, sketches_bytes));
     void* wanted = allocate(context, kWanted, wanted_bytes);
     void* stores = allocate(context, kStores, store_bytes * kSides);
+    shared->tallies = static_cast<Tally*>(allocate(context, kTallies, tally_bytes));
+    if (counting) {
+        memcpy(wanted, request->wanted_memory, wanted_bytes);
+    }
     if (fetching) {
         memcpy(wanted, request->wanted_memory, wanted_bytes);
         if (context->seg != nullptr) {
@@ -289,12 +303,15 @@ void run_shared(Participant* participant, const PassRequest* request, int worker
     SharedHeader* header = shared->header;
     LaunchParallelWorkers(shared->context);
     participant->progress = &header->rows_read;
+    Tally* own_tallies = participant->tallies;
+    if (request->pass == Pass::count) {
+        participant->tallies = shared->tallies;
+    }
     for (int side = 0; side < kSides; side++) {
         if (is_shared(request, side)) {
             // Without a segment there are no workers, and nothing to share.
-            participant->stores[side] = shared->stores[side] != nullptr
-                                            ? RowStore{nullptr, shared->stores[side]}
-                                            : RowStore{request->stores[side], nullptr};
+            participant->stores[side] = shared->stores[side] != nullptr ? RowStore{nullptr, shared->stores[side]}
+                                                                        : RowStore{request->stores[side], nullptr};
         }
     }
     take_part(participant, const_cast<const Source* const*>(request->sources), header, shared->tables);
@@ -316,6 +333,18 @@ void run_shared(Participant* participant, const PassRequest* request, int worker
     if (request->pass == Pass::fetch) {
         drain(shared, request);
     }
+    if (request->pass == Pass::count) { // the leader has read by itself what is not shared
+        participant->tallies = own_tallies;
+        const std::size_t count = tally_count(request);
+        for (std::size_t i = 0; i < count; i++) {
+            for (int side = 0; side < kSides; side++) {
+                pg_atomic_fetch_add_u32(&own_tallies[i].copies[side], static_cast<std::int32_t>(pg_atomic_read_u32(
+                                                                          &shared->tallies[i].copies[side])));
+            }
+            pg_atomic_fetch_add_u64(&own_tallies[i].hash_sum,
+                                    static_cast<std::int64_t>(pg_atomic_read_u64(&shared->tallies[i].hash_sum)));
+        }
+    }
     participant->progress = nullptr;
     DestroyParallelContext(shared->context);
     ExitParallelMode();
@@ -329,15 +358,19 @@ int processes_for(const PassRequest* request) {
 
 PassResult* run_pass(const PassRequest* request) {
     Participant* participant = make_participant(request->shape, request->pass);
+    void* memory = nullptr;
     if (request->pass == Pass::sketch) {
         const std::size_t size = tandem::Sketch::bytes(request->shape->limbs, request->cells) + 64;
-        void* memory = palloc_extended(size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+        memory = palloc_extended(size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
         participant->sketch = new_sketch(align_pointer(memory), request->shape, request->cells);
     } else if (request->pass == Pass::radix) {
         participant->radix = RadixFiles::create(request->shape->limbs, request->shape->seed);
     } else {
-        participant->wanted = new (palloc(sizeof(tandem::KeySet)))
-            tandem::KeySet(request->wanted_memory, request->shape->limbs, request->wanted_capacity, request->shape->seed);
+        participant->wanted = new_wanted(request->wanted_memory, request->shape, request->wanted_capacity);
+    }
+    if (request->pass == Pass::count) {
+        participant->tallies = static_cast<Tally*>(
+            palloc_extended(sizeof(Tally) * tally_count(request), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
     }
 
     const int workers = planned_workers(request);
@@ -358,7 +391,10 @@ PassResult* run_pass(const PassRequest* request) {
     auto* result = static_cast<PassResult*>(palloc0(sizeof(PassResult)));
     result->counts = participant->counts;
     result->sketch = participant->sketch;
+    result->sketch_memory = memory;
     result->radix = participant->radix;
+    result->tallies = participant->tallies;
+    result->tally_count = request->pass == Pass::count ? tally_count(request) : 0;
     return result;
 }
 
@@ -377,12 +413,14 @@ void work(dsm_segment*, shm_toc* toc) {
     SharedTuplestoreAccessor* stores[kSides] = {};
     if (header->pass == Pass::sketch) {
         void* sketches = align_pointer(shm_toc_lookup(toc, kSketches, false));
-        participant->sketch = new_sketch(
-            static_cast<char*>(sketches) + header->sketch_bytes * static_cast<std::size_t>(ParallelWorkerNumber), shape,
-            header->cells);
+        participant->sketch = new_sketch(static_cast<char*>(sketches) +
+                                             header->sketch_bytes * static_cast<std::size_t>(ParallelWorkerNumber),
+                                         shape, header->cells);
     } else {
-        participant->wanted = new (palloc(sizeof(tandem::KeySet))) tandem::KeySet(
-            shm_toc_lookup(toc, kWanted, false), shape->limbs, header->wanted_capacity, shape->seed);
+        participant->wanted = new_wanted(shm_toc_lookup(toc, kWanted, false), shape, header->wanted_capacity);
+        participant->tallies = static_cast<Tally*>(shm_toc_lookup(toc, kTallies, false));
+    }
+    if (header->pass == Pass::fetch) {
         void* memory = shm_toc_lookup(toc, kStores, false);
         for (int side = 0; side < kSides; side++) {
             stores[side] = sts_attach(store_at(memory, header, side), ParallelWorkerNumber + 1, &header->files);

@@ -10,16 +10,19 @@ struct PassRequest {
     Shape* shape;
     Source* sources[kSides];
     const SourceRequest* requests[kSides];
-    std::size_t cells;                // of the sketch
-    void* wanted_memory;              // of the key set, and its size
+    std::size_t cells;   // of the sketch
+    void* wanted_memory; // of the key set, and its size
     std::size_t wanted_capacity;
-    Tuplestorestate* stores[kSides];  // what is fetched goes here
+    Tuplestorestate* stores[kSides]; // what is fetched goes here
 };
 
 struct PassResult {
     Counts counts;
     tandem::Sketch* sketch; // merged
+    void* sketch_memory;
     RadixFiles* radix;
+    Tally* tallies; // of the count pass
+    std::size_t tally_count;
 };
 
 // How many processes will work on the pass: their sketches share the memory of the comparison.

@@ -50,6 +50,8 @@ const char* phase_name(std::int64_t phase) {
         return "partitioning";
     case Phase::matching:
         return "matching partitions";
+    case Phase::counting:
+        return "counting candidates";
     case Phase::fetching:
         return "fetching candidates";
     case Phase::judging:
@@ -77,8 +79,8 @@ Datum progress(FunctionCallInfo fcinfo) {
         }
         const PgBackendStatus& backend = local->backendStatus;
         const std::int64_t* counter = backend.st_progress_param;
-        const bool visible = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
-                             has_privs_of_role(GetUserId(), backend.st_userid);
+        const bool visible =
+            has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) || has_privs_of_role(GetUserId(), backend.st_userid);
         Datum values[12] = {Int32GetDatum(backend.st_procpid), ObjectIdGetDatum(backend.st_databaseid)};
         bool nulls[12];
         for (int column = 0; column < 12; column++) {

@@ -10,7 +10,7 @@ struct Receiver {
     int side;
     const ColumnRequest* requests;
     ValuePlan** plans;
-    int* place; // of each column: its own
+    int* place;          // of each column: its own
     TupleTableSlot* row; // of the fetch pass
     MemoryContext per_row;
 };

@@ -45,8 +45,9 @@ std::size_t RadixFiles::read(int side, int partition, std::span<tandem::Element>
             break;
         }
         if (got != record_size()) {
-            ereport(ERROR, (errcode_for_file_access(),
-                            errmsg("could not read a comparison's temporary file: %zu of %zu bytes", got, record_size())));
+            ereport(ERROR,
+                    (errcode_for_file_access(),
+                     errmsg("could not read a comparison's temporary file: %zu of %zu bytes", got, record_size())));
         }
         tandem::Element& row = rows[count];
         row = {};

@@ -72,8 +72,8 @@ void pack_key(const Shape* shape, const RowValues& row, tandem::Element& element
     constexpr std::uint64_t kMask = (std::uint64_t{1} << tandem::kLimbBits) - 1;
     element.key[0] = static_cast<std::uint64_t>(low) & kMask;
     element.key[1] = static_cast<std::uint64_t>(low >> tandem::kLimbBits) & kMask;
-    element.key[2] = (static_cast<std::uint64_t>(low >> (2 * tandem::kLimbBits)) | (high << (128 - 2 * tandem::kLimbBits))) &
-                     kMask;
+    element.key[2] =
+        (static_cast<std::uint64_t>(low >> (2 * tandem::kLimbBits)) | (high << (128 - 2 * tandem::kLimbBits))) & kMask;
 }
 
 bool has_null_key(const Shape* shape, const RowValues& row) {
@@ -144,11 +144,19 @@ bool make_element(Participant* participant, int side, const RowValues& row, tand
         participant->counts.wide_keys++;
         return false;
     }
-    if (participant->pass != Pass::fetch) {
+    if (participant->pass == Pass::sketch || participant->pass == Pass::radix) {
         encode_row(participant, row);
         element.hash = participant->row.hash();
     }
     return true;
+}
+
+void tally(Participant* participant, int side, const RowValues& row, const tandem::Element& element) {
+    encode_row(participant, row);
+    Tally& tally = participant->tallies[participant->wanted->place_of(element.key)];
+    pg_atomic_fetch_add_u32(&tally.copies[side], 1);
+    const auto hash = static_cast<std::int64_t>(participant->row.hash());
+    pg_atomic_fetch_add_u64(&tally.hash_sum, side == kLegacy ? hash : -hash);
 }
 
 bool is_wanted(const Participant* participant, const tandem::Element& element) {
@@ -191,9 +199,13 @@ void report(Participant* participant, int side) {
     }
 }
 
+bool is_probing(const Participant* participant) {
+    return participant->pass == Pass::fetch || participant->pass == Pass::count;
+}
+
 // Only the key is needed to find the wanted rows.
 int columns_to_read(const Participant* participant, const TableReader* reader) {
-    if (participant->pass != Pass::fetch || participant->shape->keys == 0) {
+    if (!is_probing(participant) || participant->shape->keys == 0) {
         return reader->last_attribute;
     }
     int last = 0;
@@ -230,15 +242,21 @@ RowBuffer make_buffer(const Participant* participant, const TableReader* reader,
     return buffer;
 }
 
-void handle(Participant* participant, int side, TableReader* reader, const RowValues& row) {
+template <class ReadRest>
+void handle(Participant* participant, int side, TableReader* reader, const RowValues& row, ReadRest&& read_rest) {
     tandem::Element element;
     if (!make_element(participant, side, row, element)) {
         return;
     }
-    if (participant->pass != Pass::fetch) {
+    if (!is_probing(participant)) {
         push(participant, element);
     } else if (is_wanted(participant, element)) {
-        store(participant, side, ExecProject(reader->rows));
+        if (participant->pass == Pass::count) {
+            read_rest();
+            tally(participant, side, row, element);
+        } else {
+            store(participant, side, ExecProject(reader->rows));
+        }
     }
 }
 
@@ -258,6 +276,7 @@ void prefetch_ahead(TableScanDesc scan) {
 
 void scan_raw(Participant* participant, int side, TableReader* reader, TableScanDesc scan) {
     const TupleWalk* walk = plan_walk(RelationGetDescr(reader->relation), columns_to_read(participant, reader));
+    const TupleWalk* whole = plan_walk(RelationGetDescr(reader->relation), reader->last_attribute);
     const RowBuffer buffer = make_buffer(participant, reader, RelationGetDescr(reader->relation)->natts);
     const RowValues row = buffer.row();
     const bool fetching = participant->pass == Pass::fetch;
@@ -271,7 +290,7 @@ void scan_raw(Participant* participant, int side, TableReader* reader, TableScan
         if (fetching) {
             ExecStoreHeapTuple(tuple, reader->slot, false);
         }
-        handle(participant, side, reader, row);
+        handle(participant, side, reader, row, [&] { walk_tuple(whole, tuple, buffer.values, buffer.nulls); });
         report(participant, side);
         if (!per_row->isReset) {
             MemoryContextReset(per_row);
@@ -302,11 +321,10 @@ void scan_slots(Participant* participant, int side, TableReader* reader, TableSc
         memcpy(buffer.nulls, reader->slot->tts_isnull, sizeof(bool) * static_cast<std::size_t>(stored));
         for (int i = 0; i < columns; i++) {
             if (reader->columns[i].attribute == 0) {
-                buffer.values[stored + i] =
-                    ExecEvalExpr(reader->columns[i].state, context, &buffer.nulls[stored + i]);
+                buffer.values[stored + i] = ExecEvalExpr(reader->columns[i].state, context, &buffer.nulls[stored + i]);
             }
         }
-        handle(participant, side, reader, row);
+        handle(participant, side, reader, row, [] {});
     }
     ExecClearTuple(reader->slot);
     MemoryContextSwitchTo(before);
@@ -336,12 +354,17 @@ void take_row(Participant* participant, int side, ValuePlan** plans, const int* 
     slot_getallattrs(slot);
     tandem::Element element;
     report(participant, side);
-    if (!make_element(participant, side, {plans, place, slot->tts_values, slot->tts_isnull}, element)) {
+    const RowValues values{plans, place, slot->tts_values, slot->tts_isnull};
+    if (!make_element(participant, side, values, element)) {
         return;
     }
-    if (participant->pass != Pass::fetch) {
+    if (!is_probing(participant)) {
         push(participant, element);
     } else if (is_wanted(participant, element)) {
+        if (participant->pass == Pass::count) {
+            tally(participant, side, values, element);
+            return;
+        }
         const int columns = participant->shape->columns;
         ExecClearTuple(row);
         for (int i = 0; i < columns; i++) {

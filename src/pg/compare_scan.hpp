@@ -43,6 +43,13 @@ enum class Pass : int {
     sketch, // elements into the sketch
     radix,  // elements into partitions
     fetch,  // rows whose key is wanted into the stores
+    count,  // rows whose key is wanted into the tallies
+};
+
+// What the count pass finds of a wanted key, by all processes together.
+struct Tally {
+    pg_atomic_uint32 copies[kSides];
+    pg_atomic_uint64 hash_sum; // legacy - new
 };
 
 // Where fetched rows go: into the leader's own store, or into one that all participants share.
@@ -66,10 +73,11 @@ struct Participant {
     tandem::Sketch* sketch;
     RadixFiles* radix;
     const tandem::KeySet* wanted;
+    Tally* tallies; // by the place of the key in wanted
     RowStore stores[kSides];
     Counts counts;
     pg_atomic_uint64* progress; // rows read by all; may be nullptr
-    MemoryContext memory; // lives as long as the pass
+    MemoryContext memory;       // lives as long as the pass
     int side;
     int batched;
     tandem::Element batch[kBatch];
@@ -77,8 +85,9 @@ struct Participant {
     tandem::RowEncoder key;
 
     Participant(const Shape* of, Pass what)
-        : shape(of), pass(what), sketch(nullptr), radix(nullptr), wanted(nullptr), stores{}, counts{},
-          progress(nullptr), memory(CurrentMemoryContext), side(kLegacy), batched(0), row(of->secret), key(of->secret) {}
+        : shape(of), pass(what), sketch(nullptr), radix(nullptr), wanted(nullptr), tallies(nullptr), stores{}, counts{},
+          progress(nullptr), memory(CurrentMemoryContext), side(kLegacy), batched(0), row(of->secret), key(of->secret) {
+    }
 };
 static_assert(std::is_trivially_destructible_v<Participant>);
 

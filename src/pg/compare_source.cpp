@@ -242,8 +242,8 @@ Source* open_source(const SourceRequest* request, const int* keys, int key_count
         source->parallel = false;
         return source;
     }
-    source->path = wanted != Path::slots && reads_stored_columns_only(source) && is_heap(source->tables) ? Path::raw
-                                                                                                         : Path::slots;
+    source->path =
+        wanted != Path::slots && reads_stored_columns_only(source) && is_heap(source->tables) ? Path::raw : Path::slots;
     return source;
 }
 
@@ -287,8 +287,8 @@ Node* for_table(Node* node, Relation relation, AttrMap* map) {
         return node;
     }
     bool whole_row = false;
-    return map_variable_attnos(static_cast<Node*>(copyObjectImpl(node)), 1, 0, map,
-                               RelationGetForm(relation)->reltype, &whole_row);
+    return map_variable_attnos(static_cast<Node*>(copyObjectImpl(node)), 1, 0, map, RelationGetForm(relation)->reltype,
+                               &whole_row);
 }
 
 int last_column(Node* node) {
@@ -304,10 +304,11 @@ int last_column(Node* node) {
 }
 
 void compile_rows(TableReader* reader, const Source* source, AttrMap* map) {
-    List* targets = as_targets(
-        reinterpret_cast<List*>(for_table(reinterpret_cast<Node*>(source->rows), reader->relation, map)));
+    List* targets =
+        as_targets(reinterpret_cast<List*>(for_table(reinterpret_cast<Node*>(source->rows), reader->relation, map)));
     TupleTableSlot* result = MakeSingleTupleTableSlot(ExecTypeFromTL(targets), &TTSOpsVirtual);
-    reader->rows = ExecBuildProjectionInfo(targets, reader->context, result, nullptr, RelationGetDescr(reader->relation));
+    reader->rows =
+        ExecBuildProjectionInfo(targets, reader->context, result, nullptr, RelationGetDescr(reader->relation));
 }
 
 } // namespace
@@ -328,9 +329,10 @@ TableReader* open_table(const Source* source, Oid relation, const ColumnRequest*
                        ? nullptr
                        : build_attrmap_by_name_if_req(RelationGetDescr(reader->relation), RelationGetDescr(parent)
 #if PG_VERSION_NUM >= 160000
-                                                      , false
+                                                                                              ,
+                                                      false
 #endif
-                                                      );
+                         );
     table_close(parent, NoLock);
 
     const int count = list_length(source->values);

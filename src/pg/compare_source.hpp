@@ -14,7 +14,7 @@ enum Side : int { kLegacy = 0, kNew = 1 };
 // What the SQL side asks for, of one side. The values are of the types that the equality takes; the rows are what the
 // judge reads as c1, c2, ...
 struct SourceRequest {
-    Oid relation;     // InvalidOid for a query
+    Oid relation;      // InvalidOid for a query
     const char* label; // for messages
     const char* from;  // the FROM item, for the executor
     int columns;
@@ -26,13 +26,13 @@ struct SourceRequest {
 // A source whose expressions are parsed. Everything in it can be sent to a parallel worker as text.
 struct Source {
     Oid relation;
-    Path path;     // raw, slots or executor
-    List* values;  // Expr, over the parent's columns as varno 1; NIL for the executor
-    List* rows;    // Expr
+    Path path;       // raw, slots or executor
+    List* values;    // Expr, over the parent's columns as varno 1; NIL for the executor
+    List* rows;      // Expr
     Expr* condition; // nullptr: none
-    List* tables;  // Oids of the tables that hold the rows
-    bool parallel; // may workers read it?
-    bool unique;   // does an index say that no key stands twice?
+    List* tables;    // Oids of the tables that hold the rows
+    bool parallel;   // may workers read it?
+    bool unique;     // does an index say that no key stands twice?
     std::int64_t blocks;
     double tuples; // as the statistics have it
 };

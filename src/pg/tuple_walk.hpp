@@ -9,10 +9,10 @@
 namespace pg::compare {
 
 struct WalkColumn {
-    std::int16_t length;  // -1: varlena, -2: cstring
-    std::uint8_t align;   // 1, 2, 4, 8
+    std::int16_t length; // -1: varlena, -2: cstring
+    std::uint8_t align;  // 1, 2, 4, 8
     bool by_value;
-    std::int32_t offset;  // where it always stands; -1: it depends on the values before
+    std::int32_t offset; // where it always stands; -1: it depends on the values before
 };
 
 struct TupleWalk {

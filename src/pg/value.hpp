@@ -23,9 +23,9 @@ enum class Codec : std::uint8_t {
     int4_numeric,
     int8_numeric,
     text,
-    bpchar,       // without its padding
+    bpchar, // without its padding
     name,
-    collated,     // text under a nondeterministic collation: by its sort key
+    collated, // text under a nondeterministic collation: by its sort key
     date_timestamp,
     interval,
     jsonb,
@@ -33,11 +33,11 @@ enum class Codec : std::uint8_t {
     record,
     range,
     multirange,
-    word,     // the bytes of a type that is passed by value
-    fixed,    // the bytes of a type of fixed length
-    varlena,  // the bytes of a value, once it is detoasted
+    word,    // the bytes of a type that is passed by value
+    fixed,   // the bytes of a type of fixed length
+    varlena, // the bytes of a value, once it is detoasted
     cstring,
-    other, // none of those that value_inline.hpp knows
+    other,  // none of those that value_inline.hpp knows
     hashed, // by the type's own hash function: equal values alike, and others perhaps too
 };
 
@@ -49,7 +49,7 @@ struct ValuePlan {
     Codec codec;
     Codec quick; // the codec, unless a tolerance stands in the way
     Tolerance tolerance;
-    double width;         // absolute, relative: half of the tolerance
+    double width;            // absolute, relative: half of the tolerance
     std::int64_t time_width; // time: microseconds
     Oid type;
     Oid collation;

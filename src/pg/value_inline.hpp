@@ -1,4 +1,5 @@
-// The codecs that nearly every row meets, where the loop over rows can have them inline. Anything else goes to encode().
+// The codecs that nearly every row meets, where the loop over rows can have them inline. Anything else goes to
+// encode().
 #pragma once
 
 #include "pg/value.hpp"

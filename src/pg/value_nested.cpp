@@ -14,10 +14,7 @@ namespace pg::compare {
 using tandem::RowEncoder;
 using tandem::TypeClass;
 
-namespace {
-
-
-} // namespace
+namespace {} // namespace
 
 bool find_nested_codec(Oid type, Codec& codec) {
     if (type == RECORDOID || get_typtype(type) == TYPTYPE_COMPOSITE) {
@@ -129,8 +126,8 @@ void put_array(const ValuePlan* plan, Datum datum, RowEncoder& encoder) {
 void put_record(const ValuePlan* plan, Datum datum, RowEncoder& encoder) {
     check_stack_depth();
     HeapTupleHeader header = DatumGetHeapTupleHeader(datum);
-    TupleDesc desc = lookup_rowtype_tupdesc_domain(HeapTupleHeaderGetTypeId(header),
-                                                   HeapTupleHeaderGetTypMod(header), false);
+    TupleDesc desc =
+        lookup_rowtype_tupdesc_domain(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header), false);
     HeapTupleData tuple{};
     tuple.t_len = HeapTupleHeaderGetDatumLength(header);
     tuple.t_data = header;
