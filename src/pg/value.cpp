@@ -214,7 +214,7 @@ struct Bytes {
 
 Bytes plain_bytes(Datum value) {
     auto* varlena = reinterpret_cast<struct varlena*>(DatumGetPointer(value));
-    if (VARATT_IS_EXTENDED(varlena) && !VARATT_IS_SHORT(varlena)) {
+    if (!is_plain_varlena(DatumGetPointer(value))) {
         varlena = detoast_attr(varlena);
     }
     return {VARDATA_ANY(varlena), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(varlena))};
@@ -225,27 +225,38 @@ void put_text(Datum value, RowEncoder& encoder) {
     encoder.bytes(TypeClass::text, bytes.data, bytes.size);
 }
 
-void put_bpchar(Datum value, RowEncoder& encoder) {
-    Bytes bytes = plain_bytes(value);
+Bytes without_padding(Bytes bytes) {
     while (bytes.size > 0 && bytes.data[bytes.size - 1] == ' ') {
         bytes.size--;
     }
+    return bytes;
+}
+
+// For the hash functions of types.
+constexpr std::uint64_t kSeeds[2] = {0x7461'6e64'656d, 0x6d65'646e'6174};
+
+void put_bpchar(Datum value, RowEncoder& encoder) {
+    const Bytes bytes = without_padding(plain_bytes(value));
     encoder.bytes(TypeClass::text, bytes.data, bytes.size);
 }
 
-// PostgreSQL hashes the sort key of the collation; two seeds make 128 bits of it.
+// PostgreSQL hashes the sort key of the collation; two seeds make 128 bits of it. Padding is no part of a bpchar.
 void put_collated(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
-    const PGFunction hash = plan->type == BPCHAROID ? hashbpcharextended : hashtextextended;
-    const std::int64_t halves[2] = {
-        DatumGetInt64(DirectFunctionCall2Coll(hash, plan->collation, value, Int64GetDatum(0x7461'6e64'656dLL))),
-        DatumGetInt64(DirectFunctionCall2Coll(hash, plan->collation, value, Int64GetDatum(0x6d65'646e'6174LL)))};
+    if (plan->type == BPCHAROID) {
+        const Bytes bytes = without_padding(plain_bytes(value));
+        value = PointerGetDatum(cstring_to_text_with_len(bytes.data, static_cast<int>(bytes.size)));
+    }
+    const std::uint64_t halves[2] = {DatumGetUInt64(DirectFunctionCall2Coll(
+                                         hashtextextended, plan->collation, value, UInt64GetDatum(kSeeds[0]))),
+                                     DatumGetUInt64(DirectFunctionCall2Coll(
+                                         hashtextextended, plan->collation, value, UInt64GetDatum(kSeeds[1])))};
     encoder.fixed(TypeClass::text, halves, sizeof(halves));
 }
 
 void put_hashed(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
     const std::uint64_t halves[2] = {
-        DatumGetUInt64(FunctionCall2Coll(plan->hash, plan->collation, value, UInt64GetDatum(0x7461'6e64'656dULL))),
-        DatumGetUInt64(FunctionCall2Coll(plan->hash, plan->collation, value, UInt64GetDatum(0x6d65'646e'6174ULL)))};
+        DatumGetUInt64(FunctionCall2Coll(plan->hash, plan->collation, value, UInt64GetDatum(kSeeds[0]))),
+        DatumGetUInt64(FunctionCall2Coll(plan->hash, plan->collation, value, UInt64GetDatum(kSeeds[1])))};
     encoder.fixed(TypeClass::image, halves, sizeof(halves));
 }
 
