@@ -3,7 +3,7 @@
 
 CREATE TYPE tandem.compared_column AS (
     name name, position integer, key_position integer, legacy_expression text, legacy_type regtype, new_type regtype,
-    legacy_value text, new_value text, is_equal text, has_tolerance boolean, legacy_scalar text, new_scalar text, rule jsonb);
+    legacy_value text, new_value text, is_equal text, has_tolerance boolean, legacy_scalar text, new_scalar text, legacy_operand oid, new_operand oid, rule jsonb);
 COMMENT ON TYPE tandem.compared_column IS
     'A column of a comparison: c<position> of the rows l and n, SQL for the value of each side and for their equality where neither is NULL; the scalars are the same values as SQL over the relation itself';
 
@@ -294,6 +294,8 @@ BEGIN
         c.new_value := tandem.value_sql('n.c' || c.position, col.type, equality.new_operand, rule, collation_name);
         c.legacy_scalar := tandem.value_sql(format(E'(%s\n)', c.legacy_expression), info.type, equality.legacy_operand, rule, collation_name);
         c.new_scalar := tandem.value_sql(quote_ident(col.name), col.type, equality.new_operand, rule, collation_name);
+        c.legacy_operand := equality.legacy_operand;
+        c.new_operand := equality.new_operand;
         c.rule := rule;
         c.is_equal := tandem.equality_sql(c.position, equality.operator, c.legacy_value, c.new_value, equality.new_operand, rule);
         RETURN NEXT c;
