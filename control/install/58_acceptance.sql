@@ -33,6 +33,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.comparison_arguments IS 'A mapping as the arguments of compare_rows() and compare_counting(), but for the last';
 
+CREATE FUNCTION tandem.standing_acceptances(mapping_id integer) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT count(*) FROM tandem.acceptance AS a WHERE a.mapping_id = standing_acceptances.mapping_id AND a.withdrawn_at IS NULL $$;
+COMMENT ON FUNCTION tandem.standing_acceptances IS 'How many differences of a mapping are accepted and not withdrawn';
+
 -- The last word on the differences that a comparison of a mapping found: how many of them are accepted, how severe all are, and which to
 -- keep, first differences first. STABLE, as it may have to compare again, and must see what the comparison saw: result.differences holds
 -- as many as are kept and accepted together, and only where there are more, and it matters which, the others are looked at too.

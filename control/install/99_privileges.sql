@@ -9,6 +9,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.counts_question, tandem.limit_sql, tandem.comparison_progress,
     tandem.differences_sql, tandem.null_keys_sql, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.only_keys,
     tandem.object_sql, tandem.rows_sql,
+    tandem.compare_keys, tandem.keys_sql, tandem.changes_sql,
     tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,
     tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
