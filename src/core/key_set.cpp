@@ -15,7 +15,7 @@ constexpr std::size_t kHeaderWords = 8;
 // 16 bits for each key, of which it sets two: one of about 60 other keys passes. From 1 kB, up to 256 kB.
 constexpr std::size_t kBitsPerKey = 16;
 constexpr std::size_t kMinFilterWords = 128;
-constexpr std::size_t kMaxFilterWords = 32 * 1024;
+constexpr std::size_t kMaxFilterWords = std::size_t{32} * 1024;
 constexpr std::size_t kMinBitsPerKey = 4;
 
 // Half of the slots stay free.

@@ -8,8 +8,8 @@
 #pragma once
 
 #include <bit>
-#include <cassert>
 #include <cmath>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -101,6 +101,14 @@ class RowEncoder {
         } else {
             copy(item(type, size), static_cast<const std::uint8_t*>(data), size);
         }
+    }
+
+    // One item of a short head and what follows it, without a copy that puts them together first.
+    void headed(TypeClass type, std::uint32_t head, const void* data, std::size_t size) noexcept {
+        assert(size + sizeof(head) <= kMaxInline);
+        std::uint8_t* const at = item(type, sizeof(head) + size);
+        std::memcpy(at, &head, sizeof(head));
+        copy(at + sizeof(head), static_cast<const std::uint8_t*>(data), size);
     }
 
     // Around the items of an array, a composite, a range: `count` of them.
@@ -217,7 +225,7 @@ class RowEncoder {
 
     const HashSecret* secret_;
     std::size_t size_ = 0;
-    alignas(64) std::uint8_t buffer_[kCapacity]; // not cleared: size_ says what is there
+    std::uint8_t buffer_[kCapacity]; // not cleared: size_ says what is there; not aligned: palloc aligns to 8
 };
 static_assert(std::is_trivially_copyable_v<RowEncoder> && std::is_trivially_destructible_v<RowEncoder>);
 

@@ -2,6 +2,8 @@
 // cells, which may leave one key alone there, and so on. Whether a cell holds one key only is not told by its words but
 // tried: the key that it would be must have the right check, and must belong to this cell.
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "core/sketch.hpp"
 #include "core/sketch_cell.hpp"

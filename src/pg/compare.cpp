@@ -142,7 +142,8 @@ Shape* make_shape(FunctionCallInfo fcinfo, int columns) {
         bits += std::max(left, right);
     }
     shape->inline_key = fits && bits <= kInlineBits;
-    shape->limbs = shape->inline_key ? (bits + tandem::kLimbBits - 1) / tandem::kLimbBits : 2;
+    shape->narrow = shape->inline_key && keys == 1 && bits == 64;
+    shape->limbs = shape->narrow ? 1 : shape->inline_key ? (bits + tandem::kLimbBits - 1) / tandem::kLimbBits : 2;
     return shape;
 }
 
@@ -235,6 +236,12 @@ bool find_by_sketch(const Comparison* comparison, Counts& counts, Candidates& ca
             return done;
         });
         counts = result->counts;
+        if (counts.wide_keys > 0) { // negative, or above 2^61: once more with two limbs
+            comparison->shape->narrow = false;
+            comparison->shape->limbs = 2;
+            attempt--;
+            continue;
+        }
         const std::uint64_t estimate = result->sketch->estimate();
         tandem::Decoded decoded = result->sketch->decode();
         if (decoded.complete) {
@@ -258,6 +265,13 @@ void find_by_radix(const Comparison* comparison, Counts& counts, Candidates& can
         const PassRequest request = request_pass(comparison, Pass::radix);
         show_phase(Phase::partitioning);
         const PassResult* result = run_pass(&request);
+        if (result->counts.wide_keys > 0) {
+            result->radix->close();
+            comparison->shape->narrow = false;
+            comparison->shape->limbs = 2;
+            show_phase(Phase::partitioning);
+            result = run_pass(&request);
+        }
         counts = result->counts;
         refuse_null_keys(comparison, counts);
         show_phase(Phase::matching);

@@ -281,6 +281,7 @@ void add_counts(Counts& to, const Counts& from) {
         to.rows[side] += from.rows[side];
         to.null_keys[side] += from.null_keys[side];
     }
+    to.wide_keys += from.wide_keys;
 }
 
 void run_shared(Participant* participant, const PassRequest* request, int workers) {

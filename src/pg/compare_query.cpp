@@ -10,6 +10,7 @@ struct Receiver {
     int side;
     const ColumnRequest* requests;
     ValuePlan** plans;
+    int* place; // of each column: its own
     TupleTableSlot* row; // of the fetch pass
     MemoryContext per_row;
 };
@@ -22,7 +23,9 @@ void start(DestReceiver* self, int, TupleDesc desc) {
     Receiver* receiver = receiver_of(self);
     const int columns = receiver->participant->shape->columns;
     receiver->plans = static_cast<ValuePlan**>(palloc(sizeof(ValuePlan*) * static_cast<std::size_t>(columns)));
+    receiver->place = static_cast<int*>(palloc(sizeof(int) * static_cast<std::size_t>(columns)));
     for (int i = 0; i < columns; i++) {
+        receiver->place[i] = i;
         Form_pg_attribute attribute = TupleDescAttr(desc, i);
         receiver->plans[i] = plan_column(attribute->atttypid, attribute->attcollation, &receiver->requests[i]);
         if (receiver->plans[i] == nullptr) {
@@ -45,7 +48,7 @@ void start(DestReceiver* self, int, TupleDesc desc) {
 bool receive(TupleTableSlot* slot, DestReceiver* self) {
     Receiver* receiver = receiver_of(self);
     MemoryContext before = MemoryContextSwitchTo(receiver->per_row);
-    take_row(receiver->participant, receiver->side, receiver->plans, slot, receiver->row);
+    take_row(receiver->participant, receiver->side, receiver->plans, receiver->place, slot, receiver->row);
     MemoryContextSwitchTo(before);
     MemoryContextReset(receiver->per_row);
     return true;

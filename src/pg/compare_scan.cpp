@@ -2,10 +2,12 @@
 
 #include "pg/compare_radix.hpp"
 #include "pg/tuple_walk.hpp"
+#include "pg/value_inline.hpp"
 
 extern "C" {
 #include "access/heapam.h"
 #include "access/relscan.h"
+#include "storage/bufmgr.h"
 }
 
 namespace pg::compare {
@@ -33,11 +35,15 @@ void flush(Participant* participant) {
 
 namespace {
 
-// How the columns of a row are had: an array of values and nulls by column of the comparison.
+// A row whose values stand in arrays of its own order: column i of the comparison is at place[i].
 struct RowValues {
     const ValuePlan* const* plans;
+    const int* place;
     const Datum* values;
     const bool* nulls;
+
+    Datum value(int column) const { return values[place[column]]; }
+    bool is_null(int column) const { return nulls[place[column]]; }
 };
 
 // The key's columns one behind the other, cut into limbs.
@@ -48,7 +54,7 @@ void pack_key(const Shape* shape, const RowValues& row, tandem::Element& element
     const KeyColumn* key = shape->key();
     for (int i = 0; i < shape->keys; i++) {
         std::uint64_t bits[2];
-        key_to_bits(row.plans[key[i].column], row.values[key[i].column], bits);
+        key_to_bits(row.plans[key[i].column], row.value(key[i].column), bits);
         unsigned __int128 value = (static_cast<unsigned __int128>(bits[1]) << 64) | bits[0];
         if (key[i].bits < 128) {
             value &= (static_cast<unsigned __int128>(1) << key[i].bits) - 1;
@@ -73,35 +79,48 @@ void pack_key(const Shape* shape, const RowValues& row, tandem::Element& element
 bool has_null_key(const Shape* shape, const RowValues& row) {
     const KeyColumn* key = shape->key();
     for (int i = 0; i < shape->keys; i++) {
-        if (row.nulls[key[i].column]) {
+        if (row.is_null(key[i].column)) {
             return true;
         }
     }
     return false;
 }
 
-void make_key(Participant* participant, const RowValues& row, tandem::Element& element) {
+// false: the key is wider than the shape was made for.
+bool make_key(Participant* participant, const RowValues& row, tandem::Element& element) {
     const Shape* shape = participant->shape;
+    if (shape->narrow) {
+        std::uint64_t bits[2];
+        const int column = shape->key()->column;
+        key_to_bits(row.plans[column], row.value(column), bits);
+        element.key[0] = bits[0];
+        element.key[1] = 0;
+        element.key[2] = 0;
+        return bits[0] < tandem::kPrime;
+    }
     if (shape->inline_key) {
         pack_key(shape, row, element);
-        return;
+        return true;
     }
     participant->key.reset();
     const KeyColumn* key = shape->key();
     for (int i = 0; i < shape->keys; i++) {
-        encode(row.plans[key[i].column], row.values[key[i].column], participant->key);
+        encode_quickly(row.plans[key[i].column], row.value(key[i].column), participant->key);
     }
     participant->key.key(element.key);
     element.key[2] = 0;
+    return true;
 }
 
 void encode_row(Participant* participant, const RowValues& row) {
-    participant->row.reset();
-    for (int i = 0; i < participant->shape->columns; i++) {
-        if (row.nulls[i]) {
-            participant->row.null();
+    tandem::RowEncoder& encoder = participant->row;
+    encoder.reset();
+    const int columns = participant->shape->columns;
+    for (int i = 0; i < columns; i++) {
+        if (row.is_null(i)) {
+            encoder.null();
         } else {
-            encode(row.plans[i], row.values[i], participant->row);
+            encode_quickly(row.plans[i], row.value(i), encoder);
         }
     }
 }
@@ -121,7 +140,10 @@ bool make_element(Participant* participant, int side, const RowValues& row, tand
         participant->counts.null_keys[side]++;
         return false;
     }
-    make_key(participant, row, element);
+    if (!make_key(participant, row, element)) {
+        participant->counts.wide_keys++;
+        return false;
+    }
     if (participant->pass != Pass::fetch) {
         encode_row(participant, row);
         element.hash = participant->row.hash();
@@ -182,26 +204,28 @@ int columns_to_read(const Participant* participant, const TableReader* reader) {
     return last;
 }
 
-// The values of a row, column by column of the comparison, and the memory around them.
+// Where the values of a table's rows are put: stored columns at their attribute's place, computed ones behind them.
 struct RowBuffer {
-    Datum* stored; // by attribute of the table
-    bool* stored_nulls;
-    Datum* values; // by column of the comparison
+    Datum* values;
     bool* nulls;
+    int* place;
     const ValuePlan** plans;
+
+    RowValues row() const { return {plans, place, values, nulls}; }
 };
 
-RowBuffer make_buffer(const Participant* participant, const TableReader* reader) {
-    const auto columns = static_cast<std::size_t>(participant->shape->columns);
-    const auto stored = static_cast<std::size_t>(RelationGetDescr(reader->relation)->natts + 1);
+RowBuffer make_buffer(const Participant* participant, const TableReader* reader, int stored) {
+    const int columns = participant->shape->columns;
+    const auto room = static_cast<std::size_t>(stored + columns);
     RowBuffer buffer{};
-    buffer.stored = static_cast<Datum*>(palloc(sizeof(Datum) * stored));
-    buffer.stored_nulls = static_cast<bool*>(palloc(sizeof(bool) * stored));
-    buffer.values = static_cast<Datum*>(palloc(sizeof(Datum) * columns));
-    buffer.nulls = static_cast<bool*>(palloc(sizeof(bool) * columns));
-    buffer.plans = static_cast<const ValuePlan**>(palloc(sizeof(ValuePlan*) * columns));
-    for (std::size_t i = 0; i < columns; i++) {
-        buffer.plans[i] = reader->columns[i].plan;
+    buffer.values = static_cast<Datum*>(palloc0(sizeof(Datum) * room));
+    buffer.nulls = static_cast<bool*>(palloc0(sizeof(bool) * room));
+    buffer.place = static_cast<int*>(palloc(sizeof(int) * static_cast<std::size_t>(columns)));
+    buffer.plans = static_cast<const ValuePlan**>(palloc(sizeof(ValuePlan*) * static_cast<std::size_t>(columns)));
+    for (int i = 0; i < columns; i++) {
+        const ColumnReader& column = reader->columns[i];
+        buffer.plans[i] = column.plan;
+        buffer.place[i] = column.attribute > 0 ? column.attribute - 1 : stored + i;
     }
     return buffer;
 }
@@ -218,31 +242,40 @@ void handle(Participant* participant, int side, TableReader* reader, const RowVa
     }
 }
 
+// Nearly every tuple of a large table comes from memory, not from a cache: what the scan will hand out next on its page
+// is asked for ahead.
+void prefetch_ahead(TableScanDesc scan) {
+    constexpr int kAhead = 3;
+    auto* heap = reinterpret_cast<HeapScanDesc>(scan);
+    const int next = static_cast<int>(heap->rs_cindex) + kAhead;
+    if (next < static_cast<int>(heap->rs_ntuples)) {
+        Page page = BufferGetPage(heap->rs_cbuf);
+        const char* tuple = page + ItemIdGetOffset(PageGetItemId(page, heap->rs_vistuples[next]));
+        __builtin_prefetch(tuple);
+        __builtin_prefetch(tuple + 64);
+    }
+}
+
 void scan_raw(Participant* participant, int side, TableReader* reader, TableScanDesc scan) {
     const TupleWalk* walk = plan_walk(RelationGetDescr(reader->relation), columns_to_read(participant, reader));
-    const RowBuffer buffer = make_buffer(participant, reader);
-    const RowValues row{buffer.plans, buffer.values, buffer.nulls};
-    const int columns = participant->shape->columns;
+    const RowBuffer buffer = make_buffer(participant, reader, RelationGetDescr(reader->relation)->natts);
+    const RowValues row = buffer.row();
     const bool fetching = participant->pass == Pass::fetch;
     MemoryContext per_row = reader->context->ecxt_per_tuple_memory;
     MemoryContext before = MemoryContextSwitchTo(per_row);
 
     HeapTuple tuple = nullptr;
     while ((tuple = heap_getnext(scan, ForwardScanDirection)) != nullptr) {
-        walk_tuple(walk, tuple, buffer.stored, buffer.stored_nulls);
-        for (int i = 0; i < columns; i++) {
-            const int attribute = reader->columns[i].attribute - 1;
-            if (attribute < walk->columns) {
-                buffer.values[i] = buffer.stored[attribute];
-                buffer.nulls[i] = buffer.stored_nulls[attribute];
-            }
-        }
+        prefetch_ahead(scan);
+        walk_tuple(walk, tuple, buffer.values, buffer.nulls);
         if (fetching) {
             ExecStoreHeapTuple(tuple, reader->slot, false);
         }
         handle(participant, side, reader, row);
         report(participant, side);
-        MemoryContextReset(per_row);
+        if (!per_row->isReset) {
+            MemoryContextReset(per_row);
+        }
     }
     if (fetching) {
         ExecClearTuple(reader->slot);
@@ -251,8 +284,9 @@ void scan_raw(Participant* participant, int side, TableReader* reader, TableScan
 }
 
 void scan_slots(Participant* participant, int side, TableReader* reader, TableScanDesc scan) {
-    const RowBuffer buffer = make_buffer(participant, reader);
-    const RowValues row{buffer.plans, buffer.values, buffer.nulls};
+    const int stored = reader->last_attribute;
+    const RowBuffer buffer = make_buffer(participant, reader, stored);
+    const RowValues row = buffer.row();
     const int columns = participant->shape->columns;
     ExprContext* context = reader->context;
     MemoryContext before = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);
@@ -260,17 +294,16 @@ void scan_slots(Participant* participant, int side, TableReader* reader, TableSc
     while (table_scan_getnextslot(scan, ForwardScanDirection, reader->slot)) {
         report(participant, side);
         ResetExprContext(context);
-        slot_getsomeattrs(reader->slot, reader->last_attribute);
+        slot_getsomeattrs(reader->slot, stored);
         if (reader->condition != nullptr && !ExecQual(reader->condition, context)) {
             continue;
         }
+        memcpy(buffer.values, reader->slot->tts_values, sizeof(Datum) * static_cast<std::size_t>(stored));
+        memcpy(buffer.nulls, reader->slot->tts_isnull, sizeof(bool) * static_cast<std::size_t>(stored));
         for (int i = 0; i < columns; i++) {
-            const ColumnReader& column = reader->columns[i];
-            if (column.attribute > 0) {
-                buffer.values[i] = reader->slot->tts_values[column.attribute - 1];
-                buffer.nulls[i] = reader->slot->tts_isnull[column.attribute - 1];
-            } else {
-                buffer.values[i] = ExecEvalExpr(column.state, context, &buffer.nulls[i]);
+            if (reader->columns[i].attribute == 0) {
+                buffer.values[stored + i] =
+                    ExecEvalExpr(reader->columns[i].state, context, &buffer.nulls[stored + i]);
             }
         }
         handle(participant, side, reader, row);
@@ -294,7 +327,8 @@ void scan_table(Participant* participant, int side, TableReader* reader, TableSc
     flush(participant);
 }
 
-void take_row(Participant* participant, int side, ValuePlan** plans, TupleTableSlot* slot, TupleTableSlot* row) {
+void take_row(Participant* participant, int side, ValuePlan** plans, const int* place, TupleTableSlot* slot,
+              TupleTableSlot* row) {
     if (participant->side != side) {
         flush(participant);
         participant->side = side;
@@ -302,7 +336,7 @@ void take_row(Participant* participant, int side, ValuePlan** plans, TupleTableS
     slot_getallattrs(slot);
     tandem::Element element;
     report(participant, side);
-    if (!make_element(participant, side, {plans, slot->tts_values, slot->tts_isnull}, element)) {
+    if (!make_element(participant, side, {plans, place, slot->tts_values, slot->tts_isnull}, element)) {
         return;
     }
     if (participant->pass != Pass::fetch) {

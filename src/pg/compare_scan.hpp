@@ -25,6 +25,7 @@ struct Shape {
     int columns;
     int keys;        // 0: a multiset; its key is the hash of the whole row
     bool inline_key; // the key's bits are the limbs; else 122 bits of its hash
+    bool narrow;     // one column of 64 bits, taken to be below p: one limb does. A key that is not is counted
     int limbs;
 
     ColumnRequest* column() { return reinterpret_cast<ColumnRequest*>(this + 1); }
@@ -53,6 +54,7 @@ struct RowStore {
 struct Counts {
     std::uint64_t rows[kSides];
     std::uint64_t null_keys[kSides];
+    std::uint64_t wide_keys; // that a narrow shape has no room for
 };
 
 inline constexpr int kBatch = 64;
@@ -86,7 +88,8 @@ Participant* make_participant(const Shape* shape, Pass pass);
 void scan_table(Participant* participant, int side, TableReader* reader, TableScanDesc scan);
 
 // A row of the executor: its values, then, in the fetch pass, the row's own columns.
-void take_row(Participant* participant, int side, ValuePlan** plans, TupleTableSlot* slot, TupleTableSlot* row);
+void take_row(Participant* participant, int side, ValuePlan** plans, const int* place, TupleTableSlot* slot,
+              TupleTableSlot* row);
 
 // Hands on what is batched. Before another side is read, and at the end.
 void flush(Participant* participant);

@@ -271,6 +271,7 @@ ValuePlan* plan_column(Oid type, Oid collation, const ColumnRequest* column) {
     ValuePlan* plan = plan_value(type, column->operand, collation);
     if (plan != nullptr) {
         plan->tolerance = column->tolerance;
+        plan->quick = plan->tolerance == Tolerance::none ? plan->codec : Codec::other;
         plan->width = column->width;
         plan->time_width = column->time_width;
     }

@@ -5,6 +5,7 @@
 #include "pg/value.hpp"
 
 #include "pg/value_codecs.hpp"
+#include "pg/value_inline.hpp"
 
 extern "C" {
 #include "access/detoast.h"
@@ -184,6 +185,7 @@ ValuePlan* plan_value(Oid type, Oid operand, Oid collation) {
     get_typlenbyvalalign(type, &plan->length, &plan->by_value, &plan->align);
     plan_nested(plan);
     plan->canonical = is_canonical(plan);
+    plan->quick = codec;
     return plan;
 }
 
@@ -197,6 +199,7 @@ ValuePlan* plan_key(Oid type, Oid operand, Oid collation) {
         return nullptr;
     }
     plan->codec = Codec::hashed;
+    plan->quick = Codec::other;
     plan->hash = &entry->hash_extended_proc_finfo;
     return plan;
 }
@@ -323,18 +326,14 @@ void decimal_of_integer(std::int64_t value, Decimal& decimal) {
 }
 
 void put_decimal(const Decimal& decimal, RowEncoder& encoder) {
-    std::int32_t head[2] = {decimal.special ? decimal.sign : decimal.sign + 1, decimal.weight};
-    if (decimal.count <= 12) {
-        char buffer[sizeof(head) + 12 * sizeof(std::int16_t)];
-        memcpy(buffer, head, sizeof(head));
-        const std::size_t size = sizeof(std::int16_t) * decimal.count;
-        memcpy(buffer + sizeof(head), decimal.digits, size);
-        encoder.bytes(TypeClass::numeric, buffer, sizeof(head) + size);
+    const std::uint32_t head = numeric_head(decimal.special ? decimal.sign : decimal.sign + 1, decimal.weight);
+    const std::size_t size = sizeof(std::int16_t) * static_cast<std::size_t>(decimal.count);
+    if (decimal.count <= static_cast<int>(kQuickDigits)) {
+        encoder.headed(TypeClass::numeric, head, decimal.digits, size);
         return;
     }
-    encoder.begin_group(TypeClass::numeric, 2);
-    encoder.fixed(TypeClass::numeric, head, sizeof(head));
-    encoder.bytes(TypeClass::numeric, decimal.digits, sizeof(std::int16_t) * decimal.count);
+    encoder.begin_group(TypeClass::numeric, head);
+    encoder.bytes(TypeClass::numeric, decimal.digits, size);
 }
 
 // Within a few units in the last place; infinite where double ends.
@@ -523,6 +522,8 @@ void encode(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
     case Codec::cstring:
         encoder.bytes(TypeClass::image, DatumGetCString(value), strlen(DatumGetCString(value)));
         return;
+    case Codec::other:
+        break;
     case Codec::hashed:
         put_hashed(plan, value, encoder);
         return;

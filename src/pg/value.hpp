@@ -37,6 +37,7 @@ enum class Codec : std::uint8_t {
     fixed,    // the bytes of a type of fixed length
     varlena,  // the bytes of a value, once it is detoasted
     cstring,
+    other, // none of those that value_inline.hpp knows
     hashed, // by the type's own hash function: equal values alike, and others perhaps too
 };
 
@@ -46,6 +47,7 @@ enum class Tolerance : std::uint8_t { none, absolute, relative, time };
 
 struct ValuePlan {
     Codec codec;
+    Codec quick; // the codec, unless a tolerance stands in the way
     Tolerance tolerance;
     double width;         // absolute, relative: half of the tolerance
     std::int64_t time_width; // time: microseconds

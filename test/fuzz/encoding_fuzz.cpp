@@ -2,6 +2,7 @@
 // lengths, classes and folds there are; and the match table and the key set agree with maps.
 #include "core/row_encoding.hpp"
 
+#include <cstring>
 #include <map>
 #include <set>
 #include <string>
