@@ -25,6 +25,14 @@ COMMENT ON TABLE tandem.acceptance IS 'Ledger of accepted differences: which, wi
 COMMENT ON COLUMN tandem.acceptance.difference_id IS 'The stored difference that was accepted; it may have been cleaned up since';
 COMMENT ON COLUMN tandem.acceptance.seen_at IS 'Start of the last comparison that found the difference still standing';
 
+CREATE FUNCTION tandem.comparison_arguments(m tandem.mapping, legacy_where text DEFAULT NULL, new_where text DEFAULT NULL) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('%L::regclass, %L::regclass, %L, %L, %L, %L, %L', format('%I.%I', m.legacy_schema, m.legacy_table),
+                  format('%I.%I', m.new_schema, m.new_table), m.new_key, m.forward, m.rules, legacy_where, new_where)
+$$;
+COMMENT ON FUNCTION tandem.comparison_arguments IS 'A mapping as the arguments of compare_rows() and compare_counting(), but for the last';
+
 CREATE FUNCTION tandem.standing_acceptances(mapping_id integer) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT count(*) FROM tandem.acceptance AS a WHERE a.mapping_id = standing_acceptances.mapping_id AND a.withdrawn_at IS NULL $$;
@@ -77,11 +85,3 @@ END
 $$;
 COMMENT ON FUNCTION tandem.judge_differences IS
     'Of the differences of a comparison: how many are accepted (exactly, also beyond those that are kept), how many of each severity, and those to keep';
-
-CREATE FUNCTION tandem.comparison_arguments(m tandem.mapping) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT format('%L::regclass, %L::regclass, %L, %L, %L, NULL, NULL', format('%I.%I', m.legacy_schema, m.legacy_table),
-                  format('%I.%I', m.new_schema, m.new_table), m.new_key, m.forward, m.rules)
-$$;
-COMMENT ON FUNCTION tandem.comparison_arguments IS 'A mapping as the arguments of compare_rows() and compare_counting(), but for the last';

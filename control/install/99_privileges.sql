@@ -25,6 +25,11 @@ GRANT EXECUTE ON FUNCTION
     tandem.source_columns, tandem.name_list, tandem.mapping_hint
 TO PUBLIC;
 
+-- digest() and its aggregate.
+GRANT EXECUTE ON FUNCTION
+    tandem.digest, tandem.digest_of, tandem.digest_add, tandem.digest_combine, tandem.digest_save, tandem.digest_load, tandem.digest_final
+TO PUBLIC;
+
 -- Rules and named policies.
 GRANT SELECT ON tandem.policies, tandem.progress_comparison TO PUBLIC;
 GRANT EXECUTE ON FUNCTION

@@ -90,8 +90,8 @@ Datum progress(FunctionCallInfo fcinfo) {
             values[2] = ObjectIdGetDatum(backend.st_progress_command_target);
             values[3] = ObjectIdGetDatum(static_cast<Oid>(counter[kNewRelation]));
             values[4] = CStringGetTextDatum(phase_name(counter[kPhase]));
-            for (int i = kRowsTotal; i <= kCandidates; i++) {
-                values[5 + i - kRowsTotal] = Int64GetDatum(counter[i]);
+            for (int field = kRowsTotal; field <= kCandidates; field++) {
+                values[5 + field - kRowsTotal] = Int64GetDatum(counter[field]);
             }
             values[11] = TimestampTzGetDatum(counter[kStarted]);
         }

@@ -291,6 +291,17 @@ TANDEM_FUNCTION(tandem_copy_as) {
     });
 }
 
+// repair_as(role, query, mapping, direction): the same for a row of either side. The next validation looks at the row.
+TANDEM_FUNCTION(tandem_repair_as) {
+    return pg::entry([&]() -> Datum {
+        const char* direction = pg::call([&] { return text_to_cstring(PG_GETARG_TEXT_PP(3)); });
+        const pg::FrameScope scope({PG_GETARG_INT32(2),
+                                    strcmp(direction, "forward") == 0 ? pg::Direction::forward : pg::Direction::reverse,
+                                    pg::trigger_depth(), true});
+        return pg::call([&] { return pg::query_as(fcinfo, pg::ActAs::Mode::write); });
+    });
+}
+
 // Row trigger: mirrors INSERT, UPDATE and DELETE. Statement trigger: refuses TRUNCATE, which fires no row trigger.
 TANDEM_FUNCTION(tandem_mirror) {
     return pg::entry([&]() -> Datum {
