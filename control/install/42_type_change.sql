@@ -193,6 +193,19 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = type $$;
 COMMENT ON FUNCTION tandem.enum_labels IS 'The labels of an enum in their order';
 
+-- PostgreSQL 15 has no pg_input_is_valid().
+CREATE FUNCTION tandem.reads_as(value text, type text) RETURNS boolean
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('SELECT $1::%s', type) USING value;
+    RETURN true;
+EXCEPTION WHEN data_exception THEN
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION tandem.reads_as IS 'Is this text a value of this type?';
+
 -- v: SQL for the value.
 CREATE FUNCTION tandem.type_change(v text, old oid, old_typmod integer, new oid, new_typmod integer) RETURNS tandem.type_verdict
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -238,8 +251,8 @@ BEGIN
         IF EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = o.base AND c.casttarget = n.base AND c.castcontext = 'i') THEN
             result := tandem.type_verdict('compatible');
         ELSIF old_type.typcategory = 'S' AND NOT has_cast THEN
-            result := tandem.type_verdict('lossy', CASE WHEN current_setting('server_version_num')::integer >= 160000
-                          THEN format('NOT pg_catalog.pg_input_is_valid((%s)::text, %L)', v, format_type(n.base, n.base_typmod)) END, 'the text is no value of the new type');
+            result := tandem.type_verdict('lossy', format('NOT %s((%s)::text, %L)', CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'pg_catalog.pg_input_is_valid' ELSE 'tandem.reads_as' END,
+                                                              v, format_type(n.base, n.base_typmod)), 'the text is no value of the new type');
         ELSIF has_cast AND EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = n.base AND c.casttarget = o.base) THEN
             result := tandem.type_verdict('lossy', format('(%s)::%s::%s IS DISTINCT FROM (%1$s)', v, format_type(n.base, n.base_typmod), format_type(o.base, o.base_typmod)), 'the value does not survive the change');
         ELSIF has_cast THEN

@@ -98,11 +98,15 @@ CREATE FUNCTION tandem.constraint_harm(m tandem.schema_match, pair integer, fami
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    as_new record := tandem.legacy_as_new(m.legacy[pair], m.new[pair], m.maps[pair]);
+    as_new record;
     x record;
     target text;
     target_pair integer;
 BEGIN
+    IF object IS NULL THEN
+        RETURN;
+    END IF;
+    as_new := tandem.legacy_as_new(m.legacy[pair], m.new[pair], m.maps[pair]);
     uncounted := as_new.uncounted;
     IF family = 'check' THEN
         SELECT format('(SELECT (%s) IS FALSE%s)', pg_get_expr(k.conbin, k.conrelid), as_new.from_row) INTO harm FROM pg_constraint AS k WHERE k.oid = object;
@@ -151,7 +155,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem.constraint_harm IS 'SQL that counts the legacy rows which a constraint or unique index of new refuses';
+COMMENT ON FUNCTION tandem.constraint_harm IS 'SQL that counts the legacy rows which a constraint or unique index of new refuses; NULL for no object';
 
 CREATE FUNCTION tandem.diff_constraints(m tandem.schema_match) RETURNS SETOF tandem.schema_difference
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -193,7 +197,10 @@ BEGIN
         SELECT l3.pair, l3.oid, n3.oid FROM l3 JOIN n3 ON n3.pair = l3.pair AND n3.family = l3.family AND n3.columns IS NOT DISTINCT FROM l3.columns AND n3.rank3 = l3.rank3),
     p AS MATERIALIZED (
         SELECT l, n, x.pair, tandem.object_label(l.relation_name, n.relation_name, l.name, CASE WHEN l.name = n.name OR m.words[x.pair] IS NOT NULL THEN n.name ELSE l.name END) AS object
-          FROM matched AS x JOIN l ON l.pair = x.pair AND l.oid = x.l_oid JOIN n ON n.pair = x.pair AND n.oid = x.n_oid)
+          FROM matched AS x JOIN l ON l.pair = x.pair AND l.oid = x.l_oid JOIN n ON n.pair = x.pair AND n.oid = x.n_oid),
+    -- a table that is split or merged stands in several pairs: in which of them does not matter
+    only_l AS MATERIALIZED (SELECT DISTINCT ON (l.oid) l.* FROM l WHERE l.oid NOT IN (SELECT x.l_oid FROM matched AS x) ORDER BY l.oid, l.pair),
+    only_n AS MATERIALIZED (SELECT DISTINCT ON (n.oid) n.* FROM n WHERE n.oid NOT IN (SELECT x.n_oid FROM matched AS x) ORDER BY n.oid, n.pair)
     -- only in legacy
     SELECT s.kind, tandem.object_label(s.relation_name, s.relation_name, s.name, s.name), 'existence', s.definition, NULL::text,
            CASE WHEN s.family IN ('check', 'foreign key', 'exclusion') THEN 'compatible' ELSE 'narrowing' END,
@@ -202,8 +209,7 @@ BEGIN
                          WHEN 'index' THEN 'What legacy finds by this index the new side finds by reading the table.'
                          ELSE 'The new side accepts rows that legacy refuses: they could not come back.' END,
            s.pair, s.name::text, NULL::oid, NULL::text, NULL::text, NULL::text, NULL::text
-      FROM l AS s
-     WHERE NOT EXISTS (SELECT FROM matched AS x WHERE x.l_oid = s.oid) AND s.pair = (SELECT min(o.pair) FROM l AS o WHERE o.oid = s.oid)
+      FROM only_l AS s
      UNION ALL
     -- only in new
     SELECT s.kind, tandem.object_label(s.relation_name, s.relation_name, s.name, s.name), 'existence', NULL, s.definition,
@@ -211,10 +217,9 @@ BEGIN
            CASE WHEN s.state = 'NOT ENFORCED' THEN 'Nothing enforces it.' WHEN harmful.it THEN 'The new side refuses rows that legacy accepts: mend them first, or leave the constraint out.'
                 WHEN s.family = 'index' THEN 'Only the new side has this index.' ELSE 'A unique index of legacy guarantees it already.' END,
            s.pair, s.name, CASE WHEN harmful.it THEN m.legacy[s.pair] END, h.harm, h.query, 'would be refused', h.uncounted
-      FROM n AS s
+      FROM only_n AS s
      CROSS JOIN LATERAL (SELECT s.family <> 'index' AND s.state <> 'NOT ENFORCED' AND NOT (s.family IN ('primary key', 'unique') AND tandem.is_unique_already(m, s.pair, s.oid)) AS it) AS harmful
-      LEFT JOIN LATERAL tandem.constraint_harm(m, s.pair, s.family, s.oid) AS h ON harmful.it
-     WHERE NOT EXISTS (SELECT FROM matched AS x WHERE x.n_oid = s.oid) AND s.pair = (SELECT min(o.pair) FROM n AS o WHERE o.oid = s.oid)
+      CROSS JOIN LATERAL tandem.constraint_harm(m, s.pair, s.family, CASE WHEN harmful.it THEN s.oid END) AS h
      UNION ALL
     -- different
     SELECT (p.l).kind, p.object, x.property, x.l, x.n, x.severity, x.hint, p.pair, (p.l).name,
@@ -238,7 +243,7 @@ BEGIN
          ('on delete', (p.l).on_delete, (p.n).on_delete, 'narrowing', 'A DELETE of the row referred to does something else.'),
          ('options', (p.l).options, (p.n).options, 'cosmetic', 'Storage parameters.'),
          ('comment', (p.l).comment, (p.n).comment, 'cosmetic', 'COMMENT ON')) AS x (property, l, n, severity, hint)
-      LEFT JOIN LATERAL tandem.constraint_harm(m, p.pair, (p.n).family, (p.n).oid) AS h ON x.severity = 'lossy' AND x.l IS DISTINCT FROM x.n
+      CROSS JOIN LATERAL tandem.constraint_harm(m, p.pair, (p.n).family, CASE WHEN x.severity = 'lossy' THEN (p.n).oid END) AS h
      WHERE x.l IS DISTINCT FROM x.n OR x.property = 'definition' AND ((p.l).key <> (p.n).key OR (p.l).family <> (p.n).family);
 END
 $$;

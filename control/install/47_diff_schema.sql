@@ -200,7 +200,7 @@ COMMENT ON FUNCTION tandem.harm_text IS '"3 of 1200 rows would be refused, e.g. 
 
 CREATE FUNCTION tandem.diff_schema(legacy_schema name, new_schema name, count_rows boolean DEFAULT true)
 RETURNS TABLE (object_type text, object text, property text, legacy text, new text, severity text, hint text, rows_harmed bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     d tandem.schema_difference[] := ARRAY(SELECT x FROM tandem.schema_differences(tandem.match_schemas($1, $2)) AS x);
