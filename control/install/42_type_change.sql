@@ -219,11 +219,13 @@ DECLARE
     refused text := (tandem.domain_harm(v, new)).harm;
     has_cast boolean;
 BEGIN
-    SELECT t.typtype, t.typelem, t.typcategory, t.typlen INTO old_type FROM pg_type AS t WHERE t.oid = o.base;
-    SELECT t.typtype, t.typelem, t.typcategory, t.typlen INTO new_type FROM pg_type AS t WHERE t.oid = n.base;
+    SELECT t.typtype, t.typelem, t.typcategory, t.typname INTO old_type FROM pg_type AS t WHERE t.oid = o.base;
+    SELECT t.typtype, t.typelem, t.typcategory, t.typname INTO new_type FROM pg_type AS t WHERE t.oid = n.base;
 
     IF o.base = n.base AND o.base_typmod = n.base_typmod THEN
         result := tandem.type_verdict('compatible');
+    ELSIF old_type.typtype = new_type.typtype AND old_type.typtype IN ('c', 'r') AND old_type.typname = new_type.typname THEN
+        result := tandem.type_verdict('compatible'); -- what differs in it is said of the type
     ELSIF old_type.typcategory = 'A' AND new_type.typcategory = 'A' THEN
         result := tandem.type_change('tandem_element', old_type.typelem, o.base_typmod, new_type.typelem, n.base_typmod);
         result.harm := format('EXISTS (SELECT FROM unnest(%s) AS tandem_element WHERE %s)', v, result.harm);

@@ -76,8 +76,8 @@ BEGIN
             v := 'NULL::' || format_type(c.base, c.base_typmod);
         ELSIF c.type <> c.atttypid OR c.typmod <> c.atttypmod THEN
             change := tandem.type_change(v, c.type, c.typmod, c.base, c.base_typmod);
-            uncounted := coalesce(uncounted, tandem.foreign_cast(ARRAY[c.type, c.base]));
-            IF (SELECT t.typtype = 'e' FROM pg_type AS t WHERE t.oid = c.base) OR (change.severity <> 'lossy' AND c.type >= 16384) THEN
+            uncounted := coalesce(uncounted, tandem.foreign_cast(ARRAY[c.type, c.atttypid]));
+            IF c.type >= 16384 OR c.base >= 16384 THEN -- one enum has no cast to another
                 v := v || '::text';
             END IF;
             v := format(CASE WHEN change.severity = 'lossy' AND change.harm IS NULL THEN 'NULL::%2$s' WHEN change.severity = 'lossy' THEN 'CASE WHEN %3$s THEN NULL ELSE %1$s::%2$s END' ELSE '%1$s::%2$s' END,
@@ -142,7 +142,7 @@ BEGIN
     END IF;
     as_new := tandem.legacy_as_new(legacy, new, map);
     harm := format('(SELECT (%s) IS NOT TRUE%s)', accepted, as_new.from_row);
-    uncounted := coalesce(as_new.uncounted, tandem.foreign_code('pg_class'::regclass, new));
+    uncounted := coalesce(as_new.uncounted, (SELECT min(tandem.foreign_code('pg_class'::regclass, t.relid)) FROM pg_partition_tree(new) AS t WHERE NOT t.isleaf));
 END
 $$;
 COMMENT ON FUNCTION tandem.partition_harm IS 'The condition under which a legacy row finds no partition on the new side';
@@ -199,7 +199,8 @@ AS $$
          ('inherits', (p.l).parents, (p.n).parents, 'narrowing', 'Queries of the parent table show its rows on one side only.', NULL),
          ('replica identity', (p.l).identity, (p.n).identity, CASE WHEN (p.n).identity = 'FULL' THEN 'compatible' ELSE 'narrowing' END,
           'Logical replication sends other old keys, or refuses UPDATE and DELETE: ALTER TABLE ... REPLICA IDENTITY.', NULL),
-         ('definition', (p.l).definition, (p.n).definition, 'narrowing', format('The %s shows other rows or values.', p.object_type), NULL),
+         ('definition', (p.l).definition, (p.n).definition, 'narrowing',
+          CASE WHEN p.object_type = 'foreign table' THEN 'It reads from elsewhere.' ELSE format('It may show other rows or values: tandem.diff(%L, %L) tells.', format('%I.%I', m.legacy_schema, (p.l).name), format('%I.%I', m.new_schema, (p.n).name)) END, NULL),
          ('options', (p.l).options, (p.n).options, CASE WHEN concat((p.l).options, (p.n).options) ~ 'security_|check_option' THEN 'narrowing' ELSE 'cosmetic' END,
           CASE WHEN concat((p.l).options, (p.n).options) ~ 'security_|check_option' THEN 'They decide whose rights a view takes, and which rows it lets in.' ELSE 'Storage parameters.' END, NULL),
          ('owner', (p.l).owner, (p.n).owner, 'cosmetic', 'The owner holds every privilege, and row security does not bind him.', NULL),
@@ -270,7 +271,9 @@ AS $$
     n AS MATERIALIZED (SELECT c.* FROM tandem.schema_columns(m.new_schema, m.new) AS c),
     p AS MATERIALIZED (
         SELECT x.*, l, n, l.attnum IS NULL AND x.value IS NOT NULL AS computed,
-               tandem.object_label(coalesce(l.relation_name, lr.relname), coalesce(n.relation_name, nr.relname), l.name, n.name) AS object,
+               CASE WHEN l.attnum IS NULL THEN tandem.object_label(NULL, nr.relname, NULL, n.name)
+                    WHEN x.new_attnum IS NULL THEN tandem.object_label(lr.relname, NULL, l.name)
+                    ELSE tandem.object_label(lr.relname, nr.relname, l.name, n.name) END AS object,
                m.legacy[x.pair] AS source, lr.relkind IN ('r', 'p') AND nr.relkind IN ('r', 'p', 'f') AS stored,
                CASE WHEN m.maps[x.pair] IS NOT NULL THEN tandem.foreign_mapping(m.maps[x.pair]) END AS uncounted
           FROM tandem.column_pairs(m.legacy, m.new, m.maps) AS x
@@ -314,7 +317,7 @@ AS $$
       FROM p WHERE (p.l).attnum IS NOT NULL AND (p.n).attnum IS NOT NULL AND (p.l).not_null <> (p.n).not_null
      UNION ALL
     SELECT 'column', p.object, 'nullability', 'an expression', 'NOT NULL', 'lossy', 'The new side refuses NULL, which the mapping''s expression can give.',
-           p.pair, (p.n).name, p.source, format('(%s) IS NULL', p.value), NULL, 'would be refused', coalesce(p.uncounted, '')
+           p.pair, (p.n).name, p.source, format('(%s) IS NULL', p.value), NULL, 'would be refused', NULL
       FROM p WHERE p.computed AND p.stored AND (p.n).not_null
        AND p.uncounted IS NULL AND EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = p.source AND p.reads ? a.attname AND NOT a.attnotnull)
      UNION ALL

@@ -140,7 +140,7 @@ AS $$
          ('nullability', CASE WHEN (b.l).not_null THEN 'NOT NULL' ELSE 'NULL' END, CASE WHEN (b.n).not_null THEN 'NOT NULL' ELSE 'NULL' END, CASE WHEN (b.n).not_null THEN 'lossy' ELSE 'compatible' END,
           CASE WHEN (b.n).not_null THEN 'The new side refuses NULL.' ELSE 'The new side accepts NULL, which legacy refuses.' END, 'tandem_value IS NULL', NULL),
          ('default', (b.l).default_text, (b.n).default_text, CASE WHEN (b.l).default_text IS NULL THEN 'compatible' ELSE 'narrowing' END, 'An INSERT without a value gets another one.', NULL, NULL),
-         ('constraints', array_to_string((b.l).constraints, ' AND '), array_to_string((b.n).constraints, ' AND '), CASE WHEN (b.n).constraints <@ (b.l).constraints THEN 'compatible' ELSE 'lossy' END,
+         ('constraints', nullif(array_to_string((b.l).constraints, ' AND '), ''), nullif(array_to_string((b.n).constraints, ' AND '), ''), CASE WHEN (b.n).constraints <@ (b.l).constraints THEN 'compatible' ELSE 'lossy' END,
           CASE WHEN (b.n).constraints <@ (b.l).constraints THEN 'The new side accepts values that legacy refuses.' ELSE 'The new side refuses values that legacy accepts.' END, (b.refused).harm, (b.refused).uncounted),
          ('attributes', array_to_string((b.l).attributes, ', '), array_to_string((b.n).attributes, ', '), CASE WHEN (b.l).attributes <@ (b.n).attributes THEN 'compatible' ELSE 'lossy' END,
           CASE WHEN (b.l).attributes <@ (b.n).attributes THEN 'Only the new side has the other attributes, or has them in another order.' ELSE 'Attributes are gone or of another type.' END, NULL, NULL),
