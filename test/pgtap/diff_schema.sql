@@ -188,6 +188,16 @@ INSERT INTO change (topic, ddl, expected) VALUES
     ('tax', 'ALTER FUNCTION {s}.tax SECURITY DEFINER', '{"function|tax(amount numeric, m mood)|security|narrowing"}'),
     ('tax', 'ALTER FUNCTION {s}.tax RESET ALL', '{"function|tax(amount numeric, m mood)|settings|narrowing"}'),
     ('close', 'DROP PROCEDURE {s}.close', '{"procedure|close(IN day date)|existence|narrowing"}');
+SELECT current_setting('server_version_num')::integer >= 180000 AS has_18 \gset
+\if :has_18
+INSERT INTO change (topic, ddl, expected) VALUES
+    ('check', 'ALTER TABLE {s}.entry ADD CONSTRAINT lax CHECK (at > ''2000-01-01'') NOT ENFORCED', '{constraint|entry.lax|existence|compatible}'),
+    ('fk', 'ALTER TABLE {s}.entry ALTER CONSTRAINT entry_account NOT ENFORCED', '{constraint|entry.entry_account|state|compatible}'),
+    ('opened', 'ALTER TABLE {s}.account ADD CONSTRAINT known NOT NULL opened NOT VALID', '{column|account.opened|nullability|lossy}'),
+    ('opened', 'ALTER TABLE {s}.account ADD CONSTRAINT known NOT NULL opened NO INHERIT', '{column|account.opened|nullability|lossy}'),
+    ('net', 'ALTER TABLE {s}.account DROP net; ALTER TABLE {s}.account ADD net numeric GENERATED ALWAYS AS (amount * 0.81) VIRTUAL', '{column|account.net|generated|cosmetic,table|account|column order|cosmetic}'),
+    ('period', 'ALTER TABLE {s}.entry ADD CONSTRAINT free UNIQUE (room WITHOUT OVERLAPS)', '{constraint|entry.free|existence|lossy}');
+\endif
 
 CREATE FUNCTION pg_temp.reported(l name, n name, with_severity boolean) RETURNS text[] LANGUAGE sql AS $$
     SELECT coalesce(array_agg(t ORDER BY t COLLATE "C"), '{}')
