@@ -184,6 +184,8 @@ BEGIN
             said[i] := format('Not counted: %s.', d.uncounted);
         ELSIF d.source IS NOT NULL AND d.harm IS NULL AND d.query IS NULL THEN
             said[i] := 'Not counted: no SQL tells which rows.';
+        ELSIF d.severity = 'lossy' AND d.source IS NULL AND d.query IS NULL AND d.object_type IN ('column', 'type', 'domain', 'partition') THEN
+            said[i] := CASE d.object_type WHEN 'column' THEN 'Not counted: it is not a table on both sides.' ELSE 'Not counted: values are not looked into.' END;
         END IF;
     END LOOP;
 END
