@@ -136,7 +136,7 @@ BEGIN
                             WHEN 'pg_operator'::regclass THEN (SELECT p.proowner FROM pg_operator AS x JOIN pg_proc AS p ON p.oid = x.oprcode WHERE x.oid = d.refobjid)
                             WHEN 'pg_type'::regclass THEN (SELECT t.typowner FROM pg_type AS t WHERE t.oid = d.refobjid AND t.typtype <> 'e') END AS owner
                   FROM pg_depend AS d WHERE d.classid = class AND d.objid = object AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)
-                 ORDER BY d.refclassid, d.refobjid LOOP
+                 ORDER BY d.refclassid DESC, d.refobjid LOOP
         IF code.owner IS NOT NULL AND NOT tandem.trusted_owner(code.owner) THEN
             RETURN format('it uses %s of role %I', pg_describe_object(code.refclassid, code.refobjid, 0), pg_get_userbyid(code.owner));
         END IF;

@@ -44,7 +44,8 @@ AS $$
      WHERE k.contype IS DISTINCT FROM 'x'
      UNION ALL
     SELECT u.pair::integer, t.relname, k.oid, k.conname, CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' ELSE 'exclusion' END, 'constraint', d.core,
-           CASE WHEN k.contype = 'f' THEN format('%s → %s (%s) %s', tandem.replace_words(f.columns, words[u.pair]), coalesce(r.pair::text, f.target), tandem.replace_words(f.target_columns, words[r.pair]), k.confmatchtype)
+           CASE WHEN k.contype = 'f' THEN format('%s → %s (%s) %s', tandem.replace_words(f.columns, words[u.pair]), coalesce(r.pair::text, f.target), tandem.replace_words(f.target_columns, words[r.pair]),
+                                                 concat(k.confmatchtype, CASE WHEN d.core LIKE '%, PERIOD %' THEN ' PERIOD' END))
                 ELSE tandem.definition_key(d.core, schema, words[u.pair], u.pair = ANY (retyped)) END,
            tandem.replace_words(f.columns, words[u.pair]),
            CASE WHEN k.condeferred THEN 'DEFERRABLE INITIALLY DEFERRED' WHEN k.condeferrable THEN 'DEFERRABLE' ELSE 'NOT DEFERRABLE' END,
@@ -87,7 +88,7 @@ AS $$
            AND (l.atttypid = a.atttypid OR (tandem.type_change('v', l.atttypid, l.atttypmod, a.atttypid, a.atttypmod)).severity = 'compatible'))
     SELECT EXISTS (
         SELECT FROM pg_index AS i CROSS JOIN n
-         WHERE i.indrelid = m.legacy[pair] AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+         WHERE i.indrelid = m.legacy[pair] AND i.indisunique AND NOT i.indisexclusion AND NOT n.indisexclusion AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
            AND NOT EXISTS (SELECT FROM unnest((i.indkey::smallint[])[0:i.indnkeyatts - 1]) AS k (attnum)
                             WHERE NOT EXISTS (SELECT FROM columns AS c WHERE c.legacy_attnum = k.attnum
                                                  AND (c.attnotnull OR i.indnullsnotdistinct OR NOT n.indnullsnotdistinct))))
@@ -112,6 +113,9 @@ BEGIN
     IF family = 'check' THEN
         SELECT format('(SELECT (%s) IS FALSE%s)', pg_get_expr(k.conbin, k.conrelid), as_new.from_row) INTO harm FROM pg_constraint AS k WHERE k.oid = object;
         uncounted := coalesce(uncounted, tandem.foreign_code('pg_constraint'::regclass, object));
+    ELSIF family = 'exclusion' OR EXISTS (SELECT FROM pg_index AS i WHERE i.indexrelid = object AND i.indisexclusion)
+          OR family = 'foreign key' AND pg_get_constraintdef(object) LIKE '%, PERIOD %' THEN -- WITHOUT OVERLAPS and PERIOD came with PostgreSQL 18
+        uncounted := coalesce(uncounted, 'every pair of rows would have to be compared');
     ELSIF family IN ('primary key', 'unique') THEN
         SELECT string_agg(k.key || k.collation_text, ', ' ORDER BY k.position) AS keys,
                string_agg(format('(%s) IS NOT NULL', k.key), ' AND ') FILTER (WHERE NOT i.indnullsnotdistinct) AS not_null,
@@ -151,8 +155,6 @@ BEGIN
         query := format('SELECT count(*), (SELECT count(*) FROM %s), %s FROM (SELECT *%s) AS n WHERE ((%s) AND NOT EXISTS (SELECT FROM (SELECT *%s) AS r WHERE %s))%s',
                         m.legacy[pair]::regclass, CASE WHEN x.example_may THEN format('min(%s)', x.example) ELSE 'NULL::text' END, as_new.from_rows, x.not_null, target, x.pairs,
                         CASE WHEN x.confmatchtype = 'f' THEN format(' OR ((%s) AND NOT (%s))', x.some_not_null, x.not_null) END);
-    ELSE
-        uncounted := coalesce(uncounted, 'every pair of rows would have to be compared');
     END IF;
 END
 $$;

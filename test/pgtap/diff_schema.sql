@@ -34,7 +34,7 @@ BEGIN
         CREATE INDEX account_size ON {s}.account USING btree (size DESC) INCLUDE (owner);
         CREATE UNIQUE INDEX account_mail ON {s}.account ((lower(mail)));
         CREATE TABLE {s}.entry (
-            id bigint GENERATED ALWAYS AS IDENTITY, account integer NOT NULL, at date NOT NULL, amount integer, remark text COLLATE "C", room int4range,
+            id bigint GENERATED ALWAYS AS IDENTITY, account integer NOT NULL, at date NOT NULL, amount integer, remark text COLLATE "C", room int4range, floor int4range,
             PRIMARY KEY (id), CONSTRAINT entry_account FOREIGN KEY (account) REFERENCES {s}.account (id) ON DELETE CASCADE,
             CONSTRAINT rooms EXCLUDE USING gist (room WITH &&));
         CREATE TABLE {s}.log (at date NOT NULL, what text, account integer) PARTITION BY RANGE (at);
@@ -196,7 +196,7 @@ INSERT INTO change (topic, ddl, expected) VALUES
     ('opened', 'ALTER TABLE {s}.account ADD CONSTRAINT known NOT NULL opened NOT VALID', '{column|account.opened|nullability|lossy}'),
     ('opened', 'ALTER TABLE {s}.account ADD CONSTRAINT known NOT NULL opened NO INHERIT', '{column|account.opened|nullability|lossy}'),
     ('net', 'ALTER TABLE {s}.account DROP net; ALTER TABLE {s}.account ADD net numeric GENERATED ALWAYS AS (amount * 0.81) VIRTUAL', '{column|account.net|generated|cosmetic,table|account|column order|cosmetic}'),
-    ('period', 'ALTER TABLE {s}.entry ADD CONSTRAINT free UNIQUE (room WITHOUT OVERLAPS)', '{constraint|entry.free|existence|lossy}');
+    ('period', 'ALTER TABLE {s}.entry ADD CONSTRAINT free UNIQUE (floor, room WITHOUT OVERLAPS)', '{constraint|entry.free|existence|lossy}');
 \endif
 
 CREATE FUNCTION pg_temp.reported(l name, n name, with_severity boolean) RETURNS text[] LANGUAGE sql AS $$
