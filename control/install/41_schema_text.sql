@@ -65,13 +65,14 @@ CREATE FUNCTION tandem.without_schema(definition text, schema name) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    pattern text := regexp_replace(quote_ident(schema), '([^[:alnum:]_])', '\\\1', 'g') || '\.';
+    plain text := quote_ident(schema) || '.';
+    in_literal text := replace(plain, '''', '''''');
 BEGIN
-    IF position(quote_ident(schema) || '.' IN definition) = 0 THEN
+    IF position(plain IN definition) = 0 AND position(in_literal IN definition) = 0 THEN
         RETURN definition;
     END IF;
-    definition := regexp_replace(definition, '(?<![[:alnum:]_$.''"])' || pattern, '', 'g');
-    RETURN regexp_replace(definition, '''' || pattern || '((?:[^'']|'''')*''::reg)', '''\1', 'g');
+    definition := regexp_replace(definition, '(?<![[:alnum:]_$.''"])' || regexp_replace(plain, '([^[:alnum:]_])', '\\\1', 'g'), '', 'g');
+    RETURN regexp_replace(definition, '''' || regexp_replace(in_literal, '([^[:alnum:]_])', '\\\1', 'g') || '((?:[^'']|'''')*''::reg)', '''\1', 'g');
 END
 $$;
 COMMENT ON FUNCTION tandem.without_schema IS 'A definition without the qualification by this schema; of literals only regclass and its like';
@@ -91,6 +92,10 @@ BEGIN
     END IF;
     legacy := tandem.replace_words(legacy, words);
     IF legacy = new THEN
+        RETURN true;
+    END IF;
+    -- either side alone, too: an alias may be called like the schema
+    IF legacy = tandem.without_schema(new, m.new_schema) OR tandem.without_schema(legacy, m.legacy_schema) = new THEN
         RETURN true;
     END IF;
     legacy := tandem.without_schema(legacy, m.legacy_schema);
@@ -120,32 +125,59 @@ AS $$ SELECT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = owner AND (r.rolsup
 COMMENT ON FUNCTION tandem.trusted_owner IS 'Is code of this role evaluated in the caller''s name? A superuser''s and one''s own';
 
 CREATE FUNCTION tandem.foreign_code(class oid, object oid) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'it uses ' || pg_describe_object(d.refclassid, d.refobjid, 0) || ' of role ' || quote_ident(pg_get_userbyid(o.owner))
-      FROM pg_depend AS d
-     CROSS JOIN LATERAL (SELECT p.proowner AS owner FROM pg_proc AS p WHERE d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
-                         UNION ALL
-                         SELECT p.proowner FROM pg_operator AS x JOIN pg_proc AS p ON p.oid = x.oprcode
-                          WHERE d.refclassid = 'pg_operator'::regclass AND x.oid = d.refobjid
-                         UNION ALL
-                         SELECT t.typowner FROM pg_type AS t WHERE d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid AND t.typtype <> 'e') AS o
-     WHERE d.classid = class AND d.objid = object AND NOT tandem.trusted_owner(o.owner)
-     ORDER BY 1 LIMIT 1
+DECLARE
+    code record;
+BEGIN
+    FOR code IN SELECT d.refclassid, d.refobjid,
+                       CASE d.refclassid
+                            WHEN 'pg_proc'::regclass THEN (SELECT p.proowner FROM pg_proc AS p WHERE p.oid = d.refobjid)
+                            WHEN 'pg_operator'::regclass THEN (SELECT p.proowner FROM pg_operator AS x JOIN pg_proc AS p ON p.oid = x.oprcode WHERE x.oid = d.refobjid)
+                            WHEN 'pg_type'::regclass THEN (SELECT t.typowner FROM pg_type AS t WHERE t.oid = d.refobjid AND t.typtype <> 'e') END AS owner
+                  FROM pg_depend AS d WHERE d.classid = class AND d.objid = object AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)
+                 ORDER BY d.refclassid DESC, d.refobjid LOOP
+        IF code.owner IS NOT NULL AND NOT tandem.trusted_owner(code.owner) THEN
+            RETURN format('it uses %s of role %I', pg_describe_object(code.refclassid, code.refobjid, 0), pg_get_userbyid(code.owner));
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
 $$;
 COMMENT ON FUNCTION tandem.foreign_code IS 'Why an expression of the catalogs is not evaluated: the first thing in it that belongs to somebody else than the caller and a superuser';
 
--- A cast is written by the owner of a type.
+-- The owner of a type writes its casts, and the checks of a domain, which may stand deep in it.
 CREATE FUNCTION tandem.foreign_cast(types oid[]) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH RECURSIVE t AS (
-        SELECT unnest(types) AS oid
-         UNION
-        SELECT x.below FROM t JOIN pg_type AS y ON y.oid = t.oid CROSS JOIN LATERAL (VALUES (y.typbasetype), (y.typelem)) AS x (below) WHERE x.below <> 0)
-    SELECT 'it uses function ' || p.oid::regprocedure::text || ' of role ' || quote_ident(pg_get_userbyid(p.proowner))
-      FROM pg_cast AS c JOIN pg_proc AS p ON p.oid = c.castfunc
-     WHERE (c.castsource IN (SELECT t.oid FROM t) OR c.casttarget IN (SELECT t.oid FROM t)) AND p.oid >= 16384 AND NOT tandem.trusted_owner(p.proowner)
-     ORDER BY 1 LIMIT 1
+DECLARE
+    reached oid[] := ARRAY(
+        WITH RECURSIVE t AS (
+            SELECT u.oid FROM unnest(types) AS u (oid) WHERE u.oid >= 16384
+             UNION
+            SELECT x.below FROM t JOIN pg_type AS y ON y.oid = t.oid
+             CROSS JOIN LATERAL (SELECT y.typbasetype AS below UNION ALL SELECT y.typelem
+                                  UNION ALL SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+                                  UNION ALL SELECT r.rngsubtype FROM pg_range AS r WHERE r.rngtypid = y.oid) AS x
+             WHERE x.below >= 16384)
+        SELECT t.oid FROM t);
+    code record;
+BEGIN
+    IF reached = '{}' THEN
+        RETURN NULL;
+    END IF;
+    FOR code IN SELECT p.oid, p.proowner FROM pg_cast AS c JOIN pg_proc AS p ON p.oid = c.castfunc
+                 WHERE c.castsource = ANY (reached) OR c.casttarget = ANY (reached) ORDER BY p.oid LOOP
+        IF NOT tandem.trusted_owner(code.proowner) THEN
+            RETURN format('it uses %s of role %I', pg_describe_object('pg_proc'::regclass, code.oid, 0), pg_get_userbyid(code.proowner));
+        END IF;
+    END LOOP;
+    FOR code IN SELECT k.oid FROM pg_constraint AS k WHERE k.contypid = ANY (reached) ORDER BY k.oid LOOP
+        IF tandem.foreign_code('pg_constraint'::regclass, code.oid) IS NOT NULL THEN
+            RETURN tandem.foreign_code('pg_constraint'::regclass, code.oid);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
 $$;
-COMMENT ON FUNCTION tandem.foreign_cast IS 'Why values of these types are not cast: a cast of theirs belongs to somebody else than the caller and a superuser';
+COMMENT ON FUNCTION tandem.foreign_cast IS 'Why values of these types are not cast: a cast or a check of theirs belongs to somebody else than the caller and a superuser';

@@ -193,6 +193,19 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = type $$;
 COMMENT ON FUNCTION tandem.enum_labels IS 'The labels of an enum in their order';
 
+-- PostgreSQL 15 has no pg_input_is_valid().
+CREATE FUNCTION tandem.reads_as(value text, type text) RETURNS boolean
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('SELECT $1::%s', type) USING value;
+    RETURN true;
+EXCEPTION WHEN data_exception THEN
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION tandem.reads_as IS 'Is this text a value of this type?';
+
 -- v: SQL for the value.
 CREATE FUNCTION tandem.type_change(v text, old oid, old_typmod integer, new oid, new_typmod integer) RETURNS tandem.type_verdict
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -206,11 +219,13 @@ DECLARE
     refused text := (tandem.domain_harm(v, new)).harm;
     has_cast boolean;
 BEGIN
-    SELECT t.typtype, t.typelem, t.typcategory, t.typlen INTO old_type FROM pg_type AS t WHERE t.oid = o.base;
-    SELECT t.typtype, t.typelem, t.typcategory, t.typlen INTO new_type FROM pg_type AS t WHERE t.oid = n.base;
+    SELECT t.typtype, t.typelem, t.typcategory, t.typname INTO old_type FROM pg_type AS t WHERE t.oid = o.base;
+    SELECT t.typtype, t.typelem, t.typcategory, t.typname INTO new_type FROM pg_type AS t WHERE t.oid = n.base;
 
     IF o.base = n.base AND o.base_typmod = n.base_typmod THEN
         result := tandem.type_verdict('compatible');
+    ELSIF old_type.typtype = new_type.typtype AND old_type.typtype IN ('c', 'r') AND old_type.typname = new_type.typname THEN
+        result := tandem.type_verdict('compatible'); -- what differs in it is said of the type
     ELSIF old_type.typcategory = 'A' AND new_type.typcategory = 'A' THEN
         result := tandem.type_change('tandem_element', old_type.typelem, o.base_typmod, new_type.typelem, n.base_typmod);
         result.harm := format('EXISTS (SELECT FROM unnest(%s) AS tandem_element WHERE %s)', v, result.harm);
@@ -238,8 +253,8 @@ BEGIN
         IF EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = o.base AND c.casttarget = n.base AND c.castcontext = 'i') THEN
             result := tandem.type_verdict('compatible');
         ELSIF old_type.typcategory = 'S' AND NOT has_cast THEN
-            result := tandem.type_verdict('lossy', CASE WHEN current_setting('server_version_num')::integer >= 160000
-                          THEN format('NOT pg_catalog.pg_input_is_valid((%s)::text, %L)', v, format_type(n.base, n.base_typmod)) END, 'the text is no value of the new type');
+            result := tandem.type_verdict('lossy', format('NOT %s((%s)::text, %L)', CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'pg_catalog.pg_input_is_valid' ELSE 'tandem.reads_as' END,
+                                                              v, format_type(n.base, n.base_typmod)), 'the text is no value of the new type');
         ELSIF has_cast AND EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = n.base AND c.casttarget = o.base) THEN
             result := tandem.type_verdict('lossy', format('(%s)::%s::%s IS DISTINCT FROM (%1$s)', v, format_type(n.base, n.base_typmod), format_type(o.base, o.base_typmod)), 'the value does not survive the change');
         ELSIF has_cast THEN

@@ -76,8 +76,8 @@ BEGIN
             v := 'NULL::' || format_type(c.base, c.base_typmod);
         ELSIF c.type <> c.atttypid OR c.typmod <> c.atttypmod THEN
             change := tandem.type_change(v, c.type, c.typmod, c.base, c.base_typmod);
-            uncounted := coalesce(uncounted, tandem.foreign_cast(ARRAY[c.type, c.base]));
-            IF (SELECT t.typtype = 'e' FROM pg_type AS t WHERE t.oid = c.base) OR (change.severity <> 'lossy' AND c.type >= 16384) THEN
+            uncounted := coalesce(uncounted, tandem.foreign_cast(ARRAY[c.type, c.atttypid]));
+            IF c.type >= 16384 OR c.base >= 16384 THEN -- one enum has no cast to another
                 v := v || '::text';
             END IF;
             v := format(CASE WHEN change.severity = 'lossy' AND change.harm IS NULL THEN 'NULL::%2$s' WHEN change.severity = 'lossy' THEN 'CASE WHEN %3$s THEN NULL ELSE %1$s::%2$s END' ELSE '%1$s::%2$s' END,
@@ -107,9 +107,9 @@ AS $$
            CASE WHEN c.relispartition THEN i.parents END,
            CASE WHEN c.relispartition THEN tandem.schema_expression(schema, c.relpartbound, c.oid) END,
            CASE WHEN NOT c.relispartition THEN i.parents END,
-           CASE c.relreplident WHEN 'd' THEN 'DEFAULT' WHEN 'n' THEN 'NOTHING' WHEN 'f' THEN 'FULL'
+           CASE WHEN c.relkind NOT IN ('r', 'p') THEN 'none' ELSE CASE c.relreplident WHEN 'd' THEN 'DEFAULT' WHEN 'n' THEN 'NOTHING' WHEN 'f' THEN 'FULL'
                 ELSE 'INDEX ' || coalesce((SELECT quote_ident(x.relname) FROM pg_index AS k JOIN pg_class AS x ON x.oid = k.indexrelid
-                                            WHERE k.indrelid = c.oid AND k.indisreplident), '') END,
+                                            WHERE k.indrelid = c.oid AND k.indisreplident), '') END END,
            (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(c.reloptions) AS o),
            CASE WHEN c.relkind IN ('v', 'm') THEN tandem.schema_text(schema, 'view', c.oid)
                 WHEN c.relkind = 'f' THEN (SELECT format('SERVER %I', s.srvname) || coalesce(format(' OPTIONS (%s)', (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(f.ftoptions) AS o)), '')
@@ -132,6 +132,9 @@ DECLARE
     accepted text;
     as_new record;
 BEGIN
+    IF legacy IS NULL OR new IS NULL THEN
+        RETURN;
+    END IF;
     SELECT string_agg(format('(%s)', pg_get_partition_constraintdef(t.relid)), ' OR ') INTO accepted FROM pg_partition_tree(new) AS t WHERE t.isleaf AND t.relid <> new;
     IF accepted IS NULL THEN
         harm := 'true';
@@ -139,7 +142,7 @@ BEGIN
     END IF;
     as_new := tandem.legacy_as_new(legacy, new, map);
     harm := format('(SELECT (%s) IS NOT TRUE%s)', accepted, as_new.from_row);
-    uncounted := coalesce(as_new.uncounted, tandem.foreign_code('pg_class'::regclass, new));
+    uncounted := coalesce(as_new.uncounted, (SELECT min(tandem.foreign_code('pg_class'::regclass, t.relid)) FROM pg_partition_tree(new) AS t WHERE NOT t.isleaf));
 END
 $$;
 COMMENT ON FUNCTION tandem.partition_harm IS 'The condition under which a legacy row finds no partition on the new side';
@@ -172,13 +175,13 @@ AS $$
            CASE WHEN q.pair IS NOT NULL THEN h.harm ELSE 'true' END, NULL,
            CASE WHEN q.pair IS NOT NULL THEN 'would find no partition' ELSE 'would have nowhere to go' END, h.uncounted
       FROM p LEFT JOIN parents AS q ON q.pair = p.pair
-      LEFT JOIN LATERAL tandem.partition_harm((p.l).oid, q.new, m.maps[q.parent]) AS h ON q.pair IS NOT NULL AND (p.l).oid IS NOT NULL
+      CROSS JOIN LATERAL tandem.partition_harm((p.l).oid, q.new, m.maps[q.parent]) AS h
      WHERE ((p.l).oid IS NULL OR (p.n).oid IS NULL)
        -- partitions of a table that is partitioned in another way, or not at all, on the other side: said once, of the table
        AND (q.pair IS NULL OR tandem.same_text(m, q.legacy_key, q.new_key, m.words[q.parent]))
      UNION ALL
     -- different
-    SELECT p.object_type, p.object, x.property, x.l, x.n, x.severity, x.hint, p.pair, NULL, h.source, h.harm, NULL, 'would find no partition', h.uncounted
+    SELECT p.object_type, p.object, x.property, x.l, x.n, x.severity, x.hint, p.pair, NULL, CASE WHEN h.harm IS NOT NULL THEN x.source END, h.harm, NULL, 'would find no partition', h.uncounted
       FROM p
      CROSS JOIN LATERAL (VALUES
          ('kind', (p.l).object_type, (p.n).object_type, CASE WHEN (p.n).kind IN ('r', 'p') THEN 'compatible' ELSE 'narrowing' END, 'What writes to it, locks or indexes it may fail on the new side.', NULL),
@@ -196,19 +199,19 @@ AS $$
          ('inherits', (p.l).parents, (p.n).parents, 'narrowing', 'Queries of the parent table show its rows on one side only.', NULL),
          ('replica identity', (p.l).identity, (p.n).identity, CASE WHEN (p.n).identity = 'FULL' THEN 'compatible' ELSE 'narrowing' END,
           'Logical replication sends other old keys, or refuses UPDATE and DELETE: ALTER TABLE ... REPLICA IDENTITY.', NULL),
-         ('definition', (p.l).definition, (p.n).definition, 'narrowing', format('The %s shows other rows or values.', p.object_type), NULL),
+         ('definition', (p.l).definition, (p.n).definition, 'narrowing',
+          CASE WHEN p.object_type = 'foreign table' THEN 'It reads from elsewhere.' ELSE format('It may show other rows or values: tandem.diff(%L, %L) tells.', format('%I.%I', m.legacy_schema, (p.l).name), format('%I.%I', m.new_schema, (p.n).name)) END, NULL),
          ('options', (p.l).options, (p.n).options, CASE WHEN concat((p.l).options, (p.n).options) ~ 'security_|check_option' THEN 'narrowing' ELSE 'cosmetic' END,
           CASE WHEN concat((p.l).options, (p.n).options) ~ 'security_|check_option' THEN 'They decide whose rights a view takes, and which rows it lets in.' ELSE 'Storage parameters.' END, NULL),
          ('owner', (p.l).owner, (p.n).owner, 'cosmetic', 'The owner holds every privilege, and row security does not bind him.', NULL),
          ('comment', (p.l).comment, (p.n).comment, 'cosmetic', 'COMMENT ON', NULL)
           ) AS x (property, l, n, severity, hint, source)
-      LEFT JOIN LATERAL (SELECT x.source, y.harm, y.uncounted
-                           FROM (SELECT CASE x.property WHEN 'partition key' THEN (p.n).oid
-                                        ELSE (SELECT i.inhparent FROM pg_inherits AS i WHERE i.inhrelid = (p.n).oid) END AS new) AS t
-                          CROSS JOIN LATERAL tandem.partition_harm(x.source, t.new, m.maps[p.pair]) AS y) AS h
-             ON x.severity = 'lossy' AND x.source IS NOT NULL AND x.l IS DISTINCT FROM x.n AND (p.l).kind IN ('r', 'p')
+     CROSS JOIN LATERAL tandem.partition_harm(
+               CASE WHEN x.severity = 'lossy' AND (p.l).kind IN ('r', 'p') AND x.l IS DISTINCT FROM x.n THEN x.source END,
+               CASE WHEN x.property = 'partition key' THEN (p.n).oid ELSE (SELECT i.inhparent FROM pg_inherits AS i WHERE i.inhrelid = (p.n).oid) END,
+               m.maps[p.pair]) AS h
      WHERE (p.l).oid IS NOT NULL AND (p.n).oid IS NOT NULL AND x.l IS DISTINCT FROM x.n
-       AND (x.property <> 'definition' OR (p.l).kind = (p.n).kind)
+       AND (x.property NOT IN ('definition', 'replica identity', 'options') OR (p.l).object_type = (p.n).object_type)
        AND NOT tandem.same_text(m, x.l, x.n, CASE WHEN x.property IN ('definition', 'partition of', 'inherits') THEN m.all_words
                                                   WHEN x.property IN ('partition key', 'partition bound') THEN m.words[p.pair] END, x.property = 'partition bound')
 $$;
@@ -247,8 +250,12 @@ CREATE FUNCTION tandem.generation_harm(legacy oid, new oid, map jsonb, value tex
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    as_new record := tandem.legacy_as_new(legacy, new, map);
+    as_new record;
 BEGIN
+    IF attrdef IS NULL THEN
+        RETURN;
+    END IF;
+    as_new := tandem.legacy_as_new(legacy, new, map);
     SELECT format('(SELECT (%s) IS DISTINCT FROM (%s)%s%s)', pg_get_expr(d.adbin, d.adrelid), value,
                   CASE WHEN type <> new_type THEN '::' || format_type(new_type, -1) END, as_new.from_row)
       INTO harm FROM pg_attrdef AS d WHERE d.oid = attrdef;
@@ -264,9 +271,11 @@ AS $$
     n AS MATERIALIZED (SELECT c.* FROM tandem.schema_columns(m.new_schema, m.new) AS c),
     p AS MATERIALIZED (
         SELECT x.*, l, n, l.attnum IS NULL AND x.value IS NOT NULL AS computed,
-               tandem.object_label(coalesce(l.relation_name, lr.relname), coalesce(n.relation_name, nr.relname), l.name, n.name) AS object,
+               CASE WHEN l.attnum IS NULL THEN tandem.object_label(NULL, nr.relname, NULL, n.name)
+                    WHEN x.new_attnum IS NULL THEN tandem.object_label(lr.relname, NULL, l.name)
+                    ELSE tandem.object_label(lr.relname, nr.relname, l.name, n.name) END AS object,
                m.legacy[x.pair] AS source, lr.relkind IN ('r', 'p') AND nr.relkind IN ('r', 'p', 'f') AS stored,
-               tandem.foreign_mapping(m.maps[x.pair]) AS uncounted
+               CASE WHEN m.maps[x.pair] IS NOT NULL THEN tandem.foreign_mapping(m.maps[x.pair]) END AS uncounted
           FROM tandem.column_pairs(m.legacy, m.new, m.maps) AS x
           LEFT JOIN l ON l.pair = x.pair AND l.attnum = x.legacy_attnum
           LEFT JOIN n ON n.pair = x.pair AND n.attnum = x.new_attnum
@@ -308,7 +317,7 @@ AS $$
       FROM p WHERE (p.l).attnum IS NOT NULL AND (p.n).attnum IS NOT NULL AND (p.l).not_null <> (p.n).not_null
      UNION ALL
     SELECT 'column', p.object, 'nullability', 'an expression', 'NOT NULL', 'lossy', 'The new side refuses NULL, which the mapping''s expression can give.',
-           p.pair, (p.n).name, p.source, format('(%s) IS NULL', p.value), NULL, 'would be refused', coalesce(p.uncounted, '')
+           p.pair, (p.n).name, p.source, format('(%s) IS NULL', p.value), NULL, 'would be refused', NULL
       FROM p WHERE p.computed AND p.stored AND (p.n).not_null
        AND p.uncounted IS NULL AND EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = p.source AND p.reads ? a.attname AND NOT a.attnotnull)
      UNION ALL
@@ -337,8 +346,8 @@ AS $$
           'narrowing', 'Order, ranges and, if one is nondeterministic, equality differ.'),
          ('comment', (p.l).comment, (p.n).comment, 'cosmetic', 'COMMENT ON COLUMN')
           ) AS x (property, l, n, severity, hint)
-      LEFT JOIN LATERAL (SELECT y.* FROM tandem.generation_harm(p.source, (p.n).relation, m.maps[p.pair], p.value, p.type, (p.n).type, (p.n).expression_oid) AS y) AS h
-             ON x.property = 'generated' AND x.severity = 'lossy' AND x.l IS DISTINCT FROM x.n AND p.stored
+     CROSS JOIN LATERAL tandem.generation_harm(p.source, (p.n).relation, m.maps[p.pair], p.value, p.type, (p.n).type,
+               CASE WHEN x.property = 'generated' AND x.severity = 'lossy' AND p.stored THEN (p.n).expression_oid END) AS h
      WHERE (p.l).attnum IS NOT NULL AND (p.n).attnum IS NOT NULL AND x.l IS DISTINCT FROM x.n
        -- a column is filled by a default, an expression or an identity: one row says which
        AND NOT (x.property = 'default' AND ((p.l).generated <> '' OR (p.n).generated <> '' OR

@@ -15,7 +15,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.definition_key IS 'A definition as it is matched with one of the other side';
 
-CREATE FUNCTION tandem.schema_constraints(schema name, relations oid[], words jsonb[], all_words jsonb, retyped integer[])
+CREATE FUNCTION tandem.schema_constraints(schema name, relations oid[], words jsonb[], retyped integer[])
 RETURNS SETOF tandem.schema_constraint
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -44,8 +44,8 @@ AS $$
      WHERE k.contype IS DISTINCT FROM 'x'
      UNION ALL
     SELECT u.pair::integer, t.relname, k.oid, k.conname, CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' ELSE 'exclusion' END, 'constraint', d.core,
-           CASE WHEN k.contype = 'f' THEN format('%s → %s (%s) %s', tandem.replace_words(f.columns, words[u.pair]),
-                                                 tandem.replace_words(tandem.without_schema(f.target, schema), all_words), tandem.replace_words(f.target_columns, words[f.target_pair]), k.confmatchtype)
+           CASE WHEN k.contype = 'f' THEN format('%s → %s (%s) %s', tandem.replace_words(f.columns, words[u.pair]), coalesce(r.pair::text, f.target), tandem.replace_words(f.target_columns, words[r.pair]),
+                                                 concat(k.confmatchtype, CASE WHEN d.core LIKE '%, PERIOD %' THEN ' PERIOD' END))
                 ELSE tandem.definition_key(d.core, schema, words[u.pair], u.pair = ANY (retyped)) END,
            tandem.replace_words(f.columns, words[u.pair]),
            CASE WHEN k.condeferred THEN 'DEFERRABLE INITIALLY DEFERRED' WHEN k.condeferrable THEN 'DEFERRABLE' ELSE 'NOT DEFERRABLE' END,
@@ -62,12 +62,14 @@ AS $$
                      JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = x.attnum) AS columns,
                   (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY x.position) FROM unnest(k.confkey) WITH ORDINALITY AS x (attnum, position)
                      JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = x.attnum) AS target_columns,
-                  tandem.schema_text(schema, 'relation', k.confrelid) AS target, array_position(relations, k.confrelid) AS target_pair,
+                  tandem.schema_text(schema, 'relation', k.confrelid) AS target,
                   action.name[1] AS on_update,
                   concat(action.name[2], (SELECT ' (' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attname) || ')' FROM pg_attribute AS a
                                            WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.confdelsetcols))) AS on_delete
              FROM (SELECT array_agg(CASE y.code WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END ORDER BY y.position) AS name
                      FROM (VALUES (1, k.confupdtype), (2, k.confdeltype)) AS y (position, code)) AS action) AS f ON k.contype = 'f'
+      -- what it refers to goes by the pair that it stands in; a table that is split stands in several, and so does the key
+      LEFT JOIN unnest(relations) WITH ORDINALITY AS r (relation, pair) ON r.relation = k.confrelid
 $$;
 COMMENT ON FUNCTION tandem.schema_constraints IS 'What diff_schema() compares of constraints and indexes, one row for each that the relation itself has';
 
@@ -86,7 +88,7 @@ AS $$
            AND (l.atttypid = a.atttypid OR (tandem.type_change('v', l.atttypid, l.atttypmod, a.atttypid, a.atttypmod)).severity = 'compatible'))
     SELECT EXISTS (
         SELECT FROM pg_index AS i CROSS JOIN n
-         WHERE i.indrelid = m.legacy[pair] AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+         WHERE i.indrelid = m.legacy[pair] AND i.indisunique AND NOT i.indisexclusion AND NOT n.indisexclusion AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
            AND NOT EXISTS (SELECT FROM unnest((i.indkey::smallint[])[0:i.indnkeyatts - 1]) AS k (attnum)
                             WHERE NOT EXISTS (SELECT FROM columns AS c WHERE c.legacy_attnum = k.attnum
                                                  AND (c.attnotnull OR i.indnullsnotdistinct OR NOT n.indnullsnotdistinct))))
@@ -98,15 +100,22 @@ CREATE FUNCTION tandem.constraint_harm(m tandem.schema_match, pair integer, fami
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    as_new record := tandem.legacy_as_new(m.legacy[pair], m.new[pair], m.maps[pair]);
+    as_new record;
     x record;
     target text;
     target_pair integer;
 BEGIN
+    IF object IS NULL THEN
+        RETURN;
+    END IF;
+    as_new := tandem.legacy_as_new(m.legacy[pair], m.new[pair], m.maps[pair]);
     uncounted := as_new.uncounted;
     IF family = 'check' THEN
         SELECT format('(SELECT (%s) IS FALSE%s)', pg_get_expr(k.conbin, k.conrelid), as_new.from_row) INTO harm FROM pg_constraint AS k WHERE k.oid = object;
         uncounted := coalesce(uncounted, tandem.foreign_code('pg_constraint'::regclass, object));
+    ELSIF family = 'exclusion' OR EXISTS (SELECT FROM pg_index AS i WHERE i.indexrelid = object AND i.indisexclusion)
+          OR family = 'foreign key' AND pg_get_constraintdef(object) LIKE '%, PERIOD %' THEN -- WITHOUT OVERLAPS and PERIOD came with PostgreSQL 18
+        uncounted := coalesce(uncounted, 'every pair of rows would have to be compared');
     ELSIF family IN ('primary key', 'unique') THEN
         SELECT string_agg(k.key || k.collation_text, ', ' ORDER BY k.position) AS keys,
                string_agg(format('(%s) IS NOT NULL', k.key), ' AND ') FILTER (WHERE NOT i.indnullsnotdistinct) AS not_null,
@@ -146,12 +155,10 @@ BEGIN
         query := format('SELECT count(*), (SELECT count(*) FROM %s), %s FROM (SELECT *%s) AS n WHERE ((%s) AND NOT EXISTS (SELECT FROM (SELECT *%s) AS r WHERE %s))%s',
                         m.legacy[pair]::regclass, CASE WHEN x.example_may THEN format('min(%s)', x.example) ELSE 'NULL::text' END, as_new.from_rows, x.not_null, target, x.pairs,
                         CASE WHEN x.confmatchtype = 'f' THEN format(' OR ((%s) AND NOT (%s))', x.some_not_null, x.not_null) END);
-    ELSE
-        uncounted := coalesce(uncounted, 'every pair of rows would have to be compared');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem.constraint_harm IS 'SQL that counts the legacy rows which a constraint or unique index of new refuses';
+COMMENT ON FUNCTION tandem.constraint_harm IS 'SQL that counts the legacy rows which a constraint or unique index of new refuses; NULL for no object';
 
 CREATE FUNCTION tandem.diff_constraints(m tandem.schema_match) RETURNS SETOF tandem.schema_difference
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -166,23 +173,23 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH l AS MATERIALIZED (
-        SELECT c.* FROM tandem.schema_constraints(m.legacy_schema, m.legacy, m.words, m.all_words, retyped) AS c WHERE c.pair = ANY (both_sides)),
+        SELECT c.* FROM tandem.schema_constraints(m.legacy_schema, m.legacy, m.words, retyped) AS c WHERE c.pair = ANY (both_sides)),
     n AS MATERIALIZED (
-        SELECT c.* FROM tandem.schema_constraints(m.new_schema, m.new, NULL, NULL, retyped) AS c WHERE c.pair = ANY (both_sides)),
+        SELECT c.* FROM tandem.schema_constraints(m.new_schema, m.new, NULL, retyped) AS c WHERE c.pair = ANY (both_sides)),
     -- 1. the same in every word, 2. in all but the name, 3. by name, 4. the primary keys, and foreign keys of the same columns
     exact AS MATERIALIZED (
-        SELECT l.pair, l.oid AS l_oid, n.oid AS n_oid FROM l JOIN n ON n.pair = l.pair AND n.family = l.family AND n.key = l.key AND n.name = l.name),
+        SELECT l.pair, l.oid AS l_oid, n.oid AS n_oid, l.key AS l_key, n.key AS n_key FROM l JOIN n ON n.pair = l.pair AND n.family = l.family AND n.key = l.key AND n.name = l.name),
     l1 AS MATERIALIZED (SELECT l.*, row_number() OVER (PARTITION BY l.pair, l.family, l.key ORDER BY l.name) AS rank FROM l
                          WHERE NOT EXISTS (SELECT FROM exact AS e WHERE e.pair = l.pair AND e.l_oid = l.oid)),
     n1 AS MATERIALIZED (SELECT n.*, row_number() OVER (PARTITION BY n.pair, n.family, n.key ORDER BY n.name) AS rank FROM n
                          WHERE NOT EXISTS (SELECT FROM exact AS e WHERE e.pair = n.pair AND e.n_oid = n.oid)),
     alike AS MATERIALIZED (
-        SELECT l1.pair, l1.oid AS l_oid, n1.oid AS n_oid FROM l1 JOIN n1 ON n1.pair = l1.pair AND n1.family = l1.family AND n1.key = l1.key AND n1.rank = l1.rank),
-    l2 AS MATERIALIZED (SELECT l1.* FROM l1 WHERE NOT EXISTS (SELECT FROM alike AS e WHERE e.pair = l1.pair AND e.l_oid = l1.oid)),
-    n2 AS MATERIALIZED (SELECT n1.* FROM n1 WHERE NOT EXISTS (SELECT FROM alike AS e WHERE e.pair = n1.pair AND e.n_oid = n1.oid)),
+        SELECT l1.pair, l1.oid AS l_oid, n1.oid AS n_oid, l1.key AS l_key, n1.key AS n_key FROM l1 JOIN n1 ON n1.pair = l1.pair AND n1.family = l1.family AND n1.key = l1.key AND n1.rank = l1.rank),
+    l2 AS MATERIALIZED (SELECT DISTINCT ON (l1.pair, l1.oid) l1.* FROM l1 WHERE NOT EXISTS (SELECT FROM alike AS e WHERE e.pair = l1.pair AND e.l_oid = l1.oid)),
+    n2 AS MATERIALIZED (SELECT DISTINCT ON (n1.pair, n1.oid) n1.* FROM n1 WHERE NOT EXISTS (SELECT FROM alike AS e WHERE e.pair = n1.pair AND e.n_oid = n1.oid)),
     -- a constraint and an index may have one name; a check and a key of one name are two things
     named AS MATERIALIZED (
-        SELECT l2.pair, l2.oid AS l_oid, n2.oid AS n_oid FROM l2 JOIN n2 ON n2.pair = l2.pair AND n2.name = l2.name
+        SELECT l2.pair, l2.oid AS l_oid, n2.oid AS n_oid, l2.key AS l_key, n2.key AS n_key FROM l2 JOIN n2 ON n2.pair = l2.pair AND n2.name = l2.name
            AND (n2.family = l2.family OR (n2.family IN ('unique', 'index', 'primary key') AND l2.family IN ('unique', 'index', 'primary key')))),
     l3 AS MATERIALIZED (SELECT l2.*, row_number() OVER (PARTITION BY l2.pair, l2.family, l2.columns ORDER BY l2.name) AS rank3 FROM l2
                          WHERE l2.family IN ('primary key', 'foreign key') AND NOT EXISTS (SELECT FROM named AS e WHERE e.pair = l2.pair AND e.l_oid = l2.oid)),
@@ -190,10 +197,13 @@ BEGIN
                          WHERE n2.family IN ('primary key', 'foreign key') AND NOT EXISTS (SELECT FROM named AS e WHERE e.pair = n2.pair AND e.n_oid = n2.oid)),
     matched AS MATERIALIZED (
         SELECT * FROM exact UNION ALL SELECT * FROM alike UNION ALL SELECT * FROM named UNION ALL
-        SELECT l3.pair, l3.oid, n3.oid FROM l3 JOIN n3 ON n3.pair = l3.pair AND n3.family = l3.family AND n3.columns IS NOT DISTINCT FROM l3.columns AND n3.rank3 = l3.rank3),
+        SELECT l3.pair, l3.oid, n3.oid, l3.key, n3.key FROM l3 JOIN n3 ON n3.pair = l3.pair AND n3.family = l3.family AND n3.columns IS NOT DISTINCT FROM l3.columns AND n3.rank3 = l3.rank3),
     p AS MATERIALIZED (
         SELECT l, n, x.pair, tandem.object_label(l.relation_name, n.relation_name, l.name, CASE WHEN l.name = n.name OR m.words[x.pair] IS NOT NULL THEN n.name ELSE l.name END) AS object
-          FROM matched AS x JOIN l ON l.pair = x.pair AND l.oid = x.l_oid JOIN n ON n.pair = x.pair AND n.oid = x.n_oid)
+          FROM matched AS x JOIN l ON l.pair = x.pair AND l.oid = x.l_oid AND l.key = x.l_key JOIN n ON n.pair = x.pair AND n.oid = x.n_oid AND n.key = x.n_key),
+    -- a table that is split or merged stands in several pairs: in which of them does not matter
+    only_l AS MATERIALIZED (SELECT DISTINCT ON (l.oid) l.* FROM l WHERE l.oid NOT IN (SELECT x.l_oid FROM matched AS x) ORDER BY l.oid, l.pair),
+    only_n AS MATERIALIZED (SELECT DISTINCT ON (n.oid) n.* FROM n WHERE n.oid NOT IN (SELECT x.n_oid FROM matched AS x) ORDER BY n.oid, n.pair)
     -- only in legacy
     SELECT s.kind, tandem.object_label(s.relation_name, s.relation_name, s.name, s.name), 'existence', s.definition, NULL::text,
            CASE WHEN s.family IN ('check', 'foreign key', 'exclusion') THEN 'compatible' ELSE 'narrowing' END,
@@ -202,8 +212,7 @@ BEGIN
                          WHEN 'index' THEN 'What legacy finds by this index the new side finds by reading the table.'
                          ELSE 'The new side accepts rows that legacy refuses: they could not come back.' END,
            s.pair, s.name::text, NULL::oid, NULL::text, NULL::text, NULL::text, NULL::text
-      FROM l AS s
-     WHERE NOT EXISTS (SELECT FROM matched AS x WHERE x.l_oid = s.oid) AND s.pair = (SELECT min(o.pair) FROM l AS o WHERE o.oid = s.oid)
+      FROM only_l AS s
      UNION ALL
     -- only in new
     SELECT s.kind, tandem.object_label(s.relation_name, s.relation_name, s.name, s.name), 'existence', NULL, s.definition,
@@ -211,10 +220,9 @@ BEGIN
            CASE WHEN s.state = 'NOT ENFORCED' THEN 'Nothing enforces it.' WHEN harmful.it THEN 'The new side refuses rows that legacy accepts: mend them first, or leave the constraint out.'
                 WHEN s.family = 'index' THEN 'Only the new side has this index.' ELSE 'A unique index of legacy guarantees it already.' END,
            s.pair, s.name, CASE WHEN harmful.it THEN m.legacy[s.pair] END, h.harm, h.query, 'would be refused', h.uncounted
-      FROM n AS s
+      FROM only_n AS s
      CROSS JOIN LATERAL (SELECT s.family <> 'index' AND s.state <> 'NOT ENFORCED' AND NOT (s.family IN ('primary key', 'unique') AND tandem.is_unique_already(m, s.pair, s.oid)) AS it) AS harmful
-      LEFT JOIN LATERAL tandem.constraint_harm(m, s.pair, s.family, s.oid) AS h ON harmful.it
-     WHERE NOT EXISTS (SELECT FROM matched AS x WHERE x.n_oid = s.oid) AND s.pair = (SELECT min(o.pair) FROM n AS o WHERE o.oid = s.oid)
+      CROSS JOIN LATERAL tandem.constraint_harm(m, s.pair, s.family, CASE WHEN harmful.it THEN s.oid END) AS h
      UNION ALL
     -- different
     SELECT (p.l).kind, p.object, x.property, x.l, x.n, x.severity, x.hint, p.pair, (p.l).name,
@@ -238,7 +246,7 @@ BEGIN
          ('on delete', (p.l).on_delete, (p.n).on_delete, 'narrowing', 'A DELETE of the row referred to does something else.'),
          ('options', (p.l).options, (p.n).options, 'cosmetic', 'Storage parameters.'),
          ('comment', (p.l).comment, (p.n).comment, 'cosmetic', 'COMMENT ON')) AS x (property, l, n, severity, hint)
-      LEFT JOIN LATERAL tandem.constraint_harm(m, p.pair, (p.n).family, (p.n).oid) AS h ON x.severity = 'lossy' AND x.l IS DISTINCT FROM x.n
+      CROSS JOIN LATERAL tandem.constraint_harm(m, p.pair, (p.n).family, CASE WHEN x.severity = 'lossy' THEN (p.n).oid END) AS h
      WHERE x.l IS DISTINCT FROM x.n OR x.property = 'definition' AND ((p.l).key <> (p.n).key OR (p.l).family <> (p.n).family);
 END
 $$;

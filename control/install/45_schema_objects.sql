@@ -140,7 +140,7 @@ AS $$
          ('nullability', CASE WHEN (b.l).not_null THEN 'NOT NULL' ELSE 'NULL' END, CASE WHEN (b.n).not_null THEN 'NOT NULL' ELSE 'NULL' END, CASE WHEN (b.n).not_null THEN 'lossy' ELSE 'compatible' END,
           CASE WHEN (b.n).not_null THEN 'The new side refuses NULL.' ELSE 'The new side accepts NULL, which legacy refuses.' END, 'tandem_value IS NULL', NULL),
          ('default', (b.l).default_text, (b.n).default_text, CASE WHEN (b.l).default_text IS NULL THEN 'compatible' ELSE 'narrowing' END, 'An INSERT without a value gets another one.', NULL, NULL),
-         ('constraints', array_to_string((b.l).constraints, ' AND '), array_to_string((b.n).constraints, ' AND '), CASE WHEN (b.n).constraints <@ (b.l).constraints THEN 'compatible' ELSE 'lossy' END,
+         ('constraints', nullif(array_to_string((b.l).constraints, ' AND '), ''), nullif(array_to_string((b.n).constraints, ' AND '), ''), CASE WHEN (b.n).constraints <@ (b.l).constraints THEN 'compatible' ELSE 'lossy' END,
           CASE WHEN (b.n).constraints <@ (b.l).constraints THEN 'The new side accepts values that legacy refuses.' ELSE 'The new side refuses values that legacy accepts.' END, (b.refused).harm, (b.refused).uncounted),
          ('attributes', array_to_string((b.l).attributes, ', '), array_to_string((b.n).attributes, ', '), CASE WHEN (b.l).attributes <@ (b.n).attributes THEN 'compatible' ELSE 'lossy' END,
           CASE WHEN (b.l).attributes <@ (b.n).attributes THEN 'Only the new side has the other attributes, or has them in another order.' ELSE 'Attributes are gone or of another type.' END, NULL, NULL),
@@ -248,11 +248,20 @@ AS $$
         SELECT g.*, CASE WHEN g.kind = 'column' THEN coalesce((SELECT w.value ->> 0 FROM jsonb_each(m.words[g.pair]) AS w WHERE w.key = quote_ident(g.part)), quote_ident(g.part)) ELSE quote_ident(g.part) END AS key
           FROM tandem.schema_grants(m.legacy_schema, m.legacy_id, m.legacy) AS g),
     n AS MATERIALIZED (SELECT g.*, quote_ident(g.part) AS key FROM tandem.schema_grants(m.new_schema, m.new_id, m.new) AS g),
-    p AS (
-        SELECT coalesce(l.kind, n.kind) AS kind, coalesce(l.pair, n.pair) AS pair, coalesce(l.object, n.object) AS object, coalesce(l.part, n.part) AS part,
+    f AS (
+        SELECT coalesce(l.kind, n.kind) AS kind, coalesce(l.pair, n.pair) AS pair, coalesce(l.object, n.object) AS object, coalesce(l.part, n.part) AS part, coalesce(l.key, n.key) AS key,
                CASE WHEN l.label <> n.label THEN l.label || ' → ' || n.label ELSE coalesce(l.label, n.label) END AS label,
                coalesce(l.grantee, n.grantee) AS grantee, l.privileges AS l, n.privileges AS n, l.owner AS l_owner, n.owner AS n_owner
-          FROM l FULL JOIN n ON n.kind = l.kind AND n.pair = l.pair AND n.object = l.object AND n.key = l.key AND n.grantee = l.grantee)
+          FROM l FULL JOIN n ON n.kind = l.kind AND n.pair = l.pair AND n.object = l.object AND n.key = l.key AND n.grantee = l.grantee
+         WHERE l.privileges IS DISTINCT FROM n.privileges),
+    -- who has no grant of his own has those of PUBLIC, and on a column those on its table
+    p AS (
+        SELECT f.kind, f.pair, f.object, f.part, f.label, f.grantee, f.l_owner, f.n_owner, nullif(x.l, '{}') AS l, nullif(x.n, '{}') AS n
+          FROM f CROSS JOIN LATERAL (
+               SELECT ARRAY(SELECT unnest(f.l) UNION SELECT unnest(g.privileges) FROM l AS g WHERE f.l IS NULL AND g.kind = f.kind AND g.pair = f.pair AND g.object = f.object AND g.key = f.key AND g.grantee = 0
+                            UNION (SELECT unnest(f.n) INTERSECT SELECT unnest(g.privileges) FROM l AS g WHERE f.kind = 'column' AND g.kind = 'relation' AND g.pair = f.pair AND g.grantee IN (f.grantee, 0)) ORDER BY 1) AS l,
+                      ARRAY(SELECT unnest(f.n) UNION SELECT unnest(g.privileges) FROM n AS g WHERE f.n IS NULL AND g.kind = f.kind AND g.pair = f.pair AND g.object = f.object AND g.key = f.key AND g.grantee = 0
+                            UNION (SELECT unnest(f.l) INTERSECT SELECT unnest(g.privileges) FROM n AS g WHERE f.kind = 'column' AND g.kind = 'relation' AND g.pair = f.pair AND g.grantee IN (f.grantee, 0)) ORDER BY 1) AS n) AS x)
     SELECT 'grant', CASE WHEN p.kind IN ('schema', 'sequence', 'type') THEN p.kind || ' ' ELSE '' END || p.label,
            'privileges of ' || CASE p.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(p.grantee)) END,
            array_to_string(p.l, ', '), array_to_string(p.n, ', '), CASE WHEN p.l <@ p.n OR p.l IS NULL THEN 'compatible' ELSE 'narrowing' END,

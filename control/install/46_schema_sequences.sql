@@ -35,6 +35,9 @@ AS $$
 DECLARE
     result numeric;
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation AND c.relkind IN ('r', 'p')) THEN
+        RETURN NULL;
+    END IF;
     EXECUTE format('SELECT %s((%s))::numeric FROM %s', CASE WHEN ascending THEN 'max' ELSE 'min' END, value, relation::regclass) INTO result;
     RETURN result;
 EXCEPTION WHEN OTHERS THEN -- not to be read, or no number
@@ -67,7 +70,7 @@ BEGIN
     WITH l AS MATERIALIZED (SELECT s.* FROM tandem.schema_sequences(m.legacy_id) AS s),
     n AS MATERIALIZED (SELECT s.* FROM tandem.schema_sequences(m.new_id) AS s),
     c AS MATERIALIZED (
-        SELECT x.pair, x.value, x.legacy_attnum, x.new_attnum, m.legacy[x.pair] AS legacy, m.new[x.pair] AS new
+        SELECT x.pair, x.value, x.type, x.legacy_attnum, x.new_attnum, m.legacy[x.pair] AS legacy, m.new[x.pair] AS new
           FROM tandem.column_pairs(m.legacy, m.new, m.maps) AS x WHERE x.value IS NOT NULL AND x.new_attnum IS NOT NULL),
     -- by the column, then by the name
     by_column AS MATERIALIZED (
@@ -76,13 +79,13 @@ BEGIN
           LEFT JOIN l ON l.relation = c.legacy AND l.attnum = c.legacy_attnum
          ORDER BY c.pair, n.oid, l.name = n.name DESC, l.oid),
     pairs AS MATERIALIZED (
-        SELECT b.l_oid, b.n_oid, b.pair, b.value, b.legacy, b.new, b.new_attnum FROM by_column AS b WHERE b.l_oid IS NOT NULL OR NOT EXISTS (SELECT FROM l WHERE l.name = (SELECT n.name FROM n WHERE n.oid = b.n_oid))
+        SELECT b.l_oid, b.n_oid, b.pair, b.value, b.type, b.legacy, b.new, b.new_attnum FROM by_column AS b WHERE b.l_oid IS NOT NULL OR NOT EXISTS (SELECT FROM l WHERE l.name = (SELECT n.name FROM n WHERE n.oid = b.n_oid))
          UNION ALL
-        SELECT l.oid, n.oid, b.pair, b.value, b.legacy, b.new, b.new_attnum
+        SELECT l.oid, n.oid, b.pair, b.value, b.type, b.legacy, b.new, b.new_attnum
           FROM l JOIN n ON n.name = l.name LEFT JOIN by_column AS b ON b.n_oid = n.oid
          WHERE b.l_oid IS NULL AND NOT EXISTS (SELECT FROM by_column AS o WHERE o.l_oid = l.oid)),
     p AS MATERIALIZED (
-        SELECT l, n, x.pair, x.value, x.legacy, x.new, x.new_attnum,
+        SELECT l, n, x.pair, x.value, x.type, x.legacy, x.new, x.new_attnum,
                tandem.object_label(coalesce(l.name, n.name), CASE WHEN l.name IS NULL OR l.name = n.name OR m.words[x.pair] IS NOT NULL THEN n.name ELSE l.name END) AS object
           FROM pairs AS x LEFT JOIN l ON l.oid = x.l_oid JOIN n ON n.oid = x.n_oid)
     SELECT 'sequence', quote_ident(l.name), 'existence', 'sequence', NULL::text, 'narrowing', 'nextval() of it fails on the new side.',
@@ -126,9 +129,12 @@ BEGIN
      CROSS JOIN LATERAL (SELECT sign((p.n).increment::numeric) AS sign, abs((p.n).increment::numeric) AS step) AS y
      CROSS JOIN LATERAL tandem.sequence_position((p.n).oid) AS np
       LEFT JOIN LATERAL tandem.sequence_position((p.l).oid) AS lp ON (p.l).oid IS NOT NULL
-      LEFT JOIN LATERAL (SELECT CASE WHEN tandem.foreign_mapping(m.maps[p.pair]) IS NULL THEN tandem.furthest_key(p.legacy, p.value, y.sign > 0) END AS legacy_key,
-                                tandem.furthest_key(p.new, (SELECT quote_ident(a.attname) FROM pg_attribute AS a WHERE a.attrelid = p.new AND a.attnum = p.new_attnum), y.sign > 0) AS new_key) AS k
-             ON p.new IS NOT NULL AND EXISTS (SELECT FROM pg_class AS r WHERE r.oid = p.legacy AND r.relkind IN ('r', 'p')) AND EXISTS (SELECT FROM pg_class AS r WHERE r.oid = p.new AND r.relkind IN ('r', 'p'))
+     -- numbers of PostgreSQL's own types only: a cast to numeric may be somebody's code
+      LEFT JOIN LATERAL (SELECT a.attname, c.base AS type FROM pg_attribute AS a CROSS JOIN LATERAL tandem.below_domain(a.atttypid, -1) AS c
+                          WHERE a.attrelid = p.new AND a.attnum = p.new_attnum AND c.base < 16384) AS a ON true
+     CROSS JOIN LATERAL (
+           SELECT tandem.furthest_key(CASE WHEN (tandem.below_domain(p.type, -1)).base < 16384 AND tandem.foreign_mapping(m.maps[p.pair]) IS NULL THEN p.legacy END, p.value, y.sign > 0) AS legacy_key,
+                  tandem.furthest_key(CASE WHEN a.type IS NOT NULL THEN p.new END, quote_ident(a.attname), y.sign > 0) AS new_key) AS k
      WHERE y.sign * (lp.next_value - np.next_value) > 0 OR y.sign * (k.legacy_key - np.next_value) >= 0 OR y.sign * (k.new_key - np.next_value) >= 0;
 END
 $$;

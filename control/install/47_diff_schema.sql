@@ -184,6 +184,8 @@ BEGIN
             said[i] := format('Not counted: %s.', d.uncounted);
         ELSIF d.source IS NOT NULL AND d.harm IS NULL AND d.query IS NULL THEN
             said[i] := 'Not counted: no SQL tells which rows.';
+        ELSIF d.severity = 'lossy' AND d.source IS NULL AND d.query IS NULL AND d.object_type IN ('column', 'type', 'domain', 'partition') THEN
+            said[i] := CASE d.object_type WHEN 'column' THEN 'Not counted: it is not a table on both sides.' ELSE 'Not counted: values are not looked into.' END;
         END IF;
     END LOOP;
 END
@@ -200,7 +202,7 @@ COMMENT ON FUNCTION tandem.harm_text IS '"3 of 1200 rows would be refused, e.g. 
 
 CREATE FUNCTION tandem.diff_schema(legacy_schema name, new_schema name, count_rows boolean DEFAULT true)
 RETURNS TABLE (object_type text, object text, property text, legacy text, new text, severity text, hint text, rows_harmed bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     d tandem.schema_difference[] := ARRAY(SELECT x FROM tandem.schema_differences(tandem.match_schemas($1, $2)) AS x);

@@ -45,7 +45,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.schema_functions, tandem.schema_grants, tandem.column_pairs, tandem.mapping_columns, tandem.legacy_as_new, tandem.foreign_mapping,
     tandem.partition_harm, tandem.generation_harm, tandem.constraint_harm, tandem.domain_harm, tandem.count_values, tandem.is_unique_already,
     tandem.sequence_position, tandem.furthest_key, tandem.object_label, tandem.is_extension_member,
-    tandem.type_change, tandem.type_verdict, tandem.number_change, tandem.text_change, tandem.time_change, tandem.below_domain, tandem.enum_labels,
+    tandem.type_change, tandem.type_verdict, tandem.number_change, tandem.text_change, tandem.time_change, tandem.below_domain, tandem.enum_labels, tandem.reads_as,
     tandem.schema_text, tandem.schema_expression, tandem.replace_words, tandem.without_schema, tandem.same_text, tandem.definition_key,
     tandem.trusted_owner, tandem.foreign_code, tandem.foreign_cast
 TO PUBLIC;

@@ -46,6 +46,7 @@ SELECT is(pg_temp.signature('diff'), 'legacy regclass, new regclass, key name[] 
 SELECT matches(pg_temp.signature('compare'), '→ TABLE\(equal boolean, legacy_rows bigint, new_rows bigint, missing bigint, extra bigint, changed bigint, method text, elapsed interval, ', 'compare');
 SELECT is(pg_temp.signature('digest'), 'relation regclass, columns name[] DEFAULT NULL::name[] → text', 'digest');
 SELECT matches(pg_temp.signature('diff_query'), '^legacy_sql text, new_sql text, key name\[\] DEFAULT NULL::name\[\], rules jsonb DEFAULT NULL::jsonb.* → TABLE\(kind text, key jsonb, columns text\[\], legacy jsonb, new jsonb\)$', 'diff_query');
+SELECT is(pg_temp.signature('diff_schema'), 'legacy_schema name, new_schema name, count_rows boolean DEFAULT true → TABLE(object_type text, object text, property text, legacy text, new text, severity text, hint text, rows_harmed bigint)', 'diff_schema');
 SELECT matches(pg_temp.signature('create_run'), '^run text, legacy_schema name, new_schema name, steps integer\[\] DEFAULT .*, hold interval DEFAULT .*, template text DEFAULT NULL', 'create_run');
 SELECT matches(pg_temp.signature('map_table'), '^run text, legacy regclass, new regclass, key name\[\] DEFAULT .*, forward jsonb DEFAULT .*, reverse jsonb DEFAULT .*, rules jsonb DEFAULT .*, domain text DEFAULT ''default''::text, bucket_by name DEFAULT NULL', 'map_table');
 SELECT is(pg_temp.signature('preflight'), 'run text → TABLE(check_name text, status text, detail text, hint text)', 'preflight');
