@@ -6,14 +6,22 @@ INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM (VALUES
         ('viewer', '{status,events}'::name[]),
-        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,tick,execute_round,executor_failed}'),
+        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,create_policy,drop_policy,tick,execute_round,executor_failed}'),
         ('approver', '{status,events}'),
         ('oncall', '{status,events,rollback,pause}'),
-        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,tick,execute_round,executor_failed,grant_role,revoke_role}')
+        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,create_policy,drop_policy,tick,execute_round,executor_failed,grant_role,revoke_role}')
        ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
 
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
 COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
+
+CREATE FUNCTION tandem.has_level(role name, level text) RETURNS boolean
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = $1 AND o.rolsuper)
+        OR EXISTS (SELECT FROM tandem.role_grant AS g JOIN pg_roles AS o ON o.rolname = g.role WHERE g.level = $2 AND pg_has_role($1, o.oid, 'MEMBER'))
+$$;
+COMMENT ON FUNCTION tandem.has_level IS 'Is the role a superuser, or of this level?';
 
 CREATE FUNCTION tandem.authorize(run tandem.run, verb text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -58,7 +66,7 @@ BEGIN
               WHERE l.level = grant_role.level LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.signature, role);
     END LOOP;
-    EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, '
+    EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;

@@ -3,76 +3,9 @@
 
 CREATE TYPE tandem.compared_column AS (
     name name, position integer, key_position integer, legacy_expression text, legacy_type regtype, new_type regtype,
-    legacy_value text, new_value text, is_equal text, has_tolerance boolean, legacy_scalar text, new_scalar text, rule jsonb);
+    legacy_value text, new_value text, is_equal text, has_tolerance boolean, legacy_scalar text, new_scalar text, legacy_operand oid, new_operand oid, rule jsonb);
 COMMENT ON TYPE tandem.compared_column IS
     'A column of a comparison: c<position> of the rows l and n, SQL for the value of each side and for their equality where neither is NULL; the scalars are the same values as SQL over the relation itself';
-
--- A rule object of one column, checked: errors name the column and what may stand there.
-CREATE FUNCTION tandem.check_rule(column_name name, rule jsonb, type oid) RETURNS void
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    entry record;
-    base oid := tandem.base_type(type);
-    kind_of_type text := CASE
-        WHEN base IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype, 'numeric'::regtype) THEN 'numbers'
-        WHEN base IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype, 'time'::regtype, 'interval'::regtype) THEN 'dates and times'
-        WHEN (SELECT t.typcategory = 'S' FROM pg_type AS t WHERE t.oid = base) THEN 'text' END;
-    well_formed boolean;
-BEGIN
-    IF jsonb_typeof(rule) <> 'object' THEN
-        RAISE EXCEPTION 'the rules of column "%" are not an object', column_name
-              USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Found: %s', rule),
-                    HINT = 'For example: {"price": {"tolerance": 0.01}, "note": {"trim": true}}';
-    END IF;
-    FOR entry IN
-        SELECT r.key, r.value, jsonb_typeof(r.value) AS json_type, k.wanted, k.example, k.is_for
-          FROM jsonb_each(rule) AS r
-          LEFT JOIN (VALUES ('ignore',             'true or false',            'true',       NULL),
-                            ('trim',               'true or false',            'true',       'text'),
-                            ('ignore_case',        'true or false',            'true',       'text'),
-                            ('empty_is_null',      'true or false',            'true',       'text'),
-                            ('tolerance',          'a number of 0 or more',    '0.01',       'numbers'),
-                            ('relative_tolerance', 'a number of 0 or more',    '1e-6',       'numbers'),
-                            ('time_tolerance',     'an interval of 0 or more', '"1 second"', 'dates and times')
-                    ) AS k (rule, wanted, example, is_for) ON k.rule = r.key
-    LOOP
-        IF entry.wanted IS NULL THEN
-            RAISE EXCEPTION 'unknown rule "%" for column "%"', entry.key, column_name
-                  USING ERRCODE = 'invalid_parameter_value',
-                        HINT = 'Known are: ignore, tolerance, relative_tolerance, time_tolerance, trim, ignore_case, empty_is_null.';
-        END IF;
-
-        IF entry.json_type = 'boolean' THEN
-            well_formed := entry.wanted = 'true or false';
-        ELSIF entry.json_type = 'number' THEN
-            well_formed := entry.wanted = 'a number of 0 or more' AND entry.value >= '0';
-        ELSIF entry.json_type = 'string' AND entry.wanted = 'an interval of 0 or more' THEN
-            BEGIN
-                well_formed := (entry.value #>> '{}')::interval >= '0';
-            EXCEPTION WHEN data_exception THEN
-                well_formed := false;
-            END;
-        ELSE
-            well_formed := false;
-        END IF;
-        IF NOT well_formed THEN
-            RAISE EXCEPTION 'rule "%" of column "%" needs %', entry.key, column_name, entry.wanted
-                  USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Found: %s', entry.value),
-                        HINT = format('{"%s": {"%s": %s}}', column_name, entry.key, entry.example);
-        END IF;
-
-        IF entry.is_for IS NOT NULL AND entry.is_for IS DISTINCT FROM kind_of_type THEN
-            RAISE EXCEPTION 'rule "%" does not fit column "%"', entry.key, column_name
-                  USING ERRCODE = 'datatype_mismatch',
-                        DETAIL = format('It is for %s; the column is of type %s.', entry.is_for, format_type(type, NULL)),
-                        HINT = 'tolerance and relative_tolerance are for numbers, time_tolerance for dates and times, trim, ignore_case and empty_is_null for text.';
-        END IF;
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION tandem.check_rule IS
-    'Refuses a rule that is unknown, ill-formed or does not fit the type of its column (22023, 42804)';
 
 -- SQL for the value of a column as it is compared: of the type that the equality takes, with the rules for text, under one collation.
 CREATE FUNCTION tandem.value_sql(value text, type oid, operand oid, rule jsonb, common_collation text) RETURNS text
@@ -98,10 +31,10 @@ BEGIN
         -- format_type with -1 and not NULL: NULL would write bpchar as character, which is character(1)
         value := format('%s::%s', value, format_type(operand, -1));
     END IF;
-    RETURN value || CASE WHEN common_collation IS NULL THEN '' ELSE ' COLLATE "C"' END;
+    RETURN value || CASE WHEN common_collation IS NULL THEN '' WHEN rule ? 'collation' THEN ' COLLATE ' || common_collation ELSE ' COLLATE "C"' END;
 END
 $$;
-COMMENT ON FUNCTION tandem.value_sql IS 'SQL for the value of a column as it is compared, after trim, ignore_case and empty_is_null';
+COMMENT ON FUNCTION tandem.value_sql IS 'SQL for the value of a column as it is compared, after trim, ignore_case and empty_is_null, and under its collation';
 
 -- SQL for "these two values are equal, neither being NULL". A tolerance adds to what is equal anyway: NaN and infinity equal themselves,
 -- and are near to nothing else.
@@ -143,17 +76,12 @@ $$;
 COMMENT ON FUNCTION tandem.equality_sql IS 'SQL for the equality of two values that are not NULL, with tolerances';
 
 -- The arguments of a comparison, before anything is made of them.
-CREATE FUNCTION tandem.check_comparison(legacy regclass, new regclass, columns jsonb, rules jsonb) RETURNS void
+CREATE FUNCTION tandem.check_comparison(new tandem.source, columns jsonb, rules jsonb) RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     unknown record;
 BEGIN
-    IF legacy IS NULL OR new IS NULL THEN
-        RAISE EXCEPTION 'a comparison needs two relations' USING ERRCODE = 'null_value_not_allowed',
-              HINT = 'tandem.diff(''legacy.table'', ''new.table'')';
-    END IF;
-    PERFORM tandem.check_relation(legacy), tandem.check_relation(new);
     IF jsonb_typeof(columns) <> 'object' OR EXISTS (SELECT FROM jsonb_each(columns) AS c WHERE jsonb_typeof(c.value) <> 'string') THEN
         RAISE EXCEPTION 'columns must be an object of SQL expressions' USING ERRCODE = 'invalid_parameter_value',
               DETAIL = format('Found: %s', columns), HINT = '{"new column": "SQL expression over the legacy row"}';
@@ -165,16 +93,16 @@ BEGIN
     FOR unknown IN SELECT u.name, u.argument
                      FROM (SELECT c AS name, 'columns' AS argument FROM jsonb_object_keys(columns) AS c
                            UNION ALL SELECT r, 'rules' FROM jsonb_object_keys(rules) AS r) AS u
-                    WHERE u.name NOT IN (SELECT c.name FROM tandem.column_names(new) AS c) LOOP
-        RAISE EXCEPTION 'column "%" in % does not exist in %', unknown.name, unknown.argument, new USING ERRCODE = 'undefined_column',
-              HINT = format('Columns of %s: %s.', new, (SELECT string_agg(c.name, ', ') FROM tandem.column_names(new) AS c));
+                    WHERE u.name NOT IN (SELECT c.name FROM tandem.source_columns(new) AS c) LOOP
+        RAISE EXCEPTION 'column "%" in % does not exist in %', unknown.name, unknown.argument, new.label USING ERRCODE = 'undefined_column',
+              HINT = format('Columns of %s: %s.', new.label, tandem.name_list(new));
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION tandem.check_comparison IS 'Refuses arguments of a comparison that are ill-formed or name columns that do not exist';
 
 -- Columns of new that take part: mapped or of a name that legacy has, and not ignored.
-CREATE FUNCTION tandem.compared_names(legacy regclass, new regclass, columns jsonb, rules jsonb) RETURNS name[]
+CREATE FUNCTION tandem.compared_names(legacy tandem.source, new tandem.source, columns jsonb, rules jsonb) RETURNS name[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -185,29 +113,27 @@ BEGIN
     SELECT array_agg(n.name ORDER BY n.attnum) FILTER (WHERE (rules -> n.name) @> '{"ignore": true}' IS NOT TRUE),
            array_agg(n.name) FILTER (WHERE (rules -> n.name) @> '{"ignore": true}')
       INTO found, ignored
-      FROM tandem.column_names(new) AS n
-     WHERE columns ? n.name OR n.name IN (SELECT l.name FROM tandem.column_names(legacy) AS l);
+      FROM tandem.source_columns(new) AS n
+     WHERE columns ? n.name OR n.name IN (SELECT l.name FROM tandem.source_columns(legacy) AS l);
     IF found IS NULL THEN
-        RAISE EXCEPTION '% and % have no common column', legacy, new USING ERRCODE = 'undefined_column',
-              DETAIL = format('Columns of %s: %s. Columns of %s: %s. Ignored: %s.',
-                              legacy, coalesce((SELECT string_agg(c.name, ', ') FROM tandem.column_names(legacy) AS c), 'none'),
-                              new, coalesce((SELECT string_agg(c.name, ', ') FROM tandem.column_names(new) AS c), 'none'),
-                              coalesce(array_to_string(ignored, ', '), 'none')),
-              HINT = 'Map them: columns => ''{"new column": "SQL expression over the legacy row"}''';
+        RAISE EXCEPTION '% and % have no common column', legacy.label, new.label USING ERRCODE = 'undefined_column',
+              DETAIL = format('Columns of %s: %s. Columns of %s: %s. Ignored: %s.', legacy.label, tandem.name_list(legacy), new.label,
+                              tandem.name_list(new), coalesce(array_to_string(ignored, ', '), 'none')),
+              HINT = 'Map them: ' || tandem.mapping_hint(legacy, 'new column', 'SQL expression over the legacy row');
     END IF;
     -- A rule that would never be looked at is a mistake in the name or in the mapping.
-    SELECT r.key INTO idle FROM jsonb_each(rules) AS r WHERE r.key <> ALL (found) AND NOT r.value @> '{"ignore": true}' LIMIT 1;
+    SELECT r.key INTO idle FROM jsonb_each(rules) AS r WHERE r.key <> ALL (found) AND NOT r.value @> '{"ignore": true}' AND r.value - 'severity' <> '{}' LIMIT 1;
     IF idle IS NOT NULL THEN
         RAISE EXCEPTION 'column "%" in rules is not compared', idle USING ERRCODE = 'undefined_column',
-              DETAIL = format('%s has no column of that name, and columns does not map it.', legacy),
-              HINT = format('Map it: columns => ''{"%s": "SQL expression over the legacy row"}''', idle);
+              DETAIL = legacy.label || ' has no column of that name' || CASE WHEN legacy.relation IS NULL THEN '.' ELSE ', and columns does not map it.' END,
+              HINT = 'Map it: ' || tandem.mapping_hint(legacy, idle, 'SQL expression over the legacy row');
     END IF;
     RETURN found;
 END
 $$;
 COMMENT ON FUNCTION tandem.compared_names IS 'The columns of new that a comparison compares, in their order';
 
--- The key by default: new's primary key, else the legacy one by its new names, as far as the columns take part.
+-- The key by default: new's primary key, else the legacy one by its new names, as far as the columns take part. A query has none.
 CREATE FUNCTION tandem.default_key(legacy regclass, new regclass, columns jsonb, compared name[]) RETURNS name[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -233,29 +159,30 @@ $$;
 COMMENT ON FUNCTION tandem.default_key IS
     'The key of a comparison that names none: the primary key of new, else that of legacy, else NULL (a multiset)';
 
-CREATE FUNCTION tandem.check_key(new regclass, key name[], compared name[]) RETURNS void
+CREATE FUNCTION tandem.check_key(new tandem.source, key name[], compared name[]) RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    unknown name := (SELECT k FROM unnest(key) AS k WHERE k NOT IN (SELECT c.name FROM tandem.column_names(new) AS c) LIMIT 1);
+    unknown name := (SELECT k FROM unnest(key) AS k WHERE k NOT IN (SELECT c.name FROM tandem.source_columns(new) AS c) LIMIT 1);
 BEGIN
     IF unknown IS NOT NULL THEN
-        RAISE EXCEPTION 'column "%" in key does not exist in %', unknown, new USING ERRCODE = 'undefined_column',
+        RAISE EXCEPTION 'column "%" in key does not exist in %', unknown, new.label USING ERRCODE = 'undefined_column',
               DETAIL = format('Compared are: %s.', array_to_string(compared, ', ')), HINT = 'The key names columns of new.';
     END IF;
     IF cardinality(key) = 0 OR array_position(key, NULL) IS NOT NULL OR NOT key <@ compared
        OR (SELECT count(DISTINCT k) FROM unnest(key) AS k) <> cardinality(key) THEN
         RAISE EXCEPTION 'the key % is not a set of compared columns', key USING ERRCODE = 'invalid_column_reference',
               DETAIL = format('Compared are: %s.', array_to_string(compared, ', ')),
-              HINT = 'Name columns of new that exist on both sides or are mapped in columns, each once and not ignored.';
+              HINT = CASE WHEN new.relation IS NULL THEN 'Name columns that both queries have, each once and not ignored.'
+                     ELSE 'Name columns of new that exist on both sides or are mapped in columns, each once and not ignored.' END;
     END IF;
 END
 $$;
 COMMENT ON FUNCTION tandem.check_key IS 'Refuses a key that is not a set of compared columns (42703, 42P10)';
 
--- PostgreSQL would say it too, of the table and without a way out.
+-- PostgreSQL would say it too, of the table and without a way out. STRICT: of a query PostgreSQL says it.
 CREATE FUNCTION tandem.check_readable(relation regclass, columns name[], compared name) RETURNS void
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     hidden name := (SELECT c FROM unnest(columns) AS c WHERE NOT has_column_privilege(relation, c::text, 'SELECT') LIMIT 1);
@@ -270,12 +197,12 @@ $$;
 COMMENT ON FUNCTION tandem.check_readable IS 'Refuses columns that the caller may not read (42501)';
 
 -- The collation under which both sides are compared: NULL for each its own, which is the same or does not matter; else its name, by which
--- case is ignored before the values are compared bytewise.
-CREATE FUNCTION tandem.common_collation(column_name name, legacy_collation oid, new_collation oid, operand oid) RETURNS text
+-- case is ignored before the values are compared bytewise. An expression over two collations has none of its own.
+CREATE FUNCTION tandem.common_collation(column_name name, legacy_collation oid, new_collation oid, operand oid, hint text) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF legacy_collation = new_collation OR (SELECT t.typcollation = 0 FROM pg_type AS t WHERE t.oid = operand) THEN
+    IF (SELECT t.typcollation = 0 FROM pg_type AS t WHERE t.oid = operand) OR legacy_collation = new_collation AND new_collation <> 0 THEN
         RETURN NULL;
     END IF;
     IF EXISTS (SELECT FROM pg_collation AS c WHERE c.oid IN (legacy_collation, new_collation) AND NOT c.collisdeterministic) THEN
@@ -284,17 +211,16 @@ BEGIN
                     DETAIL = format('Under one of %s and %s values may be equal that are not under the other.',
                                     coalesce(nullif(legacy_collation, 0)::regcollation::text, 'none'),
                                     coalesce(nullif(new_collation, 0)::regcollation::text, 'none')),
-                    HINT = format('Say which one: columns => ''{"%s": "... COLLATE ..."}'' with the collation of new.', column_name);
+                    HINT = format('Say which one: %s with the collation of new, or by the rule {"%s": {"collation": "..."}}.', hint, column_name);
     END IF;
-    RETURN (SELECT format('%I.%I', s.nspname, c.collname)
-              FROM pg_collation AS c JOIN pg_namespace AS s ON s.oid = c.collnamespace
-             WHERE c.oid = CASE WHEN new_collation <> 0 THEN new_collation ELSE legacy_collation END);
+    RETURN coalesce(tandem.collation_sql(CASE WHEN new_collation <> 0 THEN new_collation ELSE legacy_collation END), 'pg_catalog."default"');
 END
 $$;
 COMMENT ON FUNCTION tandem.common_collation IS
     'NULL where both sides have the same collation; else that of new, and the values are compared bytewise; refuses a nondeterministic one (42P22)';
 
-CREATE FUNCTION tandem.comparison_columns(legacy regclass, new regclass, key name[], columns jsonb, rules jsonb)
+-- Relations and queries alike: columns are matched by name, and legacy expressions may stand for those of a relation.
+CREATE FUNCTION tandem.source_comparison(legacy tandem.source, new tandem.source, key name[], columns jsonb, rules jsonb)
 RETURNS SETOF tandem.compared_column
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -310,36 +236,43 @@ DECLARE
 BEGIN
     columns := coalesce(columns, '{}');
     rules := coalesce(rules, '{}');
-    PERFORM tandem.check_comparison(legacy, new, columns, rules);
-    PERFORM tandem.check_rule(n.name, rules -> n.name, n.type) FROM tandem.column_names(new) AS n WHERE rules ? n.name;
+    PERFORM tandem.check_comparison(new, columns, rules);
+    rules := tandem.resolve_rules(rules);
+    PERFORM tandem.check_rule(n.name, rules -> n.name, n.type) FROM tandem.source_columns(new) AS n WHERE rules ? n.name;
     compared := tandem.compared_names(legacy, new, columns, rules);
     IF key IS NOT NULL THEN
         PERFORM tandem.check_key(new, key, compared);
     END IF;
-    the_key := coalesce(key, tandem.default_key(legacy, new, columns, compared));
+    the_key := coalesce(key, tandem.default_key(legacy.relation, new.relation, columns, compared));
 
-    FOR col IN SELECT n.*, row_number() OVER (ORDER BY n.attnum) AS position
-                 FROM tandem.column_names(new) AS n WHERE n.name = ANY (compared) ORDER BY n.attnum LOOP
+    FOR col IN SELECT n.*, row_number() OVER (ORDER BY n.attnum) AS position, l.type AS legacy_type, l.collation_id AS legacy_collation
+                 FROM tandem.source_columns(new) AS n LEFT JOIN tandem.source_columns(legacy) AS l ON l.name = n.name
+                WHERE n.name = ANY (compared) ORDER BY n.attnum LOOP
         c := NULL;
         c.name := col.name;
         c.position := col.position;
         c.key_position := array_position(the_key, col.name);
         c.legacy_expression := coalesce(columns ->> col.name, quote_ident(col.name));
-        rule := coalesce(rules -> col.name, '{}');
-        info := tandem.expression_info(legacy, c.legacy_expression);
+        rule := coalesce(rules -> col.name, '{}') - 'severity'; -- of a difference, not of equality
+        IF columns ? col.name THEN
+            info := tandem.expression_info(legacy.relation, c.legacy_expression);
+        ELSE
+            SELECT col.legacy_type AS type, col.legacy_collation AS collation_id, 'i'::"char" AS volatility, ARRAY[col.name] AS columns INTO info;
+        END IF;
         IF info.volatility = 'v' THEN
             RAISE EXCEPTION 'the expression of column "%" is volatile', col.name USING ERRCODE = 'invalid_object_definition',
                   DETAIL = format('%s gives another value at every call.', c.legacy_expression),
                   HINT = 'Use immutable functions of the row only.';
         END IF;
-        PERFORM tandem.check_readable(legacy, info.columns, col.name), tandem.check_readable(new, ARRAY[col.name], col.name);
+        PERFORM tandem.check_readable(legacy.relation, info.columns, col.name), tandem.check_readable(new.relation, ARRAY[col.name], col.name);
         PERFORM tandem.check_rule(col.name, rule, info.type);
         c.legacy_type := info.type;
         c.new_type := col.type;
         c.has_tolerance := rule ?| '{tolerance,relative_tolerance,time_tolerance}';
         IF c.has_tolerance AND the_key IS NULL THEN
             RAISE EXCEPTION 'a tolerance needs a key: "%"', col.name USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = format('%s and %s have no common primary key: whole rows are matched by equality.', legacy, new),
+                  DETAIL = CASE WHEN new.relation IS NULL THEN 'Queries have no primary key: whole rows are matched by equality.'
+                           ELSE format('%s and %s have no common primary key: whole rows are matched by equality.', legacy.label, new.label) END,
                   HINT = 'Name the key: key => ''{column}''';
         ELSIF c.has_tolerance AND c.key_position IS NOT NULL THEN
             RAISE EXCEPTION 'a key column cannot have a tolerance: "%"', col.name USING ERRCODE = 'invalid_parameter_value',
@@ -352,19 +285,46 @@ BEGIN
                             format_type(info.type, NULL), format_type(col.type, NULL)
                   USING ERRCODE = 'undefined_function',
                         DETAIL = format('%s of %s is of type %s, %s of %s is of type %s, and no = between them means the same in every session.',
-                                        c.legacy_expression, legacy, format_type(info.type, NULL), col.name, new, format_type(col.type, NULL)),
-                        HINT = format('Map it by an expression of the new type: columns => ''{"%s": "..."}''', col.name);
+                                        c.legacy_expression, legacy.label, format_type(info.type, NULL), col.name, new.label, format_type(col.type, NULL)),
+                        HINT = 'Map it by an expression of the new type: ' || tandem.mapping_hint(legacy, col.name, '...');
         END IF;
-        collation_name := tandem.common_collation(col.name, info.collation_id, col.collation_id, equality.legacy_operand);
+        collation_name := CASE WHEN rule ? 'collation' THEN tandem.collation_sql(tandem.find_collation(rule ->> 'collation')) ELSE tandem.common_collation(col.name, info.collation_id, col.collation_id, equality.legacy_operand,
+                              tandem.mapping_hint(legacy, col.name, '... COLLATE ...')) END;
         c.legacy_value := tandem.value_sql('l.c' || c.position, info.type, equality.legacy_operand, rule, collation_name);
         c.new_value := tandem.value_sql('n.c' || c.position, col.type, equality.new_operand, rule, collation_name);
         c.legacy_scalar := tandem.value_sql(format(E'(%s\n)', c.legacy_expression), info.type, equality.legacy_operand, rule, collation_name);
         c.new_scalar := tandem.value_sql(quote_ident(col.name), col.type, equality.new_operand, rule, collation_name);
+        c.legacy_operand := equality.legacy_operand;
+        c.new_operand := equality.new_operand;
         c.rule := rule;
         c.is_equal := tandem.equality_sql(c.position, equality.operator, c.legacy_value, c.new_value, equality.new_operand, rule);
         RETURN NEXT c;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem.comparison_columns IS
+COMMENT ON FUNCTION tandem.source_comparison IS
     'Resolves what a comparison compares: columns, key, expressions, rules, operators, collations; refuses what cannot be compared exactly';
+
+CREATE FUNCTION tandem.comparison_columns(legacy regclass, new regclass, key name[], columns jsonb, rules jsonb)
+RETURNS SETOF tandem.compared_column
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF legacy IS NULL OR new IS NULL THEN
+        RAISE EXCEPTION 'a comparison needs two relations' USING ERRCODE = 'null_value_not_allowed',
+              HINT = 'tandem.diff(''legacy.table'', ''new.table'')';
+    END IF;
+    PERFORM tandem.check_relation(legacy), tandem.check_relation(new);
+    RETURN QUERY SELECT * FROM tandem.source_comparison(tandem.relation_source(legacy), tandem.relation_source(new), key, columns, rules);
+END
+$$;
+COMMENT ON FUNCTION tandem.comparison_columns IS 'What a comparison of two relations compares, column by column';
+
+CREATE FUNCTION tandem.comparison_query_columns(
+    legacy_sql text, new_sql text, key name[], rules jsonb, search_path text DEFAULT current_setting('search_path'))
+RETURNS SETOF tandem.compared_column
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT * FROM tandem.source_comparison(tandem.query_source(legacy_sql, 'legacy_sql', $5), tandem.query_source(new_sql, 'new_sql', $5), key, NULL, rules)
+$$;
+COMMENT ON FUNCTION tandem.comparison_query_columns IS 'What a comparison of two queries compares, column by column; the scalars stand over the columns of the queries';

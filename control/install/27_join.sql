@@ -9,14 +9,14 @@ COMMENT ON TYPE tandem.row_difference IS
     'One difference: kind is missing (only in legacy), extra (only in new), changed or duplicate';
 
 -- The newline ends a comment that the expression may end with.
-CREATE FUNCTION tandem.rows_sql(relation regclass, expressions text[], condition text) RETURNS text
+CREATE FUNCTION tandem.rows_sql(from_item text, expressions text[], condition text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('SELECT %s FROM %s', string_agg(format(E'(%s\n) AS c%s', e.sql, e.position), ', ' ORDER BY e.position), relation)
+    SELECT format('SELECT %s FROM %s', string_agg(format(E'(%s\n) AS c%s', e.sql, e.position), ', ' ORDER BY e.position), from_item)
            || coalesce(E' WHERE (' || condition || E'\n)', '')
       FROM unnest(expressions) WITH ORDINALITY AS e (sql, position)
 $$;
-COMMENT ON FUNCTION tandem.rows_sql IS 'SELECT of expressions over the rows of a relation, as c1, c2, …';
+COMMENT ON FUNCTION tandem.rows_sql IS 'SELECT of expressions over the rows of what stands behind FROM, as c1, c2, …';
 
 -- A function takes 100 arguments at most: 50 members for each jsonb_build_object.
 CREATE FUNCTION tandem.object_sql(side text, names name[]) RETURNS text
@@ -116,50 +116,21 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.multiset_sql IS 'SELECT of row_difference by counting the copies of whole rows';
 
-CREATE FUNCTION tandem.refuse_null_keys(relation regclass, rows text, side text, key_values text[], key name[]) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION tandem.differences_sql(c tandem.compared_column[], legacy_rows text, new_rows text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    found boolean;
-BEGIN
-    -- In an aggregate, not in WHERE: there PostgreSQL may ask it of rows that legacy_where leaves out, of which an expression may fail.
-    EXECUTE format('SELECT bool_or(%s) FROM (%s) AS %s',
-                   (SELECT string_agg(v || ' IS NOT DISTINCT FROM NULL', ' OR ') FROM unnest(key_values) AS v), rows, side) INTO found;
-    IF found THEN
-        RAISE EXCEPTION 'the key % is NULL in some rows of %', key, relation
-              USING ERRCODE = 'null_value_not_allowed',
-                    DETAIL = 'Rows are matched by their key, and NULL equals nothing.',
-                    HINT = 'Choose another key, map it to an expression without NULL, or leave those rows out by legacy_where and new_where.';
-    END IF;
-END
+    SELECT CASE WHEN EXISTS (SELECT FROM unnest(c) AS x WHERE x.key_position IS NOT NULL)
+                THEN tandem.keyed_sql(c, legacy_rows, new_rows) ELSE tandem.multiset_sql(c, legacy_rows, new_rows) END
 $$;
-COMMENT ON FUNCTION tandem.refuse_null_keys IS 'Refuses rows of which a key column is NULL (22004)';
+COMMENT ON FUNCTION tandem.differences_sql IS 'SELECT of row_difference between two SELECTs of rows: by the key, or as multisets where there is none';
 
--- Looks at the data only for NULLs in the key.
-CREATE FUNCTION tandem.comparison_sql(
-    legacy regclass, new regclass, key name[], columns jsonb, rules jsonb, legacy_where text, new_where text,
-    OUT legacy_rows text, OUT new_rows text, OUT differences text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+-- In an aggregate, not in WHERE: there PostgreSQL may ask it of rows that legacy_where leaves out, of which an expression may fail.
+CREATE FUNCTION tandem.null_keys_sql(c tandem.compared_column[], legacy_rows text, new_rows text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    c tandem.compared_column[];
-    keys record;
-BEGIN
-    SELECT array_agg(x ORDER BY x.position) INTO c FROM tandem.comparison_columns(legacy, new, key, columns, rules) AS x;
-    PERFORM tandem.check_condition(legacy, legacy_where), tandem.check_condition(new, new_where);
-    SELECT tandem.rows_sql(legacy, array_agg(x.legacy_expression ORDER BY x.position), legacy_where),
-           tandem.rows_sql(new, array_agg(quote_ident(x.name) ORDER BY x.position), new_where)
-      INTO legacy_rows, new_rows FROM unnest(c) AS x;
-    SELECT array_agg(x.name ORDER BY x.key_position) AS names, array_agg(x.legacy_value) AS legacy, array_agg(x.new_value) AS new
-      INTO keys FROM unnest(c) AS x WHERE x.key_position IS NOT NULL;
-    IF keys.names IS NULL THEN
-        differences := tandem.multiset_sql(c, legacy_rows, new_rows);
-    ELSE
-        PERFORM tandem.refuse_null_keys(legacy, legacy_rows, 'l', keys.legacy, keys.names);
-        PERFORM tandem.refuse_null_keys(new, new_rows, 'n', keys.new, keys.names);
-        differences := tandem.keyed_sql(c, legacy_rows, new_rows);
-    END IF;
-END
+    SELECT format('SELECT (SELECT bool_or(%s) FROM (%s) AS l), (SELECT bool_or(%s) FROM (%s) AS n)',
+                  coalesce(string_agg(x.legacy_value || ' IS NOT DISTINCT FROM NULL', ' OR '), 'false'), legacy_rows,
+                  coalesce(string_agg(x.new_value || ' IS NOT DISTINCT FROM NULL', ' OR '), 'false'), new_rows)
+      FROM unnest(c) AS x WHERE x.key_position IS NOT NULL
 $$;
-COMMENT ON FUNCTION tandem.comparison_sql IS
-    'The SELECTs that compare two relations: the mapped rows of each side, and their differences as row_difference';
+COMMENT ON FUNCTION tandem.null_keys_sql IS 'SELECT of two booleans: is a key column NULL in any row of legacy, of new?';

@@ -175,6 +175,8 @@ BEGIN
     -- Refuses also what could not be compared, so that no run starts that cannot be validated.
     SELECT array_agg(c.name ORDER BY c.key_position) FILTER (WHERE c.key_position IS NOT NULL) INTO the_key
       FROM tandem.comparison_columns(legacy, new, key, forward, rules) AS c;
+    PERFORM FROM tandem.policy AS p WHERE tandem.uses_policy(rules, p.name) FOR KEY SHARE; -- drop_policy() waits, or was first
+    PERFORM tandem.resolve_rules(rules);
     IF the_key IS NULL THEN
         RAISE EXCEPTION 'no key for % and %', legacy, new USING ERRCODE = 'invalid_column_reference',
               DETAIL = 'Neither table has a primary key whose columns are mapped, and none was named.',

@@ -239,6 +239,7 @@ BEGIN
               WHERE m.run_id = drop_mirrors.run_id LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.relation);
     END LOOP;
+    PERFORM tandem.end_capture(run_id);
 END
 $$;
-COMMENT ON FUNCTION tandem.drop_mirrors IS 'Drops the mirror triggers of a run';
+COMMENT ON FUNCTION tandem.drop_mirrors IS 'Drops the mirror triggers of a run, and with them the capture';

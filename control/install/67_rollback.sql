@@ -20,17 +20,18 @@ CREATE TABLE tandem.rollback (
     unexplained bigint
 );
 COMMENT ON TABLE tandem.rollback IS 'Rollbacks with reason, evidence and proof';
+COMMENT ON COLUMN tandem.rollback.differences IS 'Differences that the proof found and nobody accepted';
 COMMENT ON COLUMN tandem.rollback.unexplained IS 'Differences that the proof found and that were not among those that caused the rollback';
 
 CREATE VIEW tandem.rollback_proofs AS
 SELECT b.id AS proof, r.name AS run, b.at, b.automatic, b.strategy, b.domain, b.reason, b.from_weight, b.epoch, b.elapsed, b.proof_at,
        CASE WHEN b.proof_at IS NULL THEN 'pending' WHEN b.differences = 0 THEN 'clean' WHEN b.unexplained = 0 THEN 'explained' ELSE 'unexplained' END AS verdict,
-       c.mappings, c.legacy_rows, c.new_rows, b.differences, b.unexplained, b.evidence
+       c.mappings, c.legacy_rows, c.new_rows, b.differences, b.unexplained, b.evidence, c.accepted
   FROM tandem.rollback AS b JOIN tandem.run AS r ON r.id = b.run_id
- CROSS JOIN LATERAL (SELECT count(*) AS mappings, sum(x.legacy_rows)::bigint AS legacy_rows, sum(x.new_rows)::bigint AS new_rows
+ CROSS JOIN LATERAL (SELECT count(*) AS mappings, sum(x.legacy_rows)::bigint AS legacy_rows, sum(x.new_rows)::bigint AS new_rows, sum(x.accepted)::bigint AS accepted
                        FROM tandem.comparison AS x WHERE x.rollback_id = b.id) AS c;
 COMMENT ON VIEW tandem.rollback_proofs IS
-    'Rollbacks with their proof: clean (both sides equal), explained (only the rows that caused the rollback differ), unexplained, or pending';
+    'Rollbacks with their proof: clean (both sides equal, but for what is accepted), explained (only the rows that caused the rollback differ), unexplained, or pending';
 
 CREATE FUNCTION tandem.roll_back(run_id integer, domain text, reason text, strategy text, automatic boolean, evidence jsonb) RETURNS tandem.rollback
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -87,6 +87,7 @@ BEGIN
     END IF;
 
     IF r.stage = 'dualwrite' THEN
+        PERFORM tandem.discard_captured(r.id);
         IF r.phase <> 'progressing' THEN
             -- Rows that were not copied yet are no difference: the proof waits until all are.
             IF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
@@ -100,7 +101,7 @@ BEGIN
             wait_ms := CASE WHEN seen < 0 THEN 50 ELSE extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000 END;
             RETURN;
         END IF;
-        different := tandem.validate_run(r.id);
+        different := tandem.validate_run(r.id, 'first');
         IF different = 0 THEN
             -- Who moved the run meanwhile has the say.
             PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;

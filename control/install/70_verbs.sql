@@ -113,15 +113,20 @@ BEGIN
               HINT = format('Known are: %s.', (SELECT string_agg(x.name, ', ' ORDER BY x.name) FROM tandem.option_default AS x));
     END IF;
     BEGIN
-        valid := CASE d.kind WHEN 'interval' THEN value::interval >= interval '0' AND value::interval <= interval '1 year' ELSE value::integer >= 1 END;
+        valid := CASE d.kind WHEN 'interval' THEN value::interval >= interval '0' AND value::interval <= interval '1 year'
+                             WHEN 'integer' THEN value::integer >= 1
+                             ELSE value = ANY (string_to_array(d.kind, ' or ')) END;
     EXCEPTION WHEN data_exception THEN
         valid := false;
     END;
     IF valid IS NOT TRUE THEN
         RAISE EXCEPTION 'option "%" cannot be "%"', option, value USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('It is an %s; its default is %s.', d.kind, d.value), HINT = d.description || '.';
+              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind IN ('interval', 'integer') THEN 'an ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
     END IF;
     INSERT INTO tandem.run_option AS o (run_id, name, value) VALUES (r.id, option, value) ON CONFLICT (run_id, name) DO UPDATE SET value = EXCLUDED.value;
+    IF option = 'capture' THEN
+        PERFORM tandem.switch_capture(r);
+    END IF;
     PERFORM tandem.record_event(r, 'set_option', NULL, jsonb_build_object('option', option, 'value', value)), tandem.worker_wake();
     RETURN tandem.status(run);
 END
@@ -286,7 +291,7 @@ BEGIN
     END IF;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
     PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
-    different := tandem.run_comparison(r, 'validate');
+    different := tandem.run_comparison(r, 'validate', wanted => 'complete()');
     IF different > 0 THEN
         RAISE EXCEPTION 'run "%" is not completed: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';

@@ -1,5 +1,6 @@
--- dump: pg_dump carries what users made: every table and sequence of the extension, but for those that the install script fills
--- and the worker's heartbeat. A new table is carried unless it is named here.
+-- dump: pg_dump carries what users made: every table and sequence of the extension, but for those that the install script fills,
+-- the worker's heartbeat, and the captured keys: a restored database compares everything first. A new table is carried unless it is
+-- named here.
 
 DO $$
 DECLARE
@@ -8,7 +9,7 @@ BEGIN
     FOR relation IN
         SELECT c.oid FROM pg_catalog.pg_class AS c
          WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind IN ('r', 'S')
-           AND c.relname NOT IN ('option_default', 'role_level', 'worker')
+           AND c.relname NOT IN ('option_default', 'role_level', 'worker', 'captured', 'capture_state')
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(relation, '');
     END LOOP;

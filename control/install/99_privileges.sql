@@ -5,8 +5,11 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     tandem.diff, tandem.compare, tandem.compare_rows, tandem.compare_counting,
-    tandem.comparison_sql, tandem.refuse_null_keys, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.only_keys,
-    tandem.object_sql, tandem.rows_sql, tandem.limit_sql,
+    tandem.compare_relations, tandem.compare_sources, tandem.execute_comparison, tandem.tolerance_text, tandem.rows_question,
+    tandem.counts_question, tandem.limit_sql, tandem.comparison_progress,
+    tandem.differences_sql, tandem.null_keys_sql, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.only_keys,
+    tandem.object_sql, tandem.rows_sql,
+    tandem.compare_keys, tandem.keys_sql, tandem.changes_sql,
     tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,
     tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
@@ -15,8 +18,38 @@ GRANT EXECUTE ON FUNCTION
     tandem.relation_of, tandem.worker_preloaded -- the views call them
 TO PUBLIC;
 
+-- Query against query.
+GRANT EXECUTE ON FUNCTION
+    tandem.diff_query, tandem.compare_query, tandem.compare_queries, tandem.compare_query_counting,
+    tandem.comparison_query_columns, tandem.source_comparison, tandem.relation_source, tandem.query_source, tandem.query_columns,
+    tandem.source_columns, tandem.name_list, tandem.mapping_hint
+TO PUBLIC;
+
+-- Rules and named policies.
+GRANT SELECT ON tandem.policies, tandem.progress_comparison TO PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    tandem.check_rule_form, tandem.resolve_rules, tandem.severity_of, tandem.find_collation, tandem.collation_sql
+TO PUBLIC;
+
+-- diff_schema()
+GRANT EXECUTE ON FUNCTION
+    tandem.diff_schema, tandem.match_schemas, tandem.schema_differences, tandem.count_differences, tandem.count_harmed, tandem.run_count, tandem.harm_text,
+    tandem.diff_relations, tandem.diff_columns, tandem.diff_constraints, tandem.diff_attachments, tandem.diff_sequences, tandem.diff_types,
+    tandem.diff_functions, tandem.diff_grants,
+    tandem.schema_relations, tandem.schema_columns, tandem.schema_constraints, tandem.schema_attachments, tandem.schema_sequences, tandem.schema_types,
+    tandem.schema_functions, tandem.schema_grants, tandem.column_pairs, tandem.mapping_columns, tandem.legacy_as_new, tandem.foreign_mapping,
+    tandem.partition_harm, tandem.generation_harm, tandem.constraint_harm, tandem.domain_harm, tandem.count_values, tandem.is_unique_already,
+    tandem.sequence_position, tandem.furthest_key, tandem.object_label, tandem.is_extension_member,
+    tandem.type_change, tandem.type_verdict, tandem.number_change, tandem.text_change, tandem.time_change, tandem.below_domain, tandem.enum_labels,
+    tandem.schema_text, tandem.schema_expression, tandem.replace_words, tandem.without_schema, tandem.same_text, tandem.definition_key,
+    tandem.trusted_owner, tandem.foreign_code, tandem.foreign_cast
+TO PUBLIC;
+GRANT SELECT ON tandem.own_mappings TO PUBLIC; -- it shows each reader his own
+
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health TO pg_monitor;
+
+GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
 
 -- A coordinator for this database, once this commits.
 SELECT tandem.worker_poke();

@@ -44,4 +44,13 @@ inline bool is_index_equality(Oid op) {
     return false;
 }
 
+// Calls walker for the children of a node. Before PostgreSQL 16 the callback has no prototype.
+inline bool walk_children(Node* node, bool (*walker)(Node*, void*), void* context) {
+#if PG_VERSION_NUM >= 160000
+    return expression_tree_walker(node, walker, context);
+#else
+    return expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)), context);
+#endif
+}
+
 } // namespace pg

@@ -1,7 +1,7 @@
 // What an SQL expression over the rows of a relation is: its type, collation, volatility, the columns it
 // reads, and whether it is a bare column; and under which equality two types are compared. Asked of
 // PostgreSQL's own parser, so that nothing but one scalar expression ever reaches generated SQL.
-#include "pg/prelude.hpp"
+#include "pg/expression.hpp"
 
 extern "C" {
 #include "access/sysattr.h"
@@ -58,7 +58,9 @@ ParseState* parser_over(Oid relid, const char* text) {
     return state;
 }
 
-ExpressionInfo describe(Oid relid, const char* text) {
+} // namespace
+
+Node* parse_expression(Oid relid, const char* text) {
     Node* raw = parse_scalar(text);
     ParseState* state = parser_over(relid, text);
     Node* node = transformExpr(state, raw, EXPR_KIND_SELECT_TARGET);
@@ -70,7 +72,21 @@ ExpressionInfo describe(Oid relid, const char* text) {
         refuse("an expression cannot use an aggregate, a window function, a set-returning function or a "
                "subquery");
     }
+    return node;
+}
 
+Node* parse_condition(Oid relid, const char* text) {
+    Node* raw = parse_scalar(text);
+    ParseState* state = parser_over(relid, text);
+    Node* node = transformWhereClause(state, raw, EXPR_KIND_WHERE, "WHERE");
+    assign_expr_collations(state, node);
+    return node;
+}
+
+namespace {
+
+ExpressionInfo describe(Oid relid, const char* text) {
+    Node* node = parse_expression(relid, text);
     ExpressionInfo info{};
     info.type = exprType(node);
     info.typmod = exprTypmod(node);
@@ -87,11 +103,7 @@ ExpressionInfo describe(Oid relid, const char* text) {
 
 // A condition is judged once for each row, as WHERE does it; a subquery may stand in it.
 void check_condition(Oid relid, const char* text) {
-    Node* raw = parse_scalar(text);
-    ParseState* state = parser_over(relid, text);
-    Node* node = transformWhereClause(state, raw, EXPR_KIND_WHERE, "WHERE");
-    assign_expr_collations(state, node);
-    if (contain_volatile_functions(node)) {
+    if (contain_volatile_functions(parse_condition(relid, text))) {
         ereport(ERROR, (errcode(ERRCODE_INVALID_OBJECT_DEFINITION), errmsg("a condition cannot be volatile"),
                         errhint("Use immutable and stable functions only: the answer must not change from "
                                 "one look to the next.")));

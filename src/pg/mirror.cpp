@@ -6,6 +6,7 @@
 // echo from a write by an application's own trigger (which must be mirrored) is the mapping, the direction and the
 // trigger depth: the echo is exactly one level below the mirror that caused it. The frame is backend-local and put back
 // on every way out, errors included.
+#include "pg/capture.hpp"
 #include "pg/mirror_plan.hpp"
 #include "pg/role.hpp"
 
@@ -21,9 +22,10 @@ struct Frame {
     int32 mapping;
     Direction direction;
     int depth;
+    bool capture_echo; // see MirrorPlan
 };
 
-Frame current_frame = {0, Direction::forward, -1};
+Frame current_frame = {0, Direction::forward, -1, false};
 SPIPlanPtr failure_query = nullptr;
 
 // Puts the enclosing frame back, also when the mirrored write fails: pg::call turns the ERROR into an exception.
@@ -203,20 +205,41 @@ PlanKey key_of(const TriggerData* data) {
             RelationGetRelid(data->tg_relation)};
 }
 
+// Within SPI from here on.
+MirrorPlan* connected_plan(const PlanKey& key, const TriggerData* data, Oid function) {
+    if (SPI_connect() != SPI_OK_CONNECT) {
+        elog(ERROR, "SPI_connect failed");
+    }
+    return find_plan(key, data->tg_relation, function);
+}
+
+// Do triggers of the application see a row before it is written? They may give it another key.
+bool changes_rows_before(Relation relation) {
+    const TriggerDesc* triggers = relation->trigdesc;
+    return triggers != nullptr && (triggers->trig_insert_before_row || triggers->trig_update_before_row);
+}
+
 void mirror_row(const TriggerData* data, Oid function) {
     const PlanKey key = call([&] { return key_of(data); });
     const int depth = trigger_depth();
     if (current_frame.mapping == key.mapping && current_frame.direction != key.direction &&
         current_frame.depth + 1 == depth) {
-        return; // our own write, coming back
-    }
-    const FrameScope scope({key.mapping, key.direction, depth});
-    MirrorPlan* plan = call([&] {
-        if (SPI_connect() != SPI_OK_CONNECT) {
-            elog(ERROR, "SPI_connect failed");
+        // Our own write, coming back. Its key is noted already, unless it may have become another one on the way.
+        if (current_frame.capture_echo || changes_rows_before(data->tg_relation)) {
+            call([&] {
+                capture::row(connected_plan(key, data, function), data);
+                SPI_finish();
+            });
         }
-        return find_plan(key, data->tg_relation, function);
+        return;
+    }
+    const FrameScope scope({key.mapping, key.direction, depth, false});
+    MirrorPlan* plan = call([&] {
+        MirrorPlan* found = connected_plan(key, data, function);
+        capture::row(found, data);
+        return found;
     });
+    current_frame.capture_echo = plan->capture_echo;
     const PlanUse use(plan);
     if (plan->lenient && key.direction == Direction::forward) {
         write_leniently(plan, data, function);
@@ -263,7 +286,7 @@ TANDEM_FUNCTION(tandem_mirror_check) {
 // copy_as(role, query, mapping): query_as() whose inserts into the new side are taken for the mirror's own.
 TANDEM_FUNCTION(tandem_copy_as) {
     return pg::entry([&]() -> Datum {
-        const pg::FrameScope scope({PG_GETARG_INT32(2), pg::Direction::forward, pg::trigger_depth()});
+        const pg::FrameScope scope({PG_GETARG_INT32(2), pg::Direction::forward, pg::trigger_depth(), false});
         return pg::call([&] { return pg::query_as(fcinfo, pg::ActAs::Mode::write); });
     });
 }

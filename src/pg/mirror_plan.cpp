@@ -67,9 +67,27 @@ bool loaded_bool(int column) {
     return loaded_text(column)[0] == 't';
 }
 
+// The attribute numbers of an array of names, in the source's layout.
+AttrNumber* loaded_attributes(const MirrorPlan* plan, int column, int& count) {
+    bool isnull = false;
+    Datum* names = nullptr;
+    deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull)),
+                      NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &names, nullptr, &count);
+    auto* attributes = static_cast<AttrNumber*>(MemoryContextAlloc(plan->context, sizeof(AttrNumber) * (count + 1)));
+    for (int i = 0; i < count; i++) {
+        attributes[i] = get_attnum(plan->key.source, NameStr(*DatumGetName(names[i])));
+    }
+    return attributes;
+}
+
 Oid loaded_oid(int column) {
     bool isnull = false;
     return DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull));
+}
+
+int32 loaded_int(int column) {
+    bool isnull = false;
+    return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull));
 }
 
 // Reads the generated statements as the extension's owner, with a snapshot of now: the transaction's may be older than
@@ -85,8 +103,9 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     PushActiveSnapshot(GetLatestSnapshot());
     if (load_query == nullptr) {
         Oid types[2] = {INT4OID, TEXTOID};
-        load_query = prepare_kept("SELECT owner, target::oid, lenient, columns, upsert_sql, update_sql, delete_sql"
-                                  "  FROM tandem.mirror_statements($1, $2)",
+        load_query = prepare_kept("SELECT m.owner, m.target::oid, m.lenient, m.columns, m.upsert_sql, m.update_sql,"
+                                  "       m.delete_sql, c.columns, c.layout, c.echo"
+                                  "  FROM tandem.mirror_statements($1, $2) AS m, tandem.capture_columns($1, $2) AS c",
                                   2, types);
     }
     Datum values[2] = {Int32GetDatum(plan->key.mapping),
@@ -101,18 +120,16 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     plan->target = loaded_oid(2);
     plan->lenient = loaded_bool(3);
 
-    bool isnull = false;
-    Datum* names = nullptr;
-    int count = 0;
-    deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull)),
-                      NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &names, nullptr, &count);
-    plan->attributes = static_cast<AttrNumber*>(MemoryContextAlloc(plan->context, sizeof(AttrNumber) * (count + 1)));
-    plan->columns = count;
+    plan->attributes = loaded_attributes(plan, 4, plan->columns);
+    const int count = plan->columns;
     auto* types = static_cast<Oid*>(palloc(sizeof(Oid) * (2 * count + 1)));
     for (int i = 0; i < count; i++) {
-        plan->attributes[i] = get_attnum(plan->key.source, NameStr(*DatumGetName(names[i])));
         types[i] = types[count + i] = get_atttype(plan->key.source, plan->attributes[i]);
     }
+    plan->captured = get_relname_relid("captured", schema);
+    plan->captured_attributes = loaded_attributes(plan, 8, plan->captured_columns);
+    plan->captured_layout = loaded_int(9);
+    plan->capture_echo = loaded_bool(10);
     const char* upsert = loaded_text(5);
     const char* update = loaded_text(6);
     const char* remove = loaded_text(7);

@@ -2,6 +2,7 @@
 // worker.
 #include "pg/prelude.hpp"
 
+#include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/worker.hpp"
 
@@ -68,6 +69,7 @@ void _PG_init(void) {
     }
     define_settings();
     RegisterXactCallback(on_transaction_end, nullptr);
+    pg::capture::register_callbacks();
     if (!process_shared_preload_libraries_in_progress) {
         return;
     }

@@ -4,6 +4,8 @@
 
 // Core headers refuse to be included after PostgreSQL's, and these standard headers trip over libintl's macros.
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -20,6 +22,10 @@
 
 #include "core/bucket.hpp"
 #include "core/error.hpp"
+#include "core/key_set.hpp"
+#include "core/match_table.hpp"
+#include "core/row_encoding.hpp"
+#include "core/sketch.hpp"
 #include "core/run_state.hpp"
 
 extern "C" {

@@ -26,7 +26,7 @@ SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc
             WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
           NULL, 'PUBLIC may execute no SECURITY DEFINER function');
 SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
-          '{cancel,complete,create_run,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,resume,retry,revoke_role,rollback,run_health,set_option,start,status,tick,validate}',
+          '{accept_difference,cancel,complete,create_policy,create_run,drop_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,resume,retry,revoke_role,rollback,run_health,set_option,start,status,tick,validate,withdraw_acceptance}',
           'the SECURITY DEFINER functions are those of docs/security.md');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
             WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
@@ -37,13 +37,14 @@ SELECT is((SELECT array_agg(l.function ORDER BY l.function) FROM (SELECT DISTINC
 SELECT is((SELECT array_agg(c.relname::text ORDER BY c.relname) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
              JOIN pg_extension AS e ON e.extname = 'pg_tandem'
             WHERE c.relkind IN ('r', 'S') AND NOT c.oid = ANY (e.extconfig)),
-          '{option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
+          '{capture_state,captured,option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
 
 -- The contract of the public surface: names, arguments in order, result columns.
 CREATE FUNCTION pg_temp.signature(function text) RETURNS text LANGUAGE sql AS $$
     SELECT pg_get_function_arguments(p.oid) || ' → ' || pg_get_function_result(p.oid) FROM pg_proc AS p WHERE p.pronamespace = 'tandem'::regnamespace AND p.proname = function $$;
 SELECT is(pg_temp.signature('diff'), 'legacy regclass, new regclass, key name[] DEFAULT NULL::name[], columns jsonb DEFAULT NULL::jsonb, rules jsonb DEFAULT NULL::jsonb, legacy_where text DEFAULT NULL::text, new_where text DEFAULT NULL::text, max_differences bigint DEFAULT NULL::bigint → TABLE(kind text, key jsonb, columns text[], legacy jsonb, new jsonb)', 'diff');
 SELECT matches(pg_temp.signature('compare'), '→ TABLE\(equal boolean, legacy_rows bigint, new_rows bigint, missing bigint, extra bigint, changed bigint, method text, elapsed interval, ', 'compare');
+SELECT matches(pg_temp.signature('diff_query'), '^legacy_sql text, new_sql text, key name\[\] DEFAULT NULL::name\[\], rules jsonb DEFAULT NULL::jsonb.* → TABLE\(kind text, key jsonb, columns text\[\], legacy jsonb, new jsonb\)$', 'diff_query');
 SELECT matches(pg_temp.signature('create_run'), '^run text, legacy_schema name, new_schema name, steps integer\[\] DEFAULT .*, hold interval DEFAULT .*, template text DEFAULT NULL', 'create_run');
 SELECT matches(pg_temp.signature('map_table'), '^run text, legacy regclass, new regclass, key name\[\] DEFAULT .*, forward jsonb DEFAULT .*, reverse jsonb DEFAULT .*, rules jsonb DEFAULT .*, domain text DEFAULT ''default''::text, bucket_by name DEFAULT NULL', 'map_table');
 SELECT is(pg_temp.signature('preflight'), 'run text → TABLE(check_name text, status text, detail text, hint text)', 'preflight');

@@ -1,0 +1,355 @@
+#include "pg/compare_scan.hpp"
+
+#include "pg/compare_radix.hpp"
+#include "pg/tuple_walk.hpp"
+#include "pg/value_inline.hpp"
+
+extern "C" {
+#include "access/heapam.h"
+#include "access/relscan.h"
+#include "storage/bufmgr.h"
+}
+
+namespace pg::compare {
+
+Participant* make_participant(const Shape* shape, Pass pass) {
+    // palloc knows no alignment above 8.
+    constexpr std::uintptr_t kAlign = alignof(Participant);
+    const auto memory = reinterpret_cast<std::uintptr_t>(palloc(sizeof(Participant) + kAlign));
+    return new (reinterpret_cast<void*>((memory + kAlign - 1) & ~(kAlign - 1))) Participant(shape, pass);
+}
+
+void flush(Participant* participant) {
+    const std::span<const tandem::Element> batch(participant->batch, static_cast<std::size_t>(participant->batched));
+    if (participant->pass == Pass::sketch) {
+        if (participant->side == kLegacy) {
+            participant->sketch->add(batch);
+        } else {
+            participant->sketch->subtract(batch);
+        }
+    } else if (participant->pass == Pass::radix) {
+        participant->radix->write(participant->side, batch);
+    }
+    participant->batched = 0;
+}
+
+namespace {
+
+// A row whose values stand in arrays of its own order: column i of the comparison is at place[i].
+struct RowValues {
+    const ValuePlan* const* plans;
+    const int* place;
+    const Datum* values;
+    const bool* nulls;
+
+    Datum value(int column) const { return values[place[column]]; }
+    bool is_null(int column) const { return nulls[place[column]]; }
+};
+
+// The key's columns one behind the other, cut into limbs.
+void pack_key(const Shape* shape, const RowValues& row, tandem::Element& element) {
+    unsigned __int128 low = 0;
+    std::uint64_t high = 0;
+    int filled = 0;
+    const KeyColumn* key = shape->key();
+    for (int i = 0; i < shape->keys; i++) {
+        std::uint64_t bits[2];
+        key_to_bits(row.plans[key[i].column], row.value(key[i].column), bits);
+        unsigned __int128 value = (static_cast<unsigned __int128>(bits[1]) << 64) | bits[0];
+        if (key[i].bits < 128) {
+            value &= (static_cast<unsigned __int128>(1) << key[i].bits) - 1;
+        }
+        if (filled < 128) {
+            low |= value << filled;
+            if (filled > 0) {
+                high |= static_cast<std::uint64_t>(value >> (128 - filled));
+            }
+        } else {
+            high |= static_cast<std::uint64_t>(value) << (filled - 128);
+        }
+        filled += key[i].bits;
+    }
+    constexpr std::uint64_t kMask = (std::uint64_t{1} << tandem::kLimbBits) - 1;
+    element.key[0] = static_cast<std::uint64_t>(low) & kMask;
+    element.key[1] = static_cast<std::uint64_t>(low >> tandem::kLimbBits) & kMask;
+    element.key[2] = (static_cast<std::uint64_t>(low >> (2 * tandem::kLimbBits)) | (high << (128 - 2 * tandem::kLimbBits))) &
+                     kMask;
+}
+
+bool has_null_key(const Shape* shape, const RowValues& row) {
+    const KeyColumn* key = shape->key();
+    for (int i = 0; i < shape->keys; i++) {
+        if (row.is_null(key[i].column)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// false: the key is wider than the shape was made for.
+bool make_key(Participant* participant, const RowValues& row, tandem::Element& element) {
+    const Shape* shape = participant->shape;
+    if (shape->narrow) {
+        std::uint64_t bits[2];
+        const int column = shape->key()->column;
+        key_to_bits(row.plans[column], row.value(column), bits);
+        element.key[0] = bits[0];
+        element.key[1] = 0;
+        element.key[2] = 0;
+        return bits[0] < tandem::kPrime;
+    }
+    if (shape->inline_key) {
+        pack_key(shape, row, element);
+        return true;
+    }
+    participant->key.reset();
+    const KeyColumn* key = shape->key();
+    for (int i = 0; i < shape->keys; i++) {
+        encode_quickly(row.plans[key[i].column], row.value(key[i].column), participant->key);
+    }
+    participant->key.key(element.key);
+    element.key[2] = 0;
+    return true;
+}
+
+void encode_row(Participant* participant, const RowValues& row) {
+    tandem::RowEncoder& encoder = participant->row;
+    encoder.reset();
+    const int columns = participant->shape->columns;
+    for (int i = 0; i < columns; i++) {
+        if (row.is_null(i)) {
+            encoder.null();
+        } else {
+            encode_quickly(row.plans[i], row.value(i), encoder);
+        }
+    }
+}
+
+// false: the row counts, but has no element, as its key is NULL.
+bool make_element(Participant* participant, int side, const RowValues& row, tandem::Element& element) {
+    const Shape* shape = participant->shape;
+    participant->counts.rows[side]++;
+    if (shape->keys == 0) {
+        encode_row(participant, row);
+        participant->row.key(element.key);
+        element.key[2] = 0;
+        element.hash = 1;
+        return true;
+    }
+    if (has_null_key(shape, row)) {
+        participant->counts.null_keys[side]++;
+        return false;
+    }
+    if (!make_key(participant, row, element)) {
+        participant->counts.wide_keys++;
+        return false;
+    }
+    if (participant->pass != Pass::fetch) {
+        encode_row(participant, row);
+        element.hash = participant->row.hash();
+    }
+    return true;
+}
+
+bool is_wanted(const Participant* participant, const tandem::Element& element) {
+    return participant->wanted->contains(element.key);
+}
+
+void store(const Participant* participant, int side, TupleTableSlot* row) {
+    const RowStore& to = participant->stores[side];
+    // Both open files when they first need them, which must outlive the row.
+    MemoryContext before = MemoryContextSwitchTo(participant->memory);
+    if (to.own != nullptr) {
+        tuplestore_puttupleslot(to.own, row);
+        MemoryContextSwitchTo(before);
+        return;
+    }
+    bool ours = false;
+    MinimalTuple tuple = ExecFetchSlotMinimalTuple(row, &ours);
+    sts_puttuple(to.shared, nullptr, tuple);
+    if (ours) {
+        pfree(tuple);
+    }
+    MemoryContextSwitchTo(before);
+}
+
+void push(Participant* participant, const tandem::Element& element) {
+    participant->batch[participant->batched++] = element;
+    if (participant->batched == kBatch) {
+        flush(participant);
+    }
+}
+
+constexpr std::uint64_t kReportEvery = 1024;
+
+void report(Participant* participant, int side) {
+    if (participant->counts.rows[side] % kReportEvery == 0) {
+        CHECK_FOR_INTERRUPTS();
+        if (participant->progress != nullptr) {
+            pg_atomic_fetch_add_u64(participant->progress, kReportEvery);
+        }
+    }
+}
+
+// Only the key is needed to find the wanted rows.
+int columns_to_read(const Participant* participant, const TableReader* reader) {
+    if (participant->pass != Pass::fetch || participant->shape->keys == 0) {
+        return reader->last_attribute;
+    }
+    int last = 0;
+    const KeyColumn* key = participant->shape->key();
+    for (int i = 0; i < participant->shape->keys; i++) {
+        last = std::max<int>(last, reader->columns[key[i].column].attribute);
+    }
+    return last;
+}
+
+// Where the values of a table's rows are put: stored columns at their attribute's place, computed ones behind them.
+struct RowBuffer {
+    Datum* values;
+    bool* nulls;
+    int* place;
+    const ValuePlan** plans;
+
+    RowValues row() const { return {plans, place, values, nulls}; }
+};
+
+RowBuffer make_buffer(const Participant* participant, const TableReader* reader, int stored) {
+    const int columns = participant->shape->columns;
+    const auto room = static_cast<std::size_t>(stored + columns);
+    RowBuffer buffer{};
+    buffer.values = static_cast<Datum*>(palloc0(sizeof(Datum) * room));
+    buffer.nulls = static_cast<bool*>(palloc0(sizeof(bool) * room));
+    buffer.place = static_cast<int*>(palloc(sizeof(int) * static_cast<std::size_t>(columns)));
+    buffer.plans = static_cast<const ValuePlan**>(palloc(sizeof(ValuePlan*) * static_cast<std::size_t>(columns)));
+    for (int i = 0; i < columns; i++) {
+        const ColumnReader& column = reader->columns[i];
+        buffer.plans[i] = column.plan;
+        buffer.place[i] = column.attribute > 0 ? column.attribute - 1 : stored + i;
+    }
+    return buffer;
+}
+
+void handle(Participant* participant, int side, TableReader* reader, const RowValues& row) {
+    tandem::Element element;
+    if (!make_element(participant, side, row, element)) {
+        return;
+    }
+    if (participant->pass != Pass::fetch) {
+        push(participant, element);
+    } else if (is_wanted(participant, element)) {
+        store(participant, side, ExecProject(reader->rows));
+    }
+}
+
+// Nearly every tuple of a large table comes from memory, not from a cache: what the scan will hand out next on its page
+// is asked for ahead.
+void prefetch_ahead(TableScanDesc scan) {
+    constexpr int kAhead = 3;
+    auto* heap = reinterpret_cast<HeapScanDesc>(scan);
+    const int next = static_cast<int>(heap->rs_cindex) + kAhead;
+    if (next < static_cast<int>(heap->rs_ntuples)) {
+        Page page = BufferGetPage(heap->rs_cbuf);
+        const char* tuple = page + ItemIdGetOffset(PageGetItemId(page, heap->rs_vistuples[next]));
+        __builtin_prefetch(tuple);
+        __builtin_prefetch(tuple + 64);
+    }
+}
+
+void scan_raw(Participant* participant, int side, TableReader* reader, TableScanDesc scan) {
+    const TupleWalk* walk = plan_walk(RelationGetDescr(reader->relation), columns_to_read(participant, reader));
+    const RowBuffer buffer = make_buffer(participant, reader, RelationGetDescr(reader->relation)->natts);
+    const RowValues row = buffer.row();
+    const bool fetching = participant->pass == Pass::fetch;
+    MemoryContext per_row = reader->context->ecxt_per_tuple_memory;
+    MemoryContext before = MemoryContextSwitchTo(per_row);
+
+    HeapTuple tuple = nullptr;
+    while ((tuple = heap_getnext(scan, ForwardScanDirection)) != nullptr) {
+        prefetch_ahead(scan);
+        walk_tuple(walk, tuple, buffer.values, buffer.nulls);
+        if (fetching) {
+            ExecStoreHeapTuple(tuple, reader->slot, false);
+        }
+        handle(participant, side, reader, row);
+        report(participant, side);
+        if (!per_row->isReset) {
+            MemoryContextReset(per_row);
+        }
+    }
+    if (fetching) {
+        ExecClearTuple(reader->slot);
+    }
+    MemoryContextSwitchTo(before);
+}
+
+void scan_slots(Participant* participant, int side, TableReader* reader, TableScanDesc scan) {
+    const int stored = reader->last_attribute;
+    const RowBuffer buffer = make_buffer(participant, reader, stored);
+    const RowValues row = buffer.row();
+    const int columns = participant->shape->columns;
+    ExprContext* context = reader->context;
+    MemoryContext before = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);
+
+    while (table_scan_getnextslot(scan, ForwardScanDirection, reader->slot)) {
+        report(participant, side);
+        ResetExprContext(context);
+        slot_getsomeattrs(reader->slot, stored);
+        if (reader->condition != nullptr && !ExecQual(reader->condition, context)) {
+            continue;
+        }
+        memcpy(buffer.values, reader->slot->tts_values, sizeof(Datum) * static_cast<std::size_t>(stored));
+        memcpy(buffer.nulls, reader->slot->tts_isnull, sizeof(bool) * static_cast<std::size_t>(stored));
+        for (int i = 0; i < columns; i++) {
+            if (reader->columns[i].attribute == 0) {
+                buffer.values[stored + i] =
+                    ExecEvalExpr(reader->columns[i].state, context, &buffer.nulls[stored + i]);
+            }
+        }
+        handle(participant, side, reader, row);
+    }
+    ExecClearTuple(reader->slot);
+    MemoryContextSwitchTo(before);
+}
+
+} // namespace
+
+void scan_table(Participant* participant, int side, TableReader* reader, TableScanDesc scan) {
+    if (participant->side != side) {
+        flush(participant);
+        participant->side = side;
+    }
+    if (reader->raw) {
+        scan_raw(participant, side, reader, scan);
+    } else {
+        scan_slots(participant, side, reader, scan);
+    }
+    flush(participant);
+}
+
+void take_row(Participant* participant, int side, ValuePlan** plans, const int* place, TupleTableSlot* slot,
+              TupleTableSlot* row) {
+    if (participant->side != side) {
+        flush(participant);
+        participant->side = side;
+    }
+    slot_getallattrs(slot);
+    tandem::Element element;
+    report(participant, side);
+    if (!make_element(participant, side, {plans, place, slot->tts_values, slot->tts_isnull}, element)) {
+        return;
+    }
+    if (participant->pass != Pass::fetch) {
+        push(participant, element);
+    } else if (is_wanted(participant, element)) {
+        const int columns = participant->shape->columns;
+        ExecClearTuple(row);
+        for (int i = 0; i < columns; i++) {
+            row->tts_values[i] = slot->tts_values[columns + i];
+            row->tts_isnull[i] = slot->tts_isnull[columns + i];
+        }
+        store(participant, side, ExecStoreVirtualTuple(row));
+    }
+}
+
+} // namespace pg::compare

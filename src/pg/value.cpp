@@ -1,0 +1,609 @@
+// The codecs of plain types, and which codec a type has. Nested ones are in value_nested.cpp.
+//
+// The layout of numeric is private to PostgreSQL, though it is what is on every disk; the tests hold numeric_codec
+// against numeric's own text.
+#include "pg/value.hpp"
+
+#include "pg/value_codecs.hpp"
+#include "pg/value_inline.hpp"
+
+extern "C" {
+#include "access/detoast.h"
+#include "utils/date.h"
+#include "utils/uuid.h"
+}
+
+namespace pg::compare {
+
+using tandem::RowEncoder;
+using tandem::TypeClass;
+
+namespace {
+
+// 0: the type is of no family. Within a family values of different types have one encoding.
+enum class Family : int { none, integer, floating, text, datetime };
+
+Family family_of(Oid type) {
+    switch (type) {
+    case INT2OID:
+    case INT4OID:
+    case INT8OID:
+        return Family::integer;
+    case FLOAT4OID:
+    case FLOAT8OID:
+        return Family::floating;
+    case TEXTOID:
+    case VARCHAROID:
+    case NAMEOID:
+        return Family::text;
+    case DATEOID:
+    case TIMESTAMPOID:
+        return Family::datetime;
+    default:
+        return Family::none;
+    }
+}
+
+bool is_text(Oid type) {
+    return type == TEXTOID || type == VARCHAROID || type == BPCHAROID;
+}
+
+bool find_codec(Oid type, Oid operand, Oid collation, Codec& codec) {
+    switch (operand) {
+    case INT2OID:
+    case INT4OID:
+    case INT8OID:
+        codec = type == INT2OID ? Codec::int2 : type == INT4OID ? Codec::int4 : Codec::int8;
+        return family_of(type) == Family::integer;
+    case FLOAT4OID:
+    case FLOAT8OID:
+        codec = type == FLOAT4OID ? Codec::float4 : Codec::float8;
+        return family_of(type) == Family::floating;
+    case NUMERICOID:
+        codec = type == INT2OID   ? Codec::int2_numeric
+                : type == INT4OID ? Codec::int4_numeric
+                : type == INT8OID ? Codec::int8_numeric
+                                  : Codec::numeric;
+        return type == NUMERICOID || family_of(type) == Family::integer;
+    case TEXTOID:
+    case VARCHAROID:
+    case BPCHAROID:
+        if (OidIsValid(collation) && !get_collation_isdeterministic(collation)) {
+            codec = Codec::collated;
+            return type == operand || (is_text(type) && type != BPCHAROID && operand != BPCHAROID);
+        }
+        codec = type == BPCHAROID ? Codec::bpchar : type == NAMEOID ? Codec::name : Codec::text;
+        return is_text(type) || type == NAMEOID;
+    case NAMEOID:
+        codec = Codec::name;
+        return type == NAMEOID;
+    case TIMESTAMPOID:
+        codec = type == DATEOID ? Codec::date_timestamp : Codec::fixed;
+        if (type == TIMESTAMPOID) {
+            codec = Codec::word;
+        }
+        return type == DATEOID || type == TIMESTAMPOID;
+    case INTERVALOID:
+        codec = Codec::interval;
+        return type == INTERVALOID;
+    case JSONBOID:
+        codec = Codec::jsonb;
+        return type == JSONBOID;
+    default:
+        break;
+    }
+    if (type != operand) {
+        return false;
+    }
+    if (find_nested_codec(type, codec)) {
+        return true;
+    }
+    int16 length = 0;
+    bool by_value = false;
+    get_typlenbyval(type, &length, &by_value);
+    codec = by_value ? Codec::word : length > 0 ? Codec::fixed : length == -1 ? Codec::varlena : Codec::cstring;
+    return true;
+}
+
+} // namespace
+
+bool encodes_alike(Oid left, Oid right) {
+    return left == right || (family_of(left) != Family::none && family_of(left) == family_of(right));
+}
+
+Oid common_operand(Oid left, Oid right) {
+    if (left == right) {
+        return left;
+    }
+    return family_of(left) == Family::datetime ? TIMESTAMPOID : family_of(left) == Family::text ? TEXTOID : left;
+}
+
+namespace {
+
+// Types whose equal values have equal bytes.
+bool has_canonical_bytes(Oid type) {
+    switch (type) {
+    case BOOLOID:
+    case CHAROID:
+    case OIDOID:
+    case CASHOID:
+    case DATEOID:
+    case TIMEOID:
+    case TIMETZOID:
+    case TIMESTAMPOID:
+    case TIMESTAMPTZOID:
+    case UUIDOID:
+    case BYTEAOID:
+    case INETOID:
+    case CIDROID:
+    case MACADDROID:
+    case MACADDR8OID:
+    case BITOID:
+    case VARBITOID:
+    case LSNOID:
+    case TIDOID:
+    case XIDOID:
+    case XID8OID:
+        return true;
+    default:
+        return get_typtype(type) == TYPTYPE_ENUM;
+    }
+}
+
+bool is_canonical(const ValuePlan* plan) {
+    switch (plan->codec) {
+    case Codec::word:
+    case Codec::fixed:
+    case Codec::varlena:
+    case Codec::cstring:
+        return has_canonical_bytes(plan->type);
+    case Codec::array:
+    case Codec::range:
+    case Codec::multirange:
+        return plan->element->canonical;
+    case Codec::record:
+        return false;
+    default:
+        return true;
+    }
+}
+
+} // namespace
+
+ValuePlan* plan_value(Oid type, Oid operand, Oid collation) {
+    type = getBaseType(type);
+    // The equality of an array or a range takes any: it is compared as what it is.
+    operand = IsPolymorphicType(operand) || operand == RECORDOID ? type : getBaseType(operand);
+    Codec codec{};
+    if (!find_codec(type, operand, collation, codec)) {
+        return nullptr;
+    }
+    auto* plan = static_cast<ValuePlan*>(palloc0(sizeof(ValuePlan)));
+    plan->codec = codec;
+    plan->type = type;
+    plan->collation = collation;
+    get_typlenbyvalalign(type, &plan->length, &plan->by_value, &plan->align);
+    plan_nested(plan);
+    plan->canonical = is_canonical(plan);
+    plan->quick = codec;
+    return plan;
+}
+
+ValuePlan* plan_key(Oid type, Oid operand, Oid collation) {
+    ValuePlan* plan = plan_value(type, operand, collation);
+    if (plan == nullptr || plan->canonical) {
+        return plan;
+    }
+    TypeCacheEntry* entry = lookup_type_cache(plan->type, TYPECACHE_HASH_EXTENDED_PROC_FINFO);
+    if (!OidIsValid(entry->hash_extended_proc)) {
+        return nullptr;
+    }
+    plan->codec = Codec::hashed;
+    plan->quick = Codec::other;
+    plan->hash = &entry->hash_extended_proc_finfo;
+    return plan;
+}
+
+namespace {
+
+// A varlena in memory that may be packed (one byte of header), but not compressed or elsewhere.
+struct Bytes {
+    const char* data;
+    std::size_t size;
+};
+
+Bytes plain_bytes(Datum value) {
+    auto* varlena = reinterpret_cast<struct varlena*>(DatumGetPointer(value));
+    if (VARATT_IS_EXTENDED(varlena) && !VARATT_IS_SHORT(varlena)) {
+        varlena = detoast_attr(varlena);
+    }
+    return {VARDATA_ANY(varlena), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(varlena))};
+}
+
+void put_text(Datum value, RowEncoder& encoder) {
+    const Bytes bytes = plain_bytes(value);
+    encoder.bytes(TypeClass::text, bytes.data, bytes.size);
+}
+
+void put_bpchar(Datum value, RowEncoder& encoder) {
+    Bytes bytes = plain_bytes(value);
+    while (bytes.size > 0 && bytes.data[bytes.size - 1] == ' ') {
+        bytes.size--;
+    }
+    encoder.bytes(TypeClass::text, bytes.data, bytes.size);
+}
+
+// PostgreSQL hashes the sort key of the collation; two seeds make 128 bits of it.
+void put_collated(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
+    const PGFunction hash = plan->type == BPCHAROID ? hashbpcharextended : hashtextextended;
+    const std::int64_t halves[2] = {
+        DatumGetInt64(DirectFunctionCall2Coll(hash, plan->collation, value, Int64GetDatum(0x7461'6e64'656dLL))),
+        DatumGetInt64(DirectFunctionCall2Coll(hash, plan->collation, value, Int64GetDatum(0x6d65'646e'6174LL)))};
+    encoder.fixed(TypeClass::text, halves, sizeof(halves));
+}
+
+void put_hashed(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
+    const std::uint64_t halves[2] = {
+        DatumGetUInt64(FunctionCall2Coll(plan->hash, plan->collation, value, UInt64GetDatum(0x7461'6e64'656dULL))),
+        DatumGetUInt64(FunctionCall2Coll(plan->hash, plan->collation, value, UInt64GetDatum(0x6d65'646e'6174ULL)))};
+    encoder.fixed(TypeClass::image, halves, sizeof(halves));
+}
+
+// --- numeric: sign, weight and the base-10000 digits without zeros at either end; the display scale says nothing.
+constexpr std::uint16_t kSpecial = 0xC000;
+constexpr std::uint16_t kSpecialSign = 0xF000;
+constexpr std::uint16_t kNaN = 0xC000;
+
+struct Decimal {
+    bool special; // NaN, Infinity or -Infinity, by `sign`
+    std::uint16_t sign;
+    int weight;
+    int count;
+    const char* digits; // may stand at an odd address
+    std::int16_t own[5];
+};
+
+std::int16_t digit(const Decimal& decimal, int i) {
+    std::int16_t d = 0;
+    memcpy(&d, decimal.digits + sizeof(d) * i, sizeof(d));
+    return d;
+}
+
+void read_numeric(Datum value, Decimal& decimal) {
+    const Bytes bytes = plain_bytes(value);
+    std::uint16_t header = 0;
+    memcpy(&header, bytes.data, sizeof(header));
+    decimal.special = (header & kSpecial) == kSpecial;
+    if (decimal.special) {
+        decimal.sign = header & kSpecialSign;
+        decimal.count = 0;
+        decimal.weight = 0;
+        return;
+    }
+    std::size_t start = sizeof(header);
+    if ((header & 0x8000) != 0) { // the short form: weight and scale share the header
+        decimal.sign = (header & 0x2000) != 0 ? 1 : 0;
+        decimal.weight = (header & 0x0040) != 0 ? static_cast<int>(header & 0x003F) - 0x40 : header & 0x003F;
+    } else {
+        std::int16_t weight = 0;
+        memcpy(&weight, bytes.data + start, sizeof(weight));
+        start += sizeof(weight);
+        decimal.sign = (header & kSpecial) == 0x4000 ? 1 : 0;
+        decimal.weight = weight;
+    }
+    decimal.digits = bytes.data + start;
+    decimal.count = static_cast<int>((bytes.size - start) / sizeof(std::int16_t));
+    while (decimal.count > 0 && digit(decimal, decimal.count - 1) == 0) {
+        decimal.count--;
+    }
+    while (decimal.count > 0 && digit(decimal, 0) == 0) {
+        decimal.digits += sizeof(std::int16_t);
+        decimal.count--;
+        decimal.weight--;
+    }
+    if (decimal.count == 0) {
+        decimal.sign = 0;
+        decimal.weight = 0;
+    }
+}
+
+void decimal_of_integer(std::int64_t value, Decimal& decimal) {
+    decimal.special = false;
+    decimal.sign = value < 0 ? 1 : 0;
+    std::uint64_t rest = value < 0 ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value);
+    int first = 5;
+    decimal.weight = 0;
+    while (rest != 0) {
+        decimal.own[--first] = static_cast<std::int16_t>(rest % 10000);
+        rest /= 10000;
+    }
+    decimal.weight = first == 5 ? 0 : 4 - first;
+    decimal.count = 5 - first;
+    decimal.digits = reinterpret_cast<const char*>(decimal.own + first);
+    while (decimal.count > 0 && digit(decimal, decimal.count - 1) == 0) {
+        decimal.count--;
+    }
+}
+
+void put_decimal(const Decimal& decimal, RowEncoder& encoder) {
+    const std::uint32_t head = numeric_head(decimal.special ? decimal.sign : decimal.sign + 1, decimal.weight);
+    const std::size_t size = sizeof(std::int16_t) * static_cast<std::size_t>(decimal.count);
+    if (decimal.count <= static_cast<int>(kQuickDigits)) {
+        encoder.headed(TypeClass::numeric, head, decimal.digits, size);
+        return;
+    }
+    encoder.begin_group(TypeClass::numeric, head);
+    encoder.bytes(TypeClass::numeric, decimal.digits, size);
+}
+
+// Within a few units in the last place; infinite where double ends.
+double approximate(const Decimal& decimal) {
+    double value = 0;
+    double unit = std::pow(10000.0, decimal.weight);
+    for (int i = 0; i < decimal.count && i < 6; i++, unit /= 10000.0) {
+        value += digit(decimal, i) * unit;
+    }
+    return decimal.sign != 0 ? -value : value;
+}
+
+// What is above the type's length may be the sign or zeros, as the datum was made.
+std::uint64_t word_of(const ValuePlan* plan, Datum value) {
+    const auto word = static_cast<std::uint64_t>(value);
+    return plan->length >= 8 ? word : word & ((std::uint64_t{1} << (8 * plan->length)) - 1);
+}
+
+std::int64_t as_integer(Codec codec, Datum value) {
+    switch (codec) {
+    case Codec::int2:
+    case Codec::int2_numeric:
+        return DatumGetInt16(value);
+    case Codec::int4:
+    case Codec::int4_numeric:
+        return DatumGetInt32(value);
+    default:
+        return DatumGetInt64(value);
+    }
+}
+
+// --- tolerances
+// The relative error that approximate() and the divisions below stay under, with room. A real reads as its shortest
+// decimal, which is up to 2^-24 away.
+constexpr double kSlack = 0x1p-44;
+constexpr double kRealSlack = 0x1p-20;
+
+// false: the value is too large for the tolerance, or no number: it is encoded exactly, which only adds candidates.
+bool put_bucket(const ValuePlan* plan, double value, RowEncoder& encoder) {
+    if (!std::isfinite(value) || plan->width <= 0) {
+        return false;
+    }
+    const double slack = plan->codec == Codec::float4 ? kRealSlack : kSlack;
+    std::int64_t bucket[3] = {};
+    if (plan->tolerance == Tolerance::absolute) {
+        if (std::fabs(value) * slack > plan->width) {
+            return false;
+        }
+        bucket[0] = static_cast<std::int64_t>(std::floor(value / plan->width));
+    } else {
+        if (value == 0 || plan->width < slack) {
+            return false;
+        }
+        int exponent = 0;
+        const double mantissa = std::frexp(std::fabs(value), &exponent); // 0.5 .. 1
+        bucket[0] = static_cast<std::int64_t>(mantissa / (plan->width * 0.5));
+        bucket[1] = exponent;
+        bucket[2] = value < 0 ? 1 : 0;
+    }
+    encoder.fixed(TypeClass::digest, bucket, sizeof(bucket));
+    return true;
+}
+
+__int128 interval_span(const Interval* interval) {
+    // As interval_cmp_value(): a month is 30 days, a day 24 hours.
+    return static_cast<__int128>(interval->time) +
+           (static_cast<__int128>(interval->month) * 30 + interval->day) * USECS_PER_DAY;
+}
+
+void put_span(__int128 span, RowEncoder& encoder) {
+    encoder.fixed(TypeClass::date_time, &span, sizeof(span));
+}
+
+bool put_near(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
+    if (plan->tolerance == Tolerance::time) {
+        __int128 span = 0;
+        switch (plan->type) {
+        case DATEOID:
+            if (DATE_NOT_FINITE(DatumGetDateADT(value))) {
+                return false;
+            }
+            span = static_cast<__int128>(DatumGetDateADT(value)) * USECS_PER_DAY;
+            break;
+        case TIMESTAMPOID:
+        case TIMESTAMPTZOID:
+            if (TIMESTAMP_NOT_FINITE(DatumGetTimestamp(value))) {
+                return false;
+            }
+            span = DatumGetTimestamp(value);
+            break;
+        case TIMEOID:
+            span = DatumGetTimeADT(value);
+            break;
+        case INTERVALOID:
+            span = interval_span(DatumGetIntervalP(value));
+            break;
+        default:
+            return false;
+        }
+        if (plan->time_width <= 0) {
+            return false;
+        }
+        const __int128 width = plan->time_width;
+        const __int128 bucket = span >= 0 ? span / width : -((-span + width - 1) / width);
+        encoder.fixed(TypeClass::digest, &bucket, sizeof(bucket));
+        return true;
+    }
+    switch (plan->codec) {
+    case Codec::float4:
+        return put_bucket(plan, DatumGetFloat4(value), encoder);
+    case Codec::float8:
+        return put_bucket(plan, DatumGetFloat8(value), encoder);
+    case Codec::numeric: {
+        Decimal decimal;
+        read_numeric(value, decimal);
+        return !decimal.special && put_bucket(plan, approximate(decimal), encoder);
+    }
+    default:
+        return put_bucket(plan, static_cast<double>(as_integer(plan->codec, value)), encoder);
+    }
+}
+
+} // namespace
+
+void encode(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
+    if (plan->tolerance != Tolerance::none && put_near(plan, value, encoder)) {
+        return;
+    }
+    switch (plan->codec) {
+    case Codec::int2:
+    case Codec::int4:
+    case Codec::int8:
+        encoder.int64(TypeClass::integer, as_integer(plan->codec, value));
+        return;
+    case Codec::float4:
+        encoder.floating(DatumGetFloat4(value));
+        return;
+    case Codec::float8:
+        encoder.floating(DatumGetFloat8(value));
+        return;
+    case Codec::numeric: {
+        Decimal decimal;
+        read_numeric(value, decimal);
+        put_decimal(decimal, encoder);
+        return;
+    }
+    case Codec::int2_numeric:
+    case Codec::int4_numeric:
+    case Codec::int8_numeric: {
+        Decimal decimal;
+        decimal_of_integer(as_integer(plan->codec, value), decimal);
+        put_decimal(decimal, encoder);
+        return;
+    }
+    case Codec::text:
+        put_text(value, encoder);
+        return;
+    case Codec::bpchar:
+        put_bpchar(value, encoder);
+        return;
+    case Codec::name:
+        encoder.bytes(TypeClass::text, NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
+        return;
+    case Codec::collated:
+        put_collated(plan, value, encoder);
+        return;
+    case Codec::date_timestamp: {
+        const Timestamp timestamp = DatumGetTimestamp(DirectFunctionCall1(date_timestamp, value));
+        encoder.int64(TypeClass::image, timestamp);
+        return;
+    }
+    case Codec::interval:
+        put_span(interval_span(DatumGetIntervalP(value)), encoder);
+        return;
+    case Codec::word:
+        encoder.int64(TypeClass::image, static_cast<std::int64_t>(word_of(plan, value)));
+        return;
+    case Codec::fixed:
+        encoder.fixed(TypeClass::image, DatumGetPointer(value), static_cast<std::size_t>(plan->length));
+        return;
+    case Codec::varlena: {
+        const Bytes bytes = plain_bytes(value);
+        encoder.bytes(TypeClass::image, bytes.data, bytes.size);
+        return;
+    }
+    case Codec::cstring:
+        encoder.bytes(TypeClass::image, DatumGetCString(value), strlen(DatumGetCString(value)));
+        return;
+    case Codec::other:
+        break;
+    case Codec::hashed:
+        put_hashed(plan, value, encoder);
+        return;
+    case Codec::jsonb:
+    case Codec::array:
+    case Codec::record:
+    case Codec::range:
+    case Codec::multirange:
+        encode_nested(plan, value, encoder);
+        return;
+    }
+}
+
+void encode_numeric(Datum value, RowEncoder& encoder) {
+    Decimal decimal;
+    read_numeric(value, decimal);
+    put_decimal(decimal, encoder);
+}
+
+int key_bits(Oid operand) {
+    switch (operand) {
+    case BOOLOID:
+        return 1;
+    case INT2OID:
+        return 16;
+    case INT4OID:
+    case DATEOID:
+    case OIDOID:
+        return 32;
+    case INT8OID:
+    case TIMESTAMPOID:
+    case TIMESTAMPTZOID:
+    case TIMEOID:
+        return 64;
+    case UUIDOID:
+        return 128;
+    default:
+        return 0;
+    }
+}
+
+void key_to_bits(const ValuePlan* plan, Datum value, std::uint64_t bits[2]) {
+    bits[1] = 0;
+    switch (plan->codec) {
+    case Codec::int2:
+    case Codec::int4:
+    case Codec::int8:
+        bits[0] = static_cast<std::uint64_t>(as_integer(plan->codec, value));
+        return;
+    case Codec::date_timestamp:
+        bits[0] = static_cast<std::uint64_t>(DatumGetTimestamp(DirectFunctionCall1(date_timestamp, value)));
+        return;
+    case Codec::fixed:
+        memcpy(bits, DatumGetPointer(value), UUID_LEN);
+        return;
+    default:
+        bits[0] = word_of(plan, value);
+        return;
+    }
+}
+
+Datum key_from_bits(Oid operand, const std::uint64_t bits[2]) {
+    switch (operand) {
+    case BOOLOID:
+        return BoolGetDatum(bits[0] != 0);
+    case INT2OID:
+        return Int16GetDatum(static_cast<std::int16_t>(bits[0]));
+    case INT4OID:
+    case DATEOID:
+        return Int32GetDatum(static_cast<std::int32_t>(bits[0]));
+    case OIDOID:
+        return ObjectIdGetDatum(static_cast<Oid>(bits[0]));
+    case UUIDOID: {
+        auto* uuid = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));
+        memcpy(uuid->data, bits, UUID_LEN);
+        return UUIDPGetDatum(uuid);
+    }
+    default:
+        return Int64GetDatum(static_cast<std::int64_t>(bits[0]));
+    }
+}
+
+} // namespace pg::compare
