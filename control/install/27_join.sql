@@ -134,3 +134,30 @@ AS $$
       FROM unnest(c) AS x WHERE x.key_position IS NOT NULL
 $$;
 COMMENT ON FUNCTION tandem.null_keys_sql IS 'SELECT of two booleans: is a key column NULL in any row of legacy, of new?';
+
+-- Where expressions fail on some rows of legacy: these stand apart in tandem_failed, with what could be had of them. Such a row is one of
+-- kind error, together with the row of new that has its key, and neither is a difference besides.
+CREATE FUNCTION tandem.failed_sql(c tandem.compared_column[], new_rows text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH names AS (SELECT array_agg(x.name ORDER BY x.position) AS names FROM unnest(c) AS x),
+         keys AS (SELECT string_agg(x.is_equal, ' AND ') AS same, string_agg(format('%L, l.c%s', x.name, x.position), ', ' ORDER BY x.key_position) AS object,
+                         array_agg(x.position) AS positions
+                    FROM unnest(c) AS x WHERE x.key_position IS NOT NULL)
+    SELECT format($sql$
+        SELECT 'error' AS kind, %1$s AS key,
+               ARRAY(SELECT (%2$L::text[])[i] FROM unnest(l.failed_columns) AS i) AS columns,
+               jsonb_build_object('error', l.message, 'sqlstate', l.sqlstate, 'row', l.source::jsonb) AS legacy,
+               CASE WHEN n.tandem_present THEN %3$s END AS new
+          FROM tandem_failed AS l LEFT JOIN (SELECT n.*, true AS tandem_present FROM (%4$s) AS n) AS n ON %5$s
+         UNION ALL
+        SELECT * FROM (%6$s) AS d $sql$,
+        CASE WHEN keys.object IS NULL THEN 'NULL::jsonb'
+             ELSE format('CASE WHEN NOT l.failed_columns && %L THEN jsonb_build_object(%s) END', keys.positions, keys.object) END,
+        names.names, tandem.object_sql('n', names.names), new_rows, coalesce(keys.same, 'false'),
+        tandem.differences_sql(c, 'SELECT * FROM tandem_legacy',
+                               CASE WHEN keys.same IS NULL THEN new_rows
+                                    ELSE format('SELECT n.* FROM (%s) AS n WHERE NOT EXISTS (SELECT FROM tandem_failed AS l WHERE %s)', new_rows, keys.same) END))
+      FROM names, keys
+$$;
+COMMENT ON FUNCTION tandem.failed_sql IS 'SELECT of row_difference where expressions fail on some rows of legacy';

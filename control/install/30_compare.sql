@@ -3,7 +3,7 @@
 
 CREATE TYPE tandem.comparison_result AS (
     equal boolean, legacy_rows bigint, new_rows bigint, missing bigint, extra bigint, changed bigint, duplicates bigint,
-    method text, elapsed interval, differences jsonb);
+    method text, elapsed interval, differences jsonb, errors bigint);
 COMMENT ON TYPE tandem.comparison_result IS 'Verdict and exact counts of a comparison, with the first differences as an array';
 
 CREATE TYPE tandem.comparison_answer AS (kind text, key jsonb, columns text[], legacy jsonb, new jsonb, result tandem.comparison_result);
@@ -12,12 +12,12 @@ COMMENT ON TYPE tandem.comparison_answer IS 'What the judge of a comparison answ
 CREATE FUNCTION tandem.execute_comparison(
     legacy oid, new oid, legacy_label text, new_label text, legacy_from text, new_from text, legacy_where text, new_where text,
     legacy_values text[], new_values text[], legacy_rows text[], new_rows text[], legacy_operands oid[], new_operands oid[],
-    tolerances text[], key_columns integer[], key_names text, judge text, null_keys text, otherwise text)
+    tolerances text[], key_columns integer[], key_names text, judge text, null_keys text, otherwise text, careful_null_keys text, careful text)
 RETURNS SETOF record
 LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tandem_execute_comparison';
 COMMENT ON FUNCTION tandem.execute_comparison IS
-    'One pass over both sides through a sketch; the rows that may differ are given to the query judge, as tandem_legacy and tandem_new (c1, c2, …), with $1 and $2 the rows of each side and $3 the method. Where a join is the better way, null_keys and otherwise are asked of all rows. Under the snapshot of the calling query and with the caller''s rights';
+    'One pass over both sides through a sketch; the rows that may differ are given to the query judge, as tandem_legacy and tandem_new (c1, c2, …), with $1 and $2 the rows of each side and $3 the method. Where a join is the better way, null_keys and otherwise are asked of all rows; where an expression fails on rows of legacy, the last two are, with these rows as tandem_failed. Under the snapshot of the calling query and with the caller''s rights';
 
 CREATE FUNCTION tandem.tolerance_text(rule jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -60,6 +60,9 @@ BEGIN
                format(question, tandem.differences_sql(c, 'SELECT * FROM tandem_legacy', 'SELECT * FROM tandem_new'), '$1', '$2', '$3'),
                tandem.null_keys_sql(c, legacy_rows, new_rows),
                format(question, tandem.differences_sql(c, legacy_rows, new_rows), format('(SELECT count(*) FROM (%s) AS l)', legacy_rows),
+                      format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')),
+               tandem.null_keys_sql(c, 'SELECT * FROM tandem_legacy', new_rows),
+               format(question, tandem.failed_sql(c, new_rows), '((SELECT count(*) FROM tandem_legacy) + (SELECT count(*) FROM tandem_failed))',
                       format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')))
            AS a (kind text, key jsonb, columns text[], legacy jsonb, new jsonb, result tandem.comparison_result);
 END
@@ -94,7 +97,8 @@ AS $$
                    count(*) FILTER (WHERE kind = 'missing'), count(*) FILTER (WHERE kind = 'extra'),
                    count(*) FILTER (WHERE kind = 'changed'), count(*) FILTER (WHERE kind = 'duplicate'), %4$s, NULL::interval,
                    coalesce((SELECT jsonb_agg(to_jsonb(f)) FROM (SELECT * FROM d $sql$ || tandem.limit_sql(max_differences)
-           || $sql$ ) AS f), '[]'))::tandem.comparison_result
+           || $sql$ ) AS f), '[]'),
+                   count(*) FILTER (WHERE kind = 'error'))::tandem.comparison_result
           FROM d $sql$
 $$;
 COMMENT ON FUNCTION tandem.counts_question IS 'The question for verdict and counts, with the first differences';
@@ -131,7 +135,7 @@ RETURNS TABLE (kind text, key jsonb, columns text[], legacy jsonb, new jsonb)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT d.kind, d.key, d.columns, d.legacy, d.new FROM tandem.compare_rows($1, $2, $3, $4, $5, $6, $7, $8) AS d $$;
 COMMENT ON FUNCTION tandem.diff IS
-    'The rows that differ between two relations: kind (missing, extra, changed, duplicate), key, differing columns, values of both sides. No row: they are equal. Runs with the caller''s rights';
+    'The rows that differ between two relations: kind (missing, extra, changed, duplicate, error), key, differing columns, values of both sides. No row: they are equal. Runs with the caller''s rights';
 
 CREATE FUNCTION tandem.compare_counting(
     legacy regclass, new regclass, key name[], columns jsonb, rules jsonb, legacy_where text, new_where text, max_differences bigint)
@@ -154,15 +158,15 @@ CREATE FUNCTION tandem.compare(
     legacy regclass, new regclass, key name[] DEFAULT NULL, columns jsonb DEFAULT NULL, rules jsonb DEFAULT NULL,
     legacy_where text DEFAULT NULL, new_where text DEFAULT NULL, max_differences bigint DEFAULT NULL)
 RETURNS TABLE (equal boolean, legacy_rows bigint, new_rows bigint, missing bigint, extra bigint, changed bigint,
-               method text, elapsed interval, duplicates bigint)
+               method text, elapsed interval, duplicates bigint, errors bigint)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     -- no differences are wanted; least() lets a negative number through to be refused
-    SELECT c.equal, c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.method, c.elapsed, c.duplicates
+    SELECT c.equal, c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.method, c.elapsed, c.duplicates, c.errors
       FROM tandem.compare_counting($1, $2, $3, $4, $5, $6, $7, least($8, 0)) AS c
 $$;
 COMMENT ON FUNCTION tandem.compare IS
-    'Are two relations equal? Verdict and exact counts; duplicates counts keys that stand more than once. max_differences is accepted for symmetry with diff() and never changes the answer';
+    'Are two relations equal? Verdict and exact counts; duplicates counts keys that stand more than once, errors rows on which an expression fails. max_differences is accepted for symmetry with diff() and never changes the answer';
 
 CREATE FUNCTION tandem.comparison_progress(
     OUT pid integer, OUT datid oid, OUT legacy regclass, OUT new regclass, OUT phase text, OUT rows_total bigint, OUT rows_done bigint,

@@ -46,10 +46,10 @@ COMMENT ON FUNCTION tandem.compare_query_counting IS 'compare_query() as a compa
 CREATE FUNCTION tandem.compare_query(
     legacy_sql text, new_sql text, key name[] DEFAULT NULL, rules jsonb DEFAULT NULL, search_path text DEFAULT current_setting('search_path'))
 RETURNS TABLE (equal boolean, legacy_rows bigint, new_rows bigint, missing bigint, extra bigint, changed bigint,
-               method text, elapsed interval, duplicates bigint)
+               method text, elapsed interval, duplicates bigint, errors bigint)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.equal, c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.method, c.elapsed, c.duplicates
+    SELECT c.equal, c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.method, c.elapsed, c.duplicates, c.errors
       FROM tandem.compare_query_counting($1, $2, $3, $4, $5) AS c
 $$;
 COMMENT ON FUNCTION tandem.compare_query IS 'Do two queries give the same rows? Verdict and exact counts, as compare()';

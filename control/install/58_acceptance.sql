@@ -39,7 +39,7 @@ CREATE FUNCTION tandem.judge_differences(
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    total bigint := result.missing + result.extra + result.changed + result.duplicates;
+    total bigint := result.missing + result.extra + result.changed + result.duplicates + result.errors;
     rules jsonb := tandem.resolve_rules(m.rules);
     names text[] := ARRAY(SELECT c.name::text FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id AND c.direction = 'forward'
                              AND (rules -> c.name) @> '{"ignore": true}' IS NOT TRUE);

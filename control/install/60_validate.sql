@@ -17,6 +17,7 @@ CREATE TABLE tandem.comparison (
     extra       bigint NOT NULL,
     changed     bigint NOT NULL,
     duplicates  bigint NOT NULL,
+    errors      bigint NOT NULL DEFAULT 0,
     accepted    bigint NOT NULL DEFAULT 0,
     severities  jsonb NOT NULL DEFAULT '{}',
     method      text NOT NULL,
@@ -25,6 +26,7 @@ CREATE TABLE tandem.comparison (
 );
 CREATE INDEX comparison_run ON tandem.comparison (run_id, started_at);
 COMMENT ON TABLE tandem.comparison IS 'Comparisons of mappings: verdict and exact counts; those of one validation share a snapshot';
+COMMENT ON COLUMN tandem.comparison.errors IS 'Rows of legacy on which a mapping expression fails: they could not be compared';
 COMMENT ON COLUMN tandem.comparison.accepted IS 'Of the differences found, those that somebody answers for: they do not count in the verdict';
 COMMENT ON COLUMN tandem.comparison.severities IS 'How many of the differences found are critical, high, medium, low';
 COMMENT ON COLUMN tandem.comparison.scope IS 'full: all rows; changes: those whose keys were changed since the last comparison or found different by it. The differences are all that there are, either way';
@@ -48,8 +50,8 @@ COMMENT ON COLUMN tandem.difference.status IS 'open; repaired by repair(); gone:
 
 CREATE VIEW tandem.comparisons AS
 SELECT c.id, r.name AS run, m.domain, m.legacy_schema || '.' || m.legacy_table AS legacy, m.new_schema || '.' || m.new_table AS new,
-       c.purpose, c.started_at, c.elapsed, c.equal, c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.duplicates, c.method,
-       c.epoch, c.snapshot, c.rollback_id, c.accepted, c.missing + c.extra + c.changed + c.duplicates = c.accepted AS clean, c.severities, c.scope, c.reason
+       c.purpose, c.started_at, c.elapsed, c.equal, c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.duplicates, c.errors, c.method,
+       c.epoch, c.snapshot, c.rollback_id, c.accepted, c.missing + c.extra + c.changed + c.duplicates + c.errors = c.accepted AS clean, c.severities, c.scope, c.reason
   FROM tandem.comparison AS c JOIN tandem.mapping AS m ON m.id = c.mapping_id JOIN tandem.run AS r ON r.id = c.run_id;
 COMMENT ON VIEW tandem.comparisons IS 'Comparisons made by runs: purpose validate or proof, exact counts, also by severity; clean: all that differs is accepted';
 
@@ -133,16 +135,16 @@ BEGIN
              SELECT x.mapping_id, x.snapshot, x.started_at, x.reason, x.fingerprint, x.accepted, x.severities, x.seen, (x.result).*
                FROM tandem.compare_mappings(run.id, CASE purpose WHEN 'proof' THEN 'proof' ELSE wanted END) AS x LOOP
         INSERT INTO tandem.comparison AS t (run_id, mapping_id, purpose, rollback_id, epoch, snapshot, started_at, elapsed, equal,
-                                            legacy_rows, new_rows, missing, extra, changed, duplicates, accepted, severities, method, scope, reason)
+                                            legacy_rows, new_rows, missing, extra, changed, duplicates, errors, accepted, severities, method, scope, reason)
         VALUES (run.id, c.mapping_id, purpose, rollback_id, run.epoch, c.snapshot, c.started_at, c.elapsed, c.equal,
-                c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.duplicates, c.accepted, c.severities, c.method,
+                c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.duplicates, c.errors, c.accepted, c.severities, c.method,
                 CASE WHEN c.reason IS NULL THEN 'changes' ELSE 'full' END, c.reason)
         RETURNING t.* INTO made;
         INSERT INTO tandem.difference (comparison_id, kind, severity, key, columns, legacy, new)
         SELECT made.id, d.kind, d.severity, d.key, d.columns, d.legacy, d.new
           FROM jsonb_to_recordset(c.differences) AS d (kind text, severity text, key jsonb, columns text[], legacy jsonb, new jsonb);
         UPDATE tandem.acceptance AS a SET seen_at = c.started_at WHERE a.id = ANY (c.seen);
-        total := total + c.missing + c.extra + c.changed + c.duplicates - c.accepted;
+        total := total + c.missing + c.extra + c.changed + c.duplicates + c.errors - c.accepted;
         PERFORM tandem.keep_capture_state(made, c.fingerprint);
         IF c.reason LIKE 'capture%' THEN
             unplanned := unplanned || jsonb_build_object((SELECT format('%I.%I', m.new_schema, m.new_table) FROM tandem.mapping AS m WHERE m.id = c.mapping_id), c.reason);
@@ -153,7 +155,7 @@ BEGIN
     END IF;
     -- Old clean validations say nothing that the newer ones do not.
     DELETE FROM tandem.comparison AS x
-     WHERE x.run_id = run.id AND x.purpose = 'validate' AND x.missing + x.extra + x.changed + x.duplicates = x.accepted AND x.started_at < first_start - interval '1 day';
+     WHERE x.run_id = run.id AND x.purpose = 'validate' AND x.missing + x.extra + x.changed + x.duplicates + x.errors = x.accepted AND x.started_at < first_start - interval '1 day';
     UPDATE tandem.run_activity AS a
        SET validated_at = first_start, differences = total, elapsed = clock_timestamp() - first_start, error = NULL, error_at = NULL
      WHERE a.run_id = run.id;

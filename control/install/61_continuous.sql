@@ -99,7 +99,7 @@ BEGIN
     IF d.null_key THEN
         RETURN NULL;
     END IF;
-    RETURN (d.equal, d.legacy_rows, d.new_rows, d.missing, d.extra, d.changed, d.duplicates, 'join', clock_timestamp() - started, d.differences)::tandem.comparison_result;
+    RETURN (d.equal, d.legacy_rows, d.new_rows, d.missing, d.extra, d.changed, d.duplicates, 'join', clock_timestamp() - started, d.differences, 0)::tandem.comparison_result;
 END
 $$;
 COMMENT ON FUNCTION tandem.compare_keys IS 'compare(), of the rows that have one of the given keys on either side; NULL where a key is NULL';
@@ -147,7 +147,7 @@ BEGIN
         WHEN gap IS NOT NULL THEN 'capture is interrupted: ' || gap
         WHEN s.fingerprint <> fingerprint THEN 'capture was interrupted: a table, its partitions, its mirror or the option capture was altered'
         WHEN s.full_at + tandem.option(r.id, 'full_validate_every')::interval <= clock_timestamp() THEN 'scheduled'
-        WHEN last.missing + last.extra + last.changed + last.duplicates - last.accepted > (SELECT count(*) FROM tandem.difference AS d WHERE d.comparison_id = last.id)
+        WHEN last.missing + last.extra + last.changed + last.duplicates + last.errors - last.accepted > (SELECT count(*) FROM tandem.difference AS d WHERE d.comparison_id = last.id)
             THEN 'the last comparison found more differences than are kept'
         WHEN packs.bytes > 64 * 1024 * 1024 THEN 'too many changes to look at one by one' END;
     IF reason IS NOT NULL THEN
@@ -155,7 +155,7 @@ BEGIN
     END IF;
     known := tandem.known_keys(last.id);
     IF packs.mapping_id IS NULL AND known.keys = 0 THEN
-        result := (true, 0, 0, 0, 0, 0, 0, 'no change', interval '0', '[]');
+        result := (true, 0, 0, 0, 0, 0, 0, 'no change', interval '0', '[]', 0);
         RETURN;
     END IF;
     l := tandem.capture_columns(m.id, 'forward');

@@ -6,6 +6,7 @@
 //   3. A pass that reads the keys only fetches the rows of these keys from both sides.
 //   4. The join of 27_join.sql judges them by their real values. A key that the sketch tells and the judge does not
 //      find different is no difference: a tolerance, or a type that is equal in different bytes.
+#include "pg/compare_careful.hpp"
 #include "pg/compare_pass.hpp"
 #include "pg/compare_progress.hpp"
 #include "pg/compare_radix.hpp"
@@ -37,6 +38,8 @@ enum Argument : int {
     kJudge,
     kNullKeys,
     kOtherwise,
+    kCarefulNullKeys,
+    kCareful,
 };
 
 struct Comparison {
@@ -47,6 +50,9 @@ struct Comparison {
     const char* judge;     // over the candidates' rows
     const char* null_keys; // over all rows: is there a NULL in a key?
     const char* otherwise; // over all rows
+    const char* careful_null_keys; // the same two where rows of legacy are set apart, as an expression fails on them
+    const char* careful;
+    bool refused; // the error is the comparison's own
 };
 
 struct Outcome {
@@ -163,8 +169,9 @@ Comparison* read_arguments(FunctionCallInfo fcinfo) {
     comparison->key_names = text_argument(fcinfo, kKeyNames);
     comparison->judge = text_argument(fcinfo, kJudge);
     comparison->null_keys = text_argument(fcinfo, kNullKeys);
+    comparison->careful_null_keys = text_argument(fcinfo, kCarefulNullKeys);
+    comparison->careful = text_argument(fcinfo, kCareful);
     comparison->otherwise = text_argument(fcinfo, kOtherwise);
-    comparison->shape = make_shape(fcinfo, comparison->requests[kLegacy].columns);
     return comparison;
 }
 
@@ -205,9 +212,10 @@ std::size_t memory_limit() {
     return static_cast<std::size_t>(memory_kb) * 1024;
 }
 
-void refuse_null_keys(const Comparison* comparison, const Counts& counts) {
+void refuse_null_keys(Comparison* comparison, const Counts& counts) {
     for (int side = 0; side < kSides; side++) {
         if (counts.null_keys[side] > 0) {
+            comparison->refused = true;
             ereport(ERROR,
                     (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
                      errmsg("the key %s is NULL in some rows of %s", comparison->key_names,
@@ -224,7 +232,7 @@ void refuse_null_keys(const Comparison* comparison, const Counts& counts) {
 
 // Two passes at most: the first with the smallest sketch, the second, if it must be, of the size that the first tells.
 // false: more differ than the memory can hold.
-bool find_by_sketch(const Comparison* comparison, Counts& counts, Candidates& candidates) {
+bool find_by_sketch(Comparison* comparison, Counts& counts, Candidates& candidates) {
     PassRequest request = call([&] { return request_pass(comparison, Pass::sketch); });
     const auto processes = static_cast<std::size_t>(call([&] { return processes_for(&request); }));
     request.cells = tandem::Sketch::kMinCells;
@@ -260,7 +268,7 @@ bool find_by_sketch(const Comparison* comparison, Counts& counts, Candidates& ca
     return false;
 }
 
-void find_by_radix(const Comparison* comparison, Counts& counts, Candidates& candidates) {
+void find_by_radix(Comparison* comparison, Counts& counts, Candidates& candidates) {
     RadixFiles* files = call([&] {
         const PassRequest request = request_pass(comparison, Pass::radix);
         show_phase(Phase::partitioning);
@@ -325,6 +333,9 @@ void fetch(const Comparison* comparison, const Candidates& candidates, Outcome* 
         PassRequest request = request_pass(comparison, Pass::fetch);
         for (int side = 0; side < kSides; side++) {
             outcome->descs[side] = rows_desc(comparison, side);
+            for (int i = 0; i < outcome->descs[side]->natts; i++) {
+                namestrcpy(&TupleDescAttr(outcome->descs[side], i)->attname, psprintf("c%d", i + 1));
+            }
             outcome->rows[side] = tuplestore_begin_heap(true, false, work_mem);
             request.stores[side] = outcome->rows[side];
         }
@@ -340,8 +351,8 @@ void fetch(const Comparison* comparison, const Candidates& candidates, Outcome* 
 }
 
 // Of a comparison that is not made by passes: nothing has looked at the keys yet.
-void look_for_null_keys(const Comparison* comparison) {
-    if (SPI_execute(comparison->null_keys, true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
+void look_for_null_keys(Comparison* comparison, const char* sql) {
+    if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
         elog(ERROR, "could not look for NULL in the key");
     }
     Counts counts{};
@@ -359,7 +370,7 @@ Outcome* join_all() {
     return outcome;
 }
 
-Outcome* find(const Comparison* comparison) {
+Outcome* find(Comparison* comparison) {
     auto* outcome = call([] { return static_cast<Outcome*>(palloc0(sizeof(Outcome))); });
     const auto wanted = static_cast<Method>(method);
     Candidates candidates{{}, call([&] { return candidate_limit(comparison); }), false};
@@ -384,10 +395,6 @@ Outcome* find(const Comparison* comparison) {
 // --- judging
 
 void register_rows(const char* name, Tuplestorestate* rows, TupleDesc desc, std::int64_t count) {
-    for (int i = 0; i < desc->natts; i++) {
-        Form_pg_attribute attribute = TupleDescAttr(desc, i);
-        namestrcpy(&attribute->attname, psprintf("c%d", i + 1));
-    }
     auto* relation = static_cast<EphemeralNamedRelation>(palloc0(sizeof(EphemeralNamedRelationData)));
     relation->md.name = pstrdup(name);
     relation->md.tupdesc = desc;
@@ -411,14 +418,8 @@ ParamListInfo judge_parameters(const Outcome* outcome) {
     return parameters;
 }
 
-void judge(FunctionCallInfo fcinfo, const Comparison* comparison, const Outcome* outcome) {
+void ask(FunctionCallInfo fcinfo, const char* sql, const Outcome* outcome) {
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-    const bool all = outcome->rows[kLegacy] == nullptr;
-    show_phase(all ? Phase::joining : Phase::judging);
-    if (!all) {
-        register_rows("tandem_legacy", outcome->rows[kLegacy], outcome->descs[kLegacy], outcome->candidates);
-        register_rows("tandem_new", outcome->rows[kNew], outcome->descs[kNew], outcome->candidates);
-    }
     DestReceiver* dest = CreateDestReceiver(DestTuplestore);
     SetTuplestoreDestReceiverParams(dest, result->setResult, result->econtext->ecxt_per_query_memory, true,
                                     result->setDesc, "the judge's columns are not those that were announced");
@@ -426,10 +427,59 @@ void judge(FunctionCallInfo fcinfo, const Comparison* comparison, const Outcome*
     options.read_only = true;
     options.dest = dest;
     options.params = judge_parameters(outcome);
-    const int code = SPI_execute_extended(all ? comparison->otherwise : comparison->judge, &options);
+    const int code = SPI_execute_extended(sql, &options);
     if (code < 0) {
         elog(ERROR, "SPI_execute_extended returned %s", SPI_result_code_string(code));
     }
+}
+
+void judge(FunctionCallInfo fcinfo, Comparison* comparison, const Outcome* outcome) {
+    if (outcome->rows[kLegacy] == nullptr) {
+        show_phase(Phase::joining);
+        if (comparison->sources[kLegacy] == nullptr) {
+            look_for_null_keys(comparison, comparison->null_keys);
+        }
+        ask(fcinfo, comparison->otherwise, outcome);
+        return;
+    }
+    show_phase(Phase::judging);
+    register_rows("tandem_legacy", outcome->rows[kLegacy], outcome->descs[kLegacy], outcome->candidates);
+    register_rows("tandem_new", outcome->rows[kNew], outcome->descs[kNew], outcome->candidates);
+    ask(fcinfo, comparison->judge, outcome);
+    SPI_unregister_relation("tandem_legacy");
+    SPI_unregister_relation("tandem_new");
+}
+
+void compare(FunctionCallInfo fcinfo, Comparison* comparison) {
+    call([&] {
+        comparison->shape = make_shape(fcinfo, comparison->requests[kLegacy].columns);
+        if (comparison->shape != nullptr && static_cast<Method>(method) != Method::join) {
+            open_sources(comparison);
+        }
+    });
+    const Outcome* outcome =
+        comparison->sources[kLegacy] != nullptr ? find(comparison) : call([] { return join_all(); });
+    call([&] { judge(fcinfo, comparison, outcome); });
+}
+
+// false: no row of legacy fails by itself, so the error was another one's.
+bool compare_carefully(FunctionCallInfo fcinfo, Comparison* comparison) {
+    call([&] {
+        tuplestore_clear(reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo)->setResult);
+        start_progress(comparison->requests[kLegacy].relation, comparison->requests[kNew].relation);
+        show_phase(Phase::row_by_row);
+    });
+    const CarefulRows* rows = read_carefully(&comparison->requests[kLegacy]);
+    if (rows->failed_count == 0) {
+        return false;
+    }
+    call([&] {
+        register_rows("tandem_legacy", rows->rows, rows->rows_desc, rows->row_count);
+        register_rows("tandem_failed", rows->failed, rows->failed_desc, rows->failed_count);
+        look_for_null_keys(comparison, comparison->careful_null_keys);
+        ask(fcinfo, comparison->careful, join_all());
+    });
+    return true;
 }
 
 Datum execute(FunctionCallInfo fcinfo) {
@@ -440,18 +490,17 @@ Datum execute(FunctionCallInfo fcinfo) {
         }
         Comparison* read = read_arguments(fcinfo);
         start_progress(read->requests[kLegacy].relation, read->requests[kNew].relation);
-        if (read->shape != nullptr && static_cast<Method>(method) != Method::join) {
-            open_sources(read);
-        }
         return read;
     });
-    const bool by_passes = comparison->sources[kLegacy] != nullptr;
-    const Outcome* outcome = by_passes ? find(comparison) : call([] { return join_all(); });
-    call([&] {
-        if (!by_passes) {
-            look_for_null_keys(comparison);
+    ErrorData* error = attempt([&] { compare(fcinfo, comparison); });
+    if (error != nullptr) {
+        const bool of_a_row = !comparison->refused && OidIsValid(comparison->requests[kLegacy].relation) &&
+                              is_rows_fault(error->sqlerrcode);
+        if (!of_a_row || !compare_carefully(fcinfo, comparison)) {
+            throw Error(error);
         }
-        judge(fcinfo, comparison, outcome);
+    }
+    call([&] {
         end_progress();
         SPI_finish();
     });

@@ -56,6 +56,8 @@ const char* phase_name(std::int64_t phase) {
         return "judging candidates";
     case Phase::joining:
         return "joining";
+    case Phase::row_by_row:
+        return "reading row by row, as an expression fails";
     }
     return "unknown";
 }

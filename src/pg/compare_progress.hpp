@@ -6,7 +6,7 @@
 
 namespace pg::compare {
 
-enum class Phase : int { planning, scanning, rescanning, partitioning, matching, fetching, judging, joining };
+enum class Phase : int { planning, scanning, rescanning, partitioning, matching, fetching, judging, joining, row_by_row };
 
 // The counters of st_progress_param.
 enum Counter : int {

@@ -18,7 +18,7 @@ namespace pg::compare {
 namespace {
 
 // A cast by a function that a codec stands for: its argument, else nullptr.
-Node* below_cast(Node* node, Oid operand) {
+Node* below_cast(Node* node, Oid operand, Oid collation) {
     auto* function = reinterpret_cast<FuncExpr*>(node);
     if (!IsA(node, FuncExpr) || list_length(function->args) != 1) {
         return nullptr;
@@ -27,7 +27,7 @@ Node* below_cast(Node* node, Oid operand) {
     const Oid from = getBaseType(exprType(argument));
     Oid cast = InvalidOid;
     return find_coercion_pathway(function->funcresulttype, from, COERCION_EXPLICIT, &cast) == COERCION_PATH_FUNC &&
-                   cast == function->funcid && plan_value(from, operand, InvalidOid) != nullptr
+                   cast == function->funcid && plan_value(from, operand, collation) != nullptr
                ? argument
                : nullptr;
 }
@@ -43,8 +43,9 @@ Node* below_relabels(Node* node) {
 AttrNumber stored_column(Node* node, Oid& type) {
     // The same bytes by another name, as varchar is text.
     type = getBaseType(exprType(node));
+    const Oid collation = exprCollation(node);
     node = below_relabels(node);
-    if (Node* argument = below_cast(node, type); argument != nullptr) {
+    if (Node* argument = below_cast(node, type, collation); argument != nullptr) {
         type = getBaseType(exprType(argument));
         node = below_relabels(argument);
     }
