@@ -21,7 +21,7 @@ test:
 test-matrix:
 	@test/tools/matrix.sh
 bench:
-	@test/tools/with-deps.sh test/bench/bench.sh
+	@WITH_PEERS=1 test/tools/with-deps.sh test/bench/bench.sh
 lint:
 	@test/tools/with-deps.sh test/tools/lint.sh
 

@@ -3,6 +3,7 @@
 # slows down slows all of them; the median of the rounds is printed, and the ratio is the median of the rounds' ratios.
 #
 #   ROUNDS=5 SECONDS_EACH=4 make bench     more or longer rounds
+#   SIZE=1M make bench                     smaller tables for the comparison, which has a file and settings of its own: compare.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 ROUNDS=${ROUNDS:-5}
@@ -110,3 +111,7 @@ printf '%-58s %10.1f\n' '... the slowest of all, ms' "$(printf '%s' "$lags" | so
 late=$(sql -c "SELECT count(*) FROM bench.late")
 echo "calls of route() after rollback() had returned that said new: $late"
 [ "$late" = 0 ]
+
+# --- comparison ----------------------------------------------------------------------------------------------------
+cluster_stop
+test/bench/compare.sh

@@ -3,6 +3,7 @@
 # becomes COMMAND. Where all is there it does nothing and says nothing.
 #
 #   PG_VERSION=17 or PG_CONFIG=/path/to/pg_config  choose the PostgreSQL (see pg-version.sh)
+#   WITH_PEERS=1                                   also the tools that the bench compares ours with; it goes without one that can't be installed
 #
 # COMMAND gets PG_VERSION, PG_CONFIG and PGBIN. No existing cluster is touched, and none is created: see no_main_cluster.
 set -euo pipefail
@@ -104,6 +105,12 @@ if [ ${#WHY[@]} -gt 0 ]; then
         main_cluster_as_before
         trap - EXIT INT TERM HUP
     fi
+fi
+
+if [ -n "${WITH_PEERS:-}" ] && ! command -v pg_comparator >/dev/null; then
+    echo "The bench compares ours with pg_comparator, which is not installed; installing postgresql-comparator now:"
+    { command -v apt-get >/dev/null && (can_be_root "apt-get install postgresql-comparator") && install postgresql-comparator; } ||
+        echo "postgresql-comparator could not be installed (above): the bench goes without, and says so." >&2
 fi
 
 export PG_VERSION PGBIN

@@ -1,0 +1,258 @@
+# Comparisons among writers, interrupted, killed and short of space: by every method and path no false difference, an answer within a second,
+# and nothing left behind.
+#
+#   ROUNDS=100 comparisons by each way among writers      ROWS=1000000 rows of the big tables
+use strict;
+use warnings;
+use RunHelpers;
+use TandemCluster;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $rounds = $ENV{ROUNDS} // 100;
+my $rows = $ENV{ROWS} // 1_000_000;
+my @ways = (['auto', 'auto'], map { my $method = $_; map { [ $method, $_ ] } qw(raw slots executor) } qw(sketch radix));
+
+my $node = tandem_node('compare_concurrent', conf => <<'CONF');
+restart_after_crash = on
+autovacuum_naptime = '1s'
+shared_buffers = '256MB'
+max_wal_size = '4GB'
+synchronous_commit = off
+jit = off
+max_parallel_workers_per_gather = 2
+CONF
+$node->start;
+my $temporary = $node->data_dir . '/base/pgsql_tmp';
+
+sub set_way
+{
+	my ($way) = @_;
+	return "SET tandem.compare_method = $way->[0]; SET tandem.compare_path = $way->[1];";
+}
+
+# No file and no process is left, a second after the comparison at the latest.
+sub nothing_is_left
+{
+	my ($what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my @left;
+	for (1 .. 20)
+	{
+		@left = glob "$temporary/*";
+		push @left, split /\n/, value($node, q(SELECT backend_type || ' ' || pid FROM pg_stat_activity WHERE backend_type ~ 'parallel' OR (state <> 'idle' AND query ~ 'tandem.[c]ompare')));
+		last unless @left;
+		sleep 0.05;
+	}
+	return is("@left", '', "$what leaves nothing behind");
+}
+
+value($node, 'SET client_min_messages = warning; CREATE EXTENSION pg_tandem; CREATE SCHEMA legacy; CREATE SCHEMA store');
+
+# --- Writers change both sides in one transaction. Some of them linger between the two: a walk over the pages meets rows in flight.
+value($node, <<'SQL');
+CREATE TABLE legacy.item (id integer PRIMARY KEY, qty integer, name text, note text);
+CREATE TABLE store.item (note text, item_id bigint PRIMARY KEY, title text, quantity bigint) WITH (fillfactor = 70);
+INSERT INTO legacy.item SELECT g, g, 'item ' || g, CASE WHEN g % 50 = 0 THEN repeat(md5(g::text), 100) END FROM generate_series(1, 3000) AS g;
+INSERT INTO store.item SELECT note, id, name, qty FROM legacy.item;
+-- One writer a key at a time: else a row that one removes may be one side's only.
+CREATE PROCEDURE public.put(k integer, v integer, pause float8) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(k);
+    INSERT INTO legacy.item VALUES (k, v, 'item ' || v, CASE WHEN v % 50 = 0 THEN repeat(md5(v::text), 100) END)
+        ON CONFLICT (id) DO UPDATE SET qty = excluded.qty, name = excluded.name, note = excluded.note;
+    PERFORM pg_sleep(pause);
+    INSERT INTO store.item (item_id, quantity, title, note) VALUES (k, v, 'item ' || v, CASE WHEN v % 50 = 0 THEN repeat(md5(v::text), 100) END)
+        ON CONFLICT (item_id) DO UPDATE SET quantity = excluded.quantity, title = excluded.title, note = excluded.note;
+END $$;
+CREATE PROCEDURE public.remove(k integer, pause float8) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(k);
+    DELETE FROM legacy.item WHERE id = k;
+    PERFORM pg_sleep(pause);
+    DELETE FROM store.item WHERE item_id = k;
+END $$;
+-- undone: rows that never were
+CREATE PROCEDURE public.mislay(k integer) LANGUAGE plpgsql AS $$
+BEGIN
+    CALL public.put(k, -1, 0);
+    DELETE FROM legacy.item WHERE id % 100 = k % 100;
+    RAISE EXCEPTION USING ERRCODE = 'TR000';
+EXCEPTION WHEN SQLSTATE 'TR000' THEN NULL;
+END $$;
+SQL
+my $comparison = q(tandem.compare('legacy.item', 'store.item', columns => '{"item_id": "id", "title": "name", "quantity": "qty"}'));
+my $writers = traffic($node, 'writers', {
+	'put@8' => "\\set k random(1, 3200)\n\\set v random(1, 1000000)\nCALL public.put(:k, :v, 0);\n",
+	'slow@2' => "\\set k random(1, 3200)\n\\set v random(1, 1000000)\nCALL public.put(:k, :v, 0.005);\n",
+	'remove@2' => "\\set k random(1, 3200)\nCALL public.remove(:k, 0.001);\n",
+	'mislay@1' => "\\set k random(1, 3200)\nCALL public.mislay(:k);\n",
+}, '--client=4', '--rate=1500');
+foreach my $way (@ways)
+{
+	# each comparison in a transaction of its own; one in ten in a snapshot that is 50 ms old
+	my $out = value($node, set_way($way) . <<~"SQL");
+		SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0;
+		SELECT CASE WHEN g % 10 = 0 THEN 'BEGIN ISOLATION LEVEL REPEATABLE READ' END, CASE WHEN g % 10 = 0 THEN 'SELECT FROM legacy.item, pg_sleep(0.05) LIMIT 0' END,
+		       \$ask\$SELECT equal, missing, extra, changed, duplicates FROM $comparison\$ask\$, CASE WHEN g % 10 = 0 THEN 'COMMIT' WHEN g % 33 = 0 THEN 'VACUUM legacy.item, store.item' END
+		  FROM generate_series(1, $rounds) AS g \\gexec
+		SQL
+	my %answers;
+	$answers{$_}++ foreach split /\n/, $out;
+	is(join(', ', map { "$answers{$_} of $_" } sort keys %answers), "$rounds of t|0|0|0|0", "method $way->[0], path $way->[1]: no false difference among writers");
+}
+cmp_ok(finish_traffic($writers), '>', 100, 'while they wrote');
+is(value($node, "SELECT equal, count(*) OVER () FROM $comparison"), 't|1', 'and the two are equal afterwards');
+ok(value($node, 'SELECT count(*) = 0 FROM (SELECT id, name, qty, note FROM legacy.item EXCEPT ALL SELECT item_id, title, quantity, note FROM store.item) AS x') eq 't', '... as EXCEPT finds, too');
+
+# --- The tables stay what they are until the comparison's transaction ends.
+{
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	foreach my $way (@ways)
+	{
+		$session->query(set_way($way) . "BEGIN; SELECT equal FROM $comparison");
+		is(sqlstate($node, "SET lock_timeout = '50ms'; ALTER TABLE store.item ADD COLUMN more integer"), '55P03', "method $way->[0], path $way->[1]: nobody alters a table that is being compared");
+		$session->query('ROLLBACK');
+	}
+	$session->quit;
+}
+
+# --- Big tables, of which every row differs: passes, growth and temporary files.
+value($node, <<~"SQL");
+	CREATE TABLE legacy.big AS SELECT g AS id, g % 1000 AS v, md5(g::text) AS name FROM generate_series(1, $rows) AS g;
+	CREATE TABLE store.big AS SELECT id, v + 1 AS v, name FROM legacy.big;
+	CREATE TABLE store.same AS SELECT * FROM legacy.big;
+	VACUUM (ANALYZE) legacy.big; VACUUM (ANALYZE) store.big; VACUUM (ANALYZE) store.same;
+	SQL
+my $big = q(SELECT equal, missing, extra, changed FROM tandem.compare('legacy.big', 'store.big', '{id}'));
+my $same = q(SELECT equal, missing, extra, changed FROM tandem.compare('legacy.big', 'store.same', '{id}'));
+my $little_memory = q(SET tandem.compare_memory = '1MB';);
+
+# Runs a statement in a session of its own, which ends what it began after some time; gives its SQLSTATE and how long it took to heed that.
+sub interrupted
+{
+	my ($way, $sql, $after, $how) = @_;
+	my ($out, $err) = ('', '');
+	my $settings = set_way($way) . $little_memory . ($how eq 'statement_timeout' ? "SET statement_timeout = '${\ int($after * 1000)}ms';" : '');
+	my $run = IPC::Run::start([ $node->installed_command('psql'), '-qAtX', '-d', $node->connstr('postgres'), '-v', 'VERBOSITY=verbose' ], '<', \"$settings\nSELECT pg_backend_pid(); $sql;\n", '>', \$out, '2>', \$err);
+	$run->pump until $out =~ /^\d+\n/;
+	my ($pid) = $out =~ /^(\d+)/;
+	my $began = time;
+	if ($how eq 'cancel')
+	{
+		sleep $after;
+		$began = time;
+		value($node, "SELECT pg_cancel_backend($pid)");
+		$run->finish;
+		return ($err =~ /ERROR:  ([0-9A-Z]{5})/ ? $1 : $err . 'done', time - $began);
+	}
+	$run->finish;
+	return ($err =~ /ERROR:  ([0-9A-Z]{5})/ ? $1 : $err . 'done', time - $began - $after);
+}
+foreach my $way (@ways)
+{
+	foreach my $case ([ $same, 0.05, 'cancel' ], [ $same, 0.3, 'statement_timeout' ], [ $big, 0.2, 'statement_timeout' ], [ $big, 0.7, 'cancel' ], [ $big, 1.5, 'statement_timeout' ])
+	{
+		my ($sql, $after, $how) = @$case;
+		my ($state, $took) = interrupted($way, $sql, $after, $how);
+		my $name = sprintf "method %s, path %s: %s after %.2f s", @$way, $how, $after;
+		like($state, qr/^(57014|done)$/, "$name ends it" . ($state eq 'done' ? ', if it has not ended by itself' : ''));
+		cmp_ok($took, '<', 1.3, "$name is heeded within a second") if $state eq '57014';
+	}
+	nothing_is_left("method $way->[0], path $way->[1]: interrupting it");
+}
+
+# --- Short of space: a clear error, and the session goes on.
+foreach my $way (@ways, [ 'join', 'auto' ])
+{
+	my $name = "method $way->[0], path $way->[1]";
+	my $answer = "f|0|0|$rows";
+	my ($status, $out, $err) = $node->psql('postgres', set_way($way) . "$little_memory SET temp_file_limit = '4MB'; SET work_mem = '64kB';\n$big;\nRESET temp_file_limit;\n$same;\n", on_error_stop => 0, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	like($err, qr/\A\z|ERROR:  53400: temporary file size exceeds temp_file_limit/, "$name: beyond temp_file_limit the error says so");
+	is($out, ($err eq '' ? "$answer\n" : '') . 't|0|0|0', '... and the session goes on');
+	nothing_is_left("$name: temp_file_limit");
+}
+{
+	# no more files than these: new backends inherit the postmaster's limit on a file's size
+	my $postmaster = (split /\n/, PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid'))[0];
+	my $limited = system('prlimit', '--pid', $postmaster, '--fsize=17000000:') == 0;
+	SKIP: {
+		skip 'prlimit cannot be used here', 3 * @ways unless $limited;
+		foreach my $way (@ways)
+		{
+			my $name = "method $way->[0], path $way->[1]";
+			my ($status, $out, $err) = $node->psql('postgres', set_way($way) . "$little_memory SET work_mem = '64kB';\n$big;\n$same;\n", on_error_stop => 0);
+			like($err, qr/\A\z|ERROR:  could not (write|extend).*(File too large|No space left)/, "$name: a full disk is an error that says so");
+			is((split /\n/, $out)[0] // '', "f|0|0|$rows", '... or is not needed') if $err eq '';
+			nothing_is_left("$name: a full disk");
+		}
+		system('prlimit', '--pid', $postmaster, '--fsize=unlimited:');
+	}
+	chmod 0500, $temporary if -d $temporary;
+	foreach my $way (@ways)
+	{
+		my ($status, $out, $err) = $node->psql('postgres', set_way($way) . "$little_memory SET work_mem = '64kB';\n$big;\nSELECT 'goes on';\n", on_error_stop => 0);
+		like($err, qr/\A\z|ERROR:  could not create temporary file/, "method $way->[0], path $way->[1]: no place for temporary files is an error that says so");
+		like($out, qr/goes on/, '... and the session goes on');
+	}
+	chmod 0700, $temporary if -d $temporary;
+}
+
+# --- Half of an answer: a cursor that is closed early, fewer workers than wanted.
+foreach my $way (@ways)
+{
+	my $out = value($node, set_way($way) . $little_memory . <<~'SQL');
+		BEGIN;
+		DECLARE c CURSOR FOR SELECT kind FROM tandem.diff('legacy.big', 'store.big', '{id}', legacy_where => 'id < 20000', new_where => 'id < 20000');
+		FETCH 1 FROM c;
+		CLOSE c;
+		COMMIT;
+		SQL
+	is($out, 'changed', "method $way->[0], path $way->[1]: a cursor that is closed early");
+	nothing_is_left('... and');
+}
+{
+	my @runs = map {
+		my ($out, $err) = ('', '');
+		my $way = $ways[ $_ % @ways ];
+		my $run = { out => \$out, err => \$err, way => $way };
+		$run->{run} = IPC::Run::start([ $node->installed_command('psql'), '-qAtX', '-d', $node->connstr('postgres') ], '<', \(set_way($way) . "$same;\n"), '>', \$out, '2>', \$err);
+		$run;
+	} 1 .. 10;
+	foreach my $run (@runs)
+	{
+		$run->{run}->finish;
+		is("${ $run->{out} }${ $run->{err} }", "t|0|0|0\n", "method $run->{way}[0], path $run->{way}[1]: ten at once share the parallel workers that there are");
+	}
+	nothing_is_left('ten at once');
+}
+
+# --- Killed: the server restarts, and removes what it had begun.
+foreach my $who ('parallel worker', 'client backend')
+{
+	my ($out, $err) = ('', '');
+	my $run = IPC::Run::start([ $node->installed_command('psql'), '-qAtX', '-d', $node->connstr('postgres') ], '<', \(set_way([ 'radix', 'raw' ]) . "$little_memory SET work_mem = '64kB';\n$big;\n$big;\n$big;\n"), '>', \$out, '2>', \$err);
+	my ($victim, $spilled) = ('', 0);
+	my $until = time + 20;
+	while (time < $until && !($victim && $spilled))
+	{
+		$victim = value($node, "SELECT min(pid) FROM pg_stat_activity WHERE backend_type = '$who' AND pid <> pg_backend_pid() AND query ~ 'tandem.[c]ompare'");
+		my @files = glob "$temporary/*";
+		$spilled = @files > 0;
+		sleep 0.01;
+	}
+	SKIP: {
+		skip "no $who was met while temporary files were there", 3 unless $victim && $spilled;
+		kill 'KILL', $victim;
+		eval { $run->finish };
+		like($err, qr/terminated|server closed the connection|connection/, "a $who is killed: the session is told");
+		ok($node->poll_query_until('postgres', 'SELECT true'), 'the server is there again');
+		nothing_is_left("a killed $who");
+		is(value($node, $same), 't|0|0|0', 'and compares');
+		next;
+	}
+	eval { $run->kill_kill };
+}
+
+$node->stop;
+done_testing();
