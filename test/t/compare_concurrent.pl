@@ -237,7 +237,7 @@ foreach my $who ('parallel worker', 'client backend')
 	while (time < $until && !$victim)
 	{
 		my @files = glob "$temporary/*";
-		$victim = value($node, "SELECT min(pid) FROM pg_stat_activity WHERE backend_type = '$who' AND pid <> pg_backend_pid() AND query ~ 'tandem.[c]ompare\\('") if @files;
+		$victim = value($node, "SELECT min(v.pid) FROM pg_stat_activity AS v JOIN pg_stat_activity AS l ON l.pid = coalesce(v.leader_pid, v.pid) WHERE v.backend_type = '$who' AND l.query ~ 'FROM tandem.[c]ompare'") if @files;
 	}
   SKIP: {
 		skip "no $who was met while there were temporary files", 1 unless $victim;
