@@ -5,14 +5,15 @@
 -- later, however early it began, is there for the next round. Whether the capture was without a gap since the last full comparison is
 -- told by the fingerprint of the tables and their triggers.
 
--- No index and no constraint: heap_insert knows of none. USING heap: neither does it know of other access methods.
+-- No index and no constraint: heap_insert knows of none. USING heap: neither does it know of other access methods. vacuum_truncate: only
+-- shrink_captured() makes it smaller, as its size tells whether keys were left out.
 CREATE TABLE tandem.captured (
     mapping_id integer NOT NULL,
     layout     integer NOT NULL,
     legacy     boolean NOT NULL,
     keys       bytea NOT NULL
 ) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
-                   autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 1, autovacuum_analyze_threshold = 1000000);
+                   vacuum_truncate = off, autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 1, autovacuum_analyze_threshold = 1000000);
 ALTER TABLE tandem.captured ALTER keys SET STORAGE EXTERNAL;
 ALTER TABLE tandem.captured REPLICA IDENTITY FULL; -- a publication FOR ALL TABLES would refuse the rounds' DELETE
 COMMENT ON TABLE tandem.captured IS 'Keys of rows that were changed and that no validation has looked at since';
@@ -111,14 +112,28 @@ CREATE TYPE tandem.mapping_packs AS (
     mapping_id integer, legacy bytea[], new bytea[], legacy_layouts integer[], new_layouts integer[], bytes bigint);
 COMMENT ON TYPE tandem.mapping_packs IS 'The captured keys of a mapping, as they are stored';
 
--- In one pass over the table for all mappings.
+CREATE FUNCTION tandem.captured_overflows(captured regclass DEFAULT 'tandem.captured') RETURNS boolean
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_captured_overflows';
+COMMENT ON FUNCTION tandem.captured_overflows IS 'Has nobody taken captured keys away for so long that further ones may have been left out (1 GB)?';
+
+-- In one pass over the table for all mappings; where it is large, after a first one that tells of which there are too many to take up.
 CREATE FUNCTION tandem.captured_packs(run_id integer) RETURNS SETOF tandem.mapping_packs
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.mapping_id, array_agg(c.keys) FILTER (WHERE c.legacy), array_agg(c.keys) FILTER (WHERE NOT c.legacy),
-           array_agg(DISTINCT c.layout) FILTER (WHERE c.legacy), array_agg(DISTINCT c.layout) FILTER (WHERE NOT c.legacy), sum(length(c.keys))
-      FROM tandem.captured AS c JOIN tandem.mapping AS m ON m.id = c.mapping_id
-     WHERE m.run_id = captured_packs.run_id GROUP BY c.mapping_id
+DECLARE
+    most constant bigint := 64 * 1024 * 1024;
+    mappings integer[] := ARRAY(SELECT m.id FROM tandem.mapping AS m WHERE m.run_id = captured_packs.run_id);
+BEGIN
+    IF pg_relation_size('tandem.captured') > most THEN
+        RETURN QUERY SELECT c.mapping_id, NULL::bytea[], NULL::bytea[], NULL::integer[], NULL::integer[], sum(length(c.keys))
+                       FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) GROUP BY c.mapping_id HAVING sum(length(c.keys)) > most;
+        mappings := ARRAY(SELECT m FROM unnest(mappings) AS m
+                           WHERE (SELECT sum(length(c.keys)) FROM tandem.captured AS c WHERE c.mapping_id = m) <= most);
+    END IF;
+    RETURN QUERY SELECT c.mapping_id, array_agg(c.keys) FILTER (WHERE c.legacy), array_agg(c.keys) FILTER (WHERE NOT c.legacy),
+                        array_agg(DISTINCT c.layout) FILTER (WHERE c.legacy), array_agg(DISTINCT c.layout) FILTER (WHERE NOT c.legacy), sum(length(c.keys))
+                   FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) GROUP BY c.mapping_id;
+END
 $$;
 COMMENT ON FUNCTION tandem.captured_packs IS 'What the calling query''s snapshot shows of the captured keys of a run';
 
@@ -149,6 +164,39 @@ AS $$
      WHERE r.id <> others_mapping.run_id AND r.stage IN ('dualwrite', 'shadow', 'live')
 $$;
 COMMENT ON FUNCTION tandem.others_mapping IS 'Mappings of the other active runs, whose captured keys are theirs';
+
+-- What rounds have taken away leaves dead rows behind, and a long transaction elsewhere keeps VACUUM from removing them. Behind the lock
+-- every row is decided: the few that are left are written again. Where keys were left out, all go, and everything is compared.
+-- The transaction must end soon, as who wants to commit waits for it.
+CREATE FUNCTION tandem.shrink_captured() RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms'
+AS $$
+DECLARE
+    few constant integer := 1000;
+    kept tandem.captured[];
+    lost boolean := tandem.captured_overflows();
+BEGIN
+    IF NOT lost AND (pg_relation_size('tandem.captured') < 64 * 1024 * 1024 OR current_setting('transaction_isolation') <> 'read committed'
+                     OR (SELECT count(*) FROM (SELECT FROM tandem.captured LIMIT few) AS c) = few) THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        LOCK TABLE tandem.captured IN ACCESS EXCLUSIVE MODE;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        RETURN NULL; -- another time
+    END;
+    lost := tandem.captured_overflows();
+    IF lost THEN
+        UPDATE tandem.capture_state AS s SET fingerprint = NULL;
+    ELSE
+        SELECT array_agg(c) INTO kept FROM tandem.captured AS c;
+    END IF;
+    TRUNCATE tandem.captured;
+    INSERT INTO tandem.captured SELECT k.* FROM unnest(kept) AS k;
+    RETURN CASE WHEN lost THEN 'captured keys were too many: everything will be compared' ELSE 'table of captured keys made smaller' END;
+END
+$$;
+COMMENT ON FUNCTION tandem.shrink_captured IS 'Empties the table of captured keys where it has grown; says what it did, NULL for nothing';
 
 -- Writers that began before must not go on as they were: the lock waits for them, and who comes later takes a new plan.
 CREATE FUNCTION tandem.switch_capture(run tandem.run) RETURNS void

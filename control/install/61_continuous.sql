@@ -80,14 +80,14 @@ $$;
 COMMENT ON FUNCTION tandem.changes_sql IS 'SELECT of the verdict, counts and differences of the rows with one of the keys that keys_sql() makes';
 
 -- NULL: a key is NULL, and cannot be looked up; only the full comparison can tell what is there. random_page_cost: rows that have just
--- been written are in memory.
+-- been written are in memory. enable_hashagg: keys that come in order find the next row beside the last one.
 CREATE FUNCTION tandem.compare_keys(
     legacy regclass, new regclass, key name[], columns jsonb, rules jsonb, max_differences bigint,
     legacy_columns name[], legacy_lists text[], new_columns name[], new_lists text[], legacy_known jsonb, new_known jsonb)
 RETURNS tandem.comparison_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
-SET jit = off SET random_page_cost = 1
+SET jit = off SET random_page_cost = 1 SET enable_hashagg = off
 AS $$
 DECLARE
     started timestamptz := clock_timestamp();
@@ -140,7 +140,8 @@ BEGIN
     SELECT * INTO last FROM tandem.comparison AS x WHERE x.id = s.last_comparison;
     reason := CASE
         WHEN wanted IS NOT NULL THEN wanted
-        WHEN s.fingerprint IS NULL OR last.id IS NULL THEN 'first'
+        WHEN tandem.captured_overflows() THEN 'capture is interrupted: more keys wait than are kept'
+        WHEN s.fingerprint IS NULL OR last.id IS NULL THEN CASE WHEN s.last_comparison IS NULL THEN 'first' ELSE 'capture was interrupted: more keys waited than are kept' END
         WHEN tandem.option(r.id, 'capture') = 'none' THEN 'nothing is captured'
         WHEN gap IS NOT NULL THEN 'capture is interrupted: ' || gap
         WHEN s.fingerprint <> fingerprint THEN 'capture was interrupted: a table, its partitions, its mirror or the option capture was altered'

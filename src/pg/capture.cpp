@@ -11,6 +11,7 @@
 extern "C" {
 #include "access/heapam.h"
 #include "common/hashfn.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 }
 
@@ -24,6 +25,10 @@ constexpr uint32 kFirstSize = 192;
 constexpr int kRecent = 64;
 constexpr uint8 kNull = 255;
 constexpr uint8 kLong = 254; // the length follows in four bytes
+
+// No more than this (1 GB) is kept while nobody takes it away. Whoever keeps nothing any more holds the table's lock all
+// the same, until its transaction ends: shrink_captured() waits for it, and then everything is compared.
+constexpr BlockNumber kMostBlocks = 131072;
 
 // Keys of one side of one mapping. `data` is a bytea that grows.
 struct Pack {
@@ -44,6 +49,8 @@ struct Pack {
 Pack* packs = nullptr;
 // They are being written for the last time: what somebody else's callback changes behind ours is written at once.
 bool ending = false;
+// The last key went beyond kMostBlocks.
+bool crowded = false;
 // The key that is being noted; its memory stays.
 StringInfoData scratch = {};
 
@@ -115,6 +122,7 @@ void insert(Relation relation, Pack* pack) {
         PushActiveSnapshot(GetTransactionSnapshot());
     }
     heap_insert(relation, tuple, GetCurrentCommandId(true), 0, nullptr);
+    crowded = ItemPointerGetBlockNumber(&tuple->t_self) >= kMostBlocks;
     if (toasted) {
         PopActiveSnapshot();
     }
@@ -140,7 +148,10 @@ void write(bool all) {
                 return;
             }
         }
-        insert(relation, pack);
+        crowded = crowded && RelationGetNumberOfBlocks(relation) > kMostBlocks;
+        if (!crowded) {
+            insert(relation, pack);
+        }
         if (own) {
             *link = pack->next;
             pfree(pack->data);
@@ -343,6 +354,16 @@ TANDEM_FUNCTION(tandem_capture_flush) {
     return pg::entry([&]() -> Datum {
         pg::capture::write(true);
         PG_RETURN_VOID();
+    });
+}
+
+// captured_overflows(relation): may keys have been left out? A little before they are, as a crash may cut the table.
+TANDEM_FUNCTION(tandem_captured_overflows) {
+    return pg::entry([&]() -> Datum {
+        Relation relation = table_open(PG_GETARG_OID(0), AccessShareLock);
+        const BlockNumber blocks = RelationGetNumberOfBlocks(relation);
+        table_close(relation, AccessShareLock);
+        PG_RETURN_BOOL(blocks > pg::capture::kMostBlocks / 10 * 9);
     });
 }
 
