@@ -85,28 +85,41 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.capture_columns IS 'What is captured of a row of one side of a mapping (direction forward: legacy), nothing where the option capture is none; and a number that tells this layout';
 
+-- The tables in which rows of a mapping lie, with the trigger that captures. It reads catalogs only, so that views may show it to anybody.
+CREATE FUNCTION tandem.capture_triggers(mapping_id integer, legacy regclass, new regclass)
+RETURNS TABLE (relation regclass, relfilenode oid, trigger oid, version text, enabled "char")
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.oid::regclass, c.relfilenode, g.oid, concat_ws(' ', g.xmin, g.ctid), g.tgenabled
+      FROM (SELECT t.top FROM unnest(ARRAY[legacy, new]) AS t (top) UNION SELECT p.relid FROM unnest(ARRAY[legacy, new]) AS t (top), pg_partition_tree(t.top) AS p) AS r
+      JOIN pg_class AS c ON c.oid = r.top
+      LEFT JOIN pg_trigger AS g ON g.tgrelid = c.oid AND g.tgname = 'tandem_mirror_' || capture_triggers.mapping_id AND g.tgfoid = 'tandem.mirror()'::regprocedure
+$$;
+COMMENT ON FUNCTION tandem.capture_triggers IS 'The tables of a mapping, partitions too, each with its mirror trigger';
+
+CREATE FUNCTION tandem.capture_gap(mapping_id integer, legacy regclass, new regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('the mirror of %s is %s', t.relation, CASE WHEN t.enabled IS NULL THEN 'gone' WHEN t.enabled = 'D' THEN 'disabled' ELSE 'not ENABLE ALWAYS' END)
+      FROM tandem.capture_triggers(mapping_id, legacy, new) AS t WHERE t.enabled IS DISTINCT FROM 'A' ORDER BY t.relation::text LIMIT 1
+$$;
+COMMENT ON FUNCTION tandem.capture_gap IS 'Why changes of a mapping may go uncaptured as its triggers stand; NULL: none may';
+
 -- All that may change rows without the trigger's seeing it leaves its mark in the catalogs: disabling it, even for a moment (xmin and ctid
 -- of pg_trigger), TRUNCATE and a rewrite (relfilenode), ATTACH PARTITION (the set of tables), and ALTER TABLE.
-CREATE FUNCTION tandem.capture_fingerprint(m tandem.mapping, OUT fingerprint text, OUT gap text)
+CREATE FUNCTION tandem.capture_fingerprint(m tandem.mapping) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH top AS MATERIALIZED (
-        SELECT x.relation FROM (VALUES (tandem.relation_of(m.legacy_schema, m.legacy_table)), (tandem.relation_of(m.new_schema, m.new_table))) AS x (relation)
-    ), t AS MATERIALIZED (
-        SELECT c.oid, c.oid::regclass AS name, c.relfilenode, g.oid AS trigger, g.xmin AS trigger_xmin, g.ctid AS trigger_ctid, g.tgenabled
-          FROM (SELECT top.relation FROM top UNION SELECT p.relid FROM top, pg_partition_tree(top.relation) AS p) AS r
-          JOIN pg_class AS c ON c.oid = r.relation
-          LEFT JOIN pg_trigger AS g ON g.tgrelid = c.oid AND g.tgname = 'tandem_mirror_' || m.id AND g.tgfoid = 'tandem.mirror()'::regprocedure
-    )
+        SELECT tandem.relation_of(m.legacy_schema, m.legacy_table) AS legacy, tandem.relation_of(m.new_schema, m.new_table) AS new)
     SELECT md5(concat_ws(E'\n', tandem.home(), m::text, tandem.option(m.run_id, 'capture'),
-               (SELECT string_agg(concat_ws(' ', t.oid, t.relfilenode, t.trigger, t.trigger_xmin, t.trigger_ctid), ', ' ORDER BY t.oid) FROM t),
+               (SELECT string_agg(concat_ws(' ', t.relation::oid, t.relfilenode, t.trigger, t.version), ', ' ORDER BY t.relation::oid)
+                  FROM top CROSS JOIN LATERAL tandem.capture_triggers(m.id, top.legacy, top.new) AS t),
                (SELECT string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, a.atthasmissing), ', '
                                   ORDER BY a.attrelid, a.attnum)
-                  FROM pg_attribute AS a JOIN top ON top.relation = a.attrelid WHERE a.attnum > 0))),
-           (SELECT format('the mirror of %s is %s', t.name, CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'on' ELSE 'not ENABLE ALWAYS' END)
-              FROM t WHERE t.tgenabled IS DISTINCT FROM 'A' ORDER BY t.name::text LIMIT 1)
+                  FROM top JOIN pg_attribute AS a ON a.attrelid IN (top.legacy, top.new) WHERE a.attnum > 0)))
 $$;
-COMMENT ON FUNCTION tandem.capture_fingerprint IS 'What must be as it was for captured keys to be all that changed; gap: why they are not, now';
+COMMENT ON FUNCTION tandem.capture_fingerprint IS 'What must be as it was for the captured keys to be all that changed';
 
 CREATE TYPE tandem.mapping_packs AS (
     mapping_id integer, legacy bytea[], new bytea[], legacy_layouts integer[], new_layouts integer[], bytes bigint);
@@ -239,3 +252,18 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.end_capture IS 'Forgets the captured keys of a run whose mirrors go';
+
+CREATE VIEW tandem.capture AS
+SELECT r.name AS run, m.legacy_schema || '.' || m.legacy_table AS legacy, m.new_schema || '.' || m.new_table AS new, o.capture,
+       CASE WHEN o.capture = 'none' THEN 'off' ELSE coalesce('interrupted: ' || g.gap, 'on') END AS state,
+       s.full_at, s.full_reason, s.full_at + o.every AS next_full_at, s.taken_at, coalesce(w.transactions, 0) AS waiting, coalesce(w.bytes, 0) AS waiting_bytes
+  FROM tandem.run AS r JOIN tandem.mapping AS m ON m.run_id = r.id
+  LEFT JOIN tandem.capture_state AS s ON s.mapping_id = m.id
+  LEFT JOIN (SELECT c.mapping_id, count(*) AS transactions, sum(length(c.keys)) AS bytes FROM tandem.captured AS c GROUP BY c.mapping_id) AS w ON w.mapping_id = m.id
+ CROSS JOIN LATERAL (SELECT max(coalesce(x.value, d.value)) FILTER (WHERE d.name = 'capture') AS capture,
+                            max(coalesce(x.value, d.value)) FILTER (WHERE d.name = 'full_validate_every')::interval AS every
+                       FROM tandem.option_default AS d LEFT JOIN tandem.run_option AS x ON x.run_id = r.id AND x.name = d.name) AS o
+ CROSS JOIN LATERAL (SELECT tandem.capture_gap(m.id, tandem.relation_of(m.legacy_schema, m.legacy_table), tandem.relation_of(m.new_schema, m.new_table)) AS gap) AS g
+ WHERE r.stage IN ('dualwrite', 'shadow', 'live');
+COMMENT ON VIEW tandem.capture IS 'The capture of changed keys by table: is it on, when and why everything was compared last, when it will be next, what waits for the next validation';
+COMMENT ON COLUMN tandem.capture.waiting IS 'Rows of captured keys: about one for each transaction and side';

@@ -124,7 +124,6 @@ AS $$
 DECLARE
     s tandem.capture_state;
     last tandem.comparison;
-    gap text;
     legacy regclass := tandem.relation_of(m.legacy_schema, m.legacy_table);
     new regclass := tandem.relation_of(m.new_schema, m.new_table);
     l record;
@@ -132,10 +131,12 @@ DECLARE
     legacy_keys record;
     new_keys record;
     known record;
+    gap text;
     total_rows real;
     problem text;
 BEGIN
-    SELECT f.fingerprint, f.gap INTO fingerprint, gap FROM tandem.capture_fingerprint(m) AS f;
+    fingerprint := tandem.capture_fingerprint(m);
+    gap := tandem.capture_gap(m.id, legacy, new);
     SELECT * INTO s FROM tandem.capture_state AS x WHERE x.mapping_id = m.id;
     SELECT * INTO last FROM tandem.comparison AS x WHERE x.id = s.last_comparison;
     reason := CASE
