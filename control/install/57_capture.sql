@@ -11,7 +11,8 @@ CREATE TABLE tandem.captured (
     mapping_id integer NOT NULL,
     layout     integer NOT NULL,
     legacy     boolean NOT NULL,
-    keys       bytea NOT NULL
+    keys       bytea NOT NULL,
+    transaction xid8
 ) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
                    vacuum_truncate = off, autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 1, autovacuum_analyze_threshold = 1000000);
 ALTER TABLE tandem.captured ALTER keys SET STORAGE EXTERNAL;
@@ -19,6 +20,7 @@ ALTER TABLE tandem.captured REPLICA IDENTITY FULL; -- a publication FOR ALL TABL
 COMMENT ON TABLE tandem.captured IS 'Keys of rows that were changed and that no validation has looked at since';
 COMMENT ON COLUMN tandem.captured.layout IS 'Tells the columns and types that the keys are made of: capture_columns()';
 COMMENT ON COLUMN tandem.captured.legacy IS 'The side that was written; the mirrored write has the same keys';
+COMMENT ON COLUMN tandem.captured.transaction IS 'Which made the change, where the key is from the log (58_decode.sql); NULL: the one that wrote this row';
 COMMENT ON COLUMN tandem.captured.keys IS 'The values one behind the other, each with its length: unpack_keys()';
 
 CREATE TABLE tandem.capture_state (
@@ -74,7 +76,6 @@ AS $$
           FROM m JOIN pg_attribute AS a ON a.attrelid = CASE direction WHEN 'forward' THEN m.legacy ELSE m.new END
          WHERE a.attname = ANY (CASE direction WHEN 'reverse' THEN m.new_key
                                      ELSE coalesce(nullif(ARRAY(SELECT DISTINCT unnest(k.columns) FROM k), '{}'), m.legacy_key) END)
-           AND tandem.option(m.run_id, 'capture') = 'trigger'
     )
     SELECT coalesce(array_agg(c.attname ORDER BY c.attnum), '{}'), coalesce(array_agg(c.type ORDER BY c.attnum), '{}'),
            coalesce(hashtext(string_agg(format('%s %s', c.attnum, c.atttypid), ', ' ORDER BY c.attnum)), 0),
@@ -83,7 +84,16 @@ AS $$
                                                             ELSE tandem.same_values(k.new, k.name, k.legacy, k.bare_column) END), false) FROM k)
       FROM c
 $$;
-COMMENT ON FUNCTION tandem.capture_columns IS 'What is captured of a row of one side of a mapping (direction forward: legacy), nothing where the option capture is none; and a number that tells this layout';
+COMMENT ON FUNCTION tandem.capture_columns IS 'What is captured of a row of one side of a mapping (direction forward: legacy), and a number that tells this layout';
+
+CREATE FUNCTION tandem.trigger_columns(mapping_id integer, direction text, OUT columns name[], OUT layout integer, OUT echo boolean)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN o.wanted THEN c.columns ELSE '{}' END, c.layout, o.wanted AND c.echo
+      FROM tandem.capture_columns($1, $2) AS c,
+           (SELECT tandem.option(m.run_id, 'capture') = 'trigger' AS wanted FROM tandem.mapping AS m WHERE m.id = $1) AS o
+$$;
+COMMENT ON FUNCTION tandem.trigger_columns IS 'What the mirror''s trigger captures: nothing, unless the option capture says trigger';
 
 -- The tables in which rows of a mapping lie, with the trigger that captures. It reads catalogs only, so that views may show it to anybody.
 CREATE FUNCTION tandem.capture_triggers(mapping_id integer, legacy regclass, new regclass)
@@ -139,13 +149,13 @@ DECLARE
 BEGIN
     IF pg_relation_size('tandem.captured') > most THEN
         RETURN QUERY SELECT c.mapping_id, NULL::bytea[], NULL::bytea[], NULL::integer[], NULL::integer[], sum(length(c.keys))
-                       FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) GROUP BY c.mapping_id HAVING sum(length(c.keys)) > most;
+                       FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot())) GROUP BY c.mapping_id HAVING sum(length(c.keys)) > most;
         mappings := ARRAY(SELECT m FROM unnest(mappings) AS m
-                           WHERE (SELECT sum(length(c.keys)) FROM tandem.captured AS c WHERE c.mapping_id = m) <= most);
+                           WHERE (SELECT sum(length(c.keys)) FROM tandem.captured AS c WHERE c.mapping_id = m AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot()))) <= most);
     END IF;
     RETURN QUERY SELECT c.mapping_id, array_agg(c.keys) FILTER (WHERE c.legacy), array_agg(c.keys) FILTER (WHERE NOT c.legacy),
                         array_agg(DISTINCT c.layout) FILTER (WHERE c.legacy), array_agg(DISTINCT c.layout) FILTER (WHERE NOT c.legacy), sum(length(c.keys))
-                   FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) GROUP BY c.mapping_id;
+                   FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot())) GROUP BY c.mapping_id;
 END
 $$;
 COMMENT ON FUNCTION tandem.captured_packs IS 'What the calling query''s snapshot shows of the captured keys of a run';
@@ -219,6 +229,9 @@ BEGIN
     IF run.stage IN ('dualwrite', 'shadow', 'live') THEN
         PERFORM tandem.lock_tables(run.id, 'SHARE ROW EXCLUSIVE');
     END IF;
+    IF tandem.option(run.id, 'capture') <> 'logical' THEN
+        PERFORM tandem.close_slot(run.id);
+    END IF;
     UPDATE tandem.mapping AS m SET domain = m.domain WHERE m.run_id = run.id; -- every backend reads its plans again
 END
 $$;
@@ -249,21 +262,7 @@ BEGIN
     PERFORM tandem.capture_flush();
     DELETE FROM tandem.captured AS c WHERE NOT EXISTS (SELECT FROM tandem.others_mapping(end_capture.run_id) AS o WHERE o = c.mapping_id);
     DELETE FROM tandem.capture_state AS s USING tandem.mapping AS m WHERE m.id = s.mapping_id AND m.run_id = end_capture.run_id;
+    PERFORM tandem.close_slot(end_capture.run_id);
 END
 $$;
 COMMENT ON FUNCTION tandem.end_capture IS 'Forgets the captured keys of a run whose mirrors go';
-
-CREATE VIEW tandem.capture AS
-SELECT r.name AS run, m.legacy_schema || '.' || m.legacy_table AS legacy, m.new_schema || '.' || m.new_table AS new, o.capture,
-       CASE WHEN o.capture = 'none' THEN 'off' ELSE coalesce('interrupted: ' || g.gap, 'on') END AS state,
-       s.full_at, s.full_reason, s.full_at + o.every AS next_full_at, s.taken_at, coalesce(w.transactions, 0) AS waiting, coalesce(w.bytes, 0) AS waiting_bytes
-  FROM tandem.run AS r JOIN tandem.mapping AS m ON m.run_id = r.id
-  LEFT JOIN tandem.capture_state AS s ON s.mapping_id = m.id
-  LEFT JOIN (SELECT c.mapping_id, count(*) AS transactions, sum(length(c.keys)) AS bytes FROM tandem.captured AS c GROUP BY c.mapping_id) AS w ON w.mapping_id = m.id
- CROSS JOIN LATERAL (SELECT max(coalesce(x.value, d.value)) FILTER (WHERE d.name = 'capture') AS capture,
-                            max(coalesce(x.value, d.value)) FILTER (WHERE d.name = 'full_validate_every')::interval AS every
-                       FROM tandem.option_default AS d LEFT JOIN tandem.run_option AS x ON x.run_id = r.id AND x.name = d.name) AS o
- CROSS JOIN LATERAL (SELECT tandem.capture_gap(m.id, tandem.relation_of(m.legacy_schema, m.legacy_table), tandem.relation_of(m.new_schema, m.new_table)) AS gap) AS g
- WHERE r.stage IN ('dualwrite', 'shadow', 'live');
-COMMENT ON VIEW tandem.capture IS 'The capture of changed keys by table: is it on, when and why everything was compared last, when it will be next, what waits for the next validation';
-COMMENT ON COLUMN tandem.capture.waiting IS 'Rows of captured keys: about one for each transaction and side';

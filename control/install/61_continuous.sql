@@ -136,15 +136,25 @@ DECLARE
     problem text;
 BEGIN
     fingerprint := tandem.capture_fingerprint(m);
-    gap := tandem.capture_gap(m.id, legacy, new);
+    CASE tandem.option(r.id, 'capture')
+        WHEN 'trigger' THEN gap := tandem.capture_gap(m.id, legacy, new);
+        WHEN 'logical' THEN
+            gap := tandem.slot_gap(r.id);
+            -- A full comparison is nothing to build upon while transactions are open that the slot may not have seen begin.
+            IF gap IS NOT NULL OR pg_snapshot_xmin(pg_current_snapshot()) < (SELECT x.sound_from FROM tandem.capture_slot AS x WHERE x.run_id = r.id) THEN
+                gap := coalesce(gap, 'transactions from before the replication slot are open');
+                fingerprint := NULL;
+            END IF;
+        ELSE NULL;
+    END CASE;
     SELECT * INTO s FROM tandem.capture_state AS x WHERE x.mapping_id = m.id;
     SELECT * INTO last FROM tandem.comparison AS x WHERE x.id = s.last_comparison;
     reason := CASE
         WHEN wanted IS NOT NULL THEN wanted
         WHEN tandem.captured_overflows() THEN 'capture is interrupted: more keys wait than are kept'
-        WHEN s.fingerprint IS NULL OR last.id IS NULL THEN CASE WHEN s.last_comparison IS NULL THEN 'first' ELSE 'capture was interrupted: more keys waited than are kept' END
         WHEN tandem.option(r.id, 'capture') = 'none' THEN 'nothing is captured'
         WHEN gap IS NOT NULL THEN 'capture is interrupted: ' || gap
+        WHEN s.fingerprint IS NULL OR last.id IS NULL THEN CASE WHEN s.last_comparison IS NULL THEN 'first' ELSE 'capture was interrupted: keys were left out' END
         WHEN s.fingerprint <> fingerprint THEN 'capture was interrupted: a table, its partitions, its mirror or the option capture was altered'
         WHEN s.full_at + tandem.option(r.id, 'full_validate_every')::interval <= clock_timestamp() THEN 'scheduled'
         WHEN last.missing + last.extra + last.changed + last.duplicates > (SELECT count(*) FROM tandem.difference AS d WHERE d.comparison_id = last.id)

@@ -47,6 +47,9 @@ UNION ALL
 SELECT 'capture', c.run, 'WARNING', string_agg(format('%s: %s', c.new, c.state), '; ' ORDER BY c.new) || ': every validation compares all rows'
   FROM tandem.capture AS c WHERE c.state LIKE 'interrupted%' GROUP BY c.run
 UNION ALL
+SELECT 'capture', c.run, 'WARNING', format('replication slot %s keeps %s of log', c.slot, pg_size_pretty(max(c.retained_wal)))
+  FROM tandem.capture AS c WHERE c.retained_wal > 1024 * 1024 * 1024 GROUP BY c.run, c.slot
+UNION ALL
 SELECT 'capture', NULL, 'WARNING', format('%s of captured keys: nothing takes them away, or a long transaction keeps VACUUM from it', pg_size_pretty(s.bytes))
   FROM (SELECT pg_relation_size('tandem.captured') AS bytes) AS s WHERE s.bytes > 256 * 1024 * 1024;
 COMMENT ON VIEW tandem.health IS 'OK, WARNING or CRITICAL for the worker and each active run; a stale worker is CRITICAL';
@@ -78,6 +81,11 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_round.run_id;
+    IF r.home = tandem.home() AND tandem.keep_slot(r) THEN
+        did := 'replication slot made';
+        wait_ms := 0;
+        RETURN;
+    END IF;
     UPDATE tandem.run_activity AS x SET round_at = clock_timestamp() WHERE x.run_id = r.id RETURNING * INTO a;
     every := tandem.option(r.id, 'validate_every')::interval;
 

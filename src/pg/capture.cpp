@@ -92,30 +92,54 @@ void put_value(Datum value, Form_pg_attribute attribute) {
     }
 }
 
-void encode(const MirrorPlan* plan, HeapTuple tuple, TupleDesc desc) {
+void begin_key() {
     if (scratch.data == nullptr) {
         const MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
         initStringInfo(&scratch);
         MemoryContextSwitchTo(context);
     }
     resetStringInfo(&scratch);
-    for (int i = 0; i < plan->captured_columns; i++) {
-        const AttrNumber number = plan->captured_attributes[i];
-        bool isnull = false;
-        const Datum value = heap_getattr(tuple, number, desc, &isnull);
-        if (isnull) {
-            appendStringInfoCharMacro(&scratch, static_cast<char>(kNull));
-        } else {
-            put_value(value, TupleDescAttr(desc, number - 1));
-        }
+}
+
+void put_column(HeapTuple tuple, TupleDesc desc, AttrNumber number) {
+    bool isnull = false;
+    const Datum value = heap_getattr(tuple, number, desc, &isnull);
+    if (isnull) {
+        appendStringInfoCharMacro(&scratch, static_cast<char>(kNull));
+    } else {
+        put_value(value, TupleDescAttr(desc, number - 1));
     }
+}
+
+void encode(const MirrorPlan* plan, HeapTuple tuple, TupleDesc desc) {
+    begin_key();
+    for (int i = 0; i < plan->captured_columns; i++) {
+        put_column(tuple, desc, plan->captured_attributes[i]);
+    }
+}
+
+// A row of any type as a key, as the trigger would note it.
+Datum pack_row(HeapTupleHeader header) {
+    TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+    HeapTupleData tuple{};
+    tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+    tuple.t_data = header;
+    begin_key();
+    for (int i = 1; i <= desc->natts; i++) {
+        put_column(&tuple, desc, static_cast<AttrNumber>(i));
+    }
+    ReleaseTupleDesc(desc);
+    auto* key = static_cast<bytea*>(palloc(VARHDRSZ + scratch.len));
+    SET_VARSIZE(key, VARHDRSZ + scratch.len);
+    memcpy(VARDATA(key), scratch.data, scratch.len);
+    return PointerGetDatum(key);
 }
 
 void insert(Relation relation, Pack* pack) {
     SET_VARSIZE(pack->data, pack->used);
-    Datum values[4] = {Int32GetDatum(pack->mapping), Int32GetDatum(pack->layout), BoolGetDatum(pack->legacy),
-                       PointerGetDatum(pack->data)};
-    bool nulls[4] = {};
+    Datum values[5] = {Int32GetDatum(pack->mapping), Int32GetDatum(pack->layout), BoolGetDatum(pack->legacy),
+                       PointerGetDatum(pack->data), Datum{0}};
+    bool nulls[5] = {false, false, false, false, true}; // transaction: the one that writes this row
     HeapTuple tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
     const bool toasted = pack->used > 2 * kPackSize && !ActiveSnapshotSet();
     if (toasted) {
@@ -365,6 +389,11 @@ TANDEM_FUNCTION(tandem_captured_overflows) {
         table_close(relation, AccessShareLock);
         PG_RETURN_BOOL(blocks > pg::capture::kMostBlocks / 10 * 9);
     });
+}
+
+// pack_key(record) → the key that unpack_keys() gives back.
+TANDEM_FUNCTION(tandem_pack_key) {
+    return pg::entry([&] { return pg::capture::pack_row(PG_GETARG_HEAPTUPLEHEADER(0)); });
 }
 
 // unpack_keys(bytea[]) → the keys, as the columns that the caller announces.
