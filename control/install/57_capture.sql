@@ -5,19 +5,22 @@
 -- later, however early it began, is there for the next round. Whether the capture was without a gap since the last full comparison is
 -- told by the fingerprint of the tables and their triggers.
 
--- No index and no constraint: heap_insert knows of none. USING heap: neither does it know of other access methods.
+-- No index and no constraint: heap_insert knows of none. USING heap: neither does it know of other access methods. vacuum_truncate: only
+-- shrink_captured() makes it smaller, as its size tells whether keys were left out.
 CREATE TABLE tandem.captured (
     mapping_id integer NOT NULL,
     layout     integer NOT NULL,
     legacy     boolean NOT NULL,
-    keys       bytea NOT NULL
+    keys       bytea NOT NULL,
+    transaction xid8
 ) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0,
-                   autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 1, autovacuum_analyze_threshold = 1000000);
+                   vacuum_truncate = off, autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 1, autovacuum_analyze_threshold = 1000000);
 ALTER TABLE tandem.captured ALTER keys SET STORAGE EXTERNAL;
 ALTER TABLE tandem.captured REPLICA IDENTITY FULL; -- a publication FOR ALL TABLES would refuse the rounds' DELETE
 COMMENT ON TABLE tandem.captured IS 'Keys of rows that were changed and that no validation has looked at since';
 COMMENT ON COLUMN tandem.captured.layout IS 'Tells the columns and types that the keys are made of: capture_columns()';
 COMMENT ON COLUMN tandem.captured.legacy IS 'The side that was written; the mirrored write has the same keys';
+COMMENT ON COLUMN tandem.captured.transaction IS 'Which made the change, where the key is from the log (58_decode.sql); NULL: the one that wrote this row';
 COMMENT ON COLUMN tandem.captured.keys IS 'The values one behind the other, each with its length: unpack_keys()';
 
 CREATE TABLE tandem.capture_state (
@@ -73,7 +76,6 @@ AS $$
           FROM m JOIN pg_attribute AS a ON a.attrelid = CASE direction WHEN 'forward' THEN m.legacy ELSE m.new END
          WHERE a.attname = ANY (CASE direction WHEN 'reverse' THEN m.new_key
                                      ELSE coalesce(nullif(ARRAY(SELECT DISTINCT unnest(k.columns) FROM k), '{}'), m.legacy_key) END)
-           AND tandem.option(m.run_id, 'capture') = 'trigger'
     )
     SELECT coalesce(array_agg(c.attname ORDER BY c.attnum), '{}'), coalesce(array_agg(c.type ORDER BY c.attnum), '{}'),
            coalesce(hashtext(string_agg(format('%s %s', c.attnum, c.atttypid), ', ' ORDER BY c.attnum)), 0),
@@ -82,43 +84,79 @@ AS $$
                                                             ELSE tandem.same_values(k.new, k.name, k.legacy, k.bare_column) END), false) FROM k)
       FROM c
 $$;
-COMMENT ON FUNCTION tandem.capture_columns IS 'What is captured of a row of one side of a mapping (direction forward: legacy), nothing where the option capture is none; and a number that tells this layout';
+COMMENT ON FUNCTION tandem.capture_columns IS 'What is captured of a row of one side of a mapping (direction forward: legacy), and a number that tells this layout';
+
+CREATE FUNCTION tandem.trigger_columns(mapping_id integer, direction text, OUT columns name[], OUT layout integer, OUT echo boolean)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN o.wanted THEN c.columns ELSE '{}' END, c.layout, o.wanted AND c.echo
+      FROM tandem.capture_columns($1, $2) AS c,
+           (SELECT tandem.option(m.run_id, 'capture') = 'trigger' AS wanted FROM tandem.mapping AS m WHERE m.id = $1) AS o
+$$;
+COMMENT ON FUNCTION tandem.trigger_columns IS 'What the mirror''s trigger captures: nothing, unless the option capture says trigger';
+
+-- The tables in which rows of a mapping lie, with the trigger that captures. It reads catalogs only, so that views may show it to anybody.
+CREATE FUNCTION tandem.capture_triggers(mapping_id integer, legacy regclass, new regclass)
+RETURNS TABLE (relation regclass, relfilenode oid, trigger oid, version text, enabled "char")
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.oid::regclass, c.relfilenode, g.oid, concat_ws(' ', g.xmin, g.ctid), g.tgenabled
+      FROM (SELECT t.top FROM unnest(ARRAY[legacy, new]) AS t (top) UNION SELECT p.relid FROM unnest(ARRAY[legacy, new]) AS t (top), pg_partition_tree(t.top) AS p) AS r
+      JOIN pg_class AS c ON c.oid = r.top
+      LEFT JOIN pg_trigger AS g ON g.tgrelid = c.oid AND g.tgname = 'tandem_mirror_' || capture_triggers.mapping_id AND g.tgfoid = 'tandem.mirror()'::regprocedure
+$$;
+COMMENT ON FUNCTION tandem.capture_triggers IS 'The tables of a mapping, partitions too, each with its mirror trigger';
+
+CREATE FUNCTION tandem.capture_gap(mapping_id integer, legacy regclass, new regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('the mirror of %s is %s', t.relation, CASE WHEN t.enabled IS NULL THEN 'gone' WHEN t.enabled = 'D' THEN 'disabled' ELSE 'not ENABLE ALWAYS' END)
+      FROM tandem.capture_triggers(mapping_id, legacy, new) AS t WHERE t.enabled IS DISTINCT FROM 'A' ORDER BY t.relation::text LIMIT 1
+$$;
+COMMENT ON FUNCTION tandem.capture_gap IS 'Why changes of a mapping may go uncaptured as its triggers stand; NULL: none may';
 
 -- All that may change rows without the trigger's seeing it leaves its mark in the catalogs: disabling it, even for a moment (xmin and ctid
 -- of pg_trigger), TRUNCATE and a rewrite (relfilenode), ATTACH PARTITION (the set of tables), and ALTER TABLE.
-CREATE FUNCTION tandem.capture_fingerprint(m tandem.mapping, OUT fingerprint text, OUT gap text)
+CREATE FUNCTION tandem.capture_fingerprint(m tandem.mapping) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH top AS MATERIALIZED (
-        SELECT x.relation FROM (VALUES (tandem.relation_of(m.legacy_schema, m.legacy_table)), (tandem.relation_of(m.new_schema, m.new_table))) AS x (relation)
-    ), t AS MATERIALIZED (
-        SELECT c.oid, c.oid::regclass AS name, c.relfilenode, g.oid AS trigger, g.xmin AS trigger_xmin, g.ctid AS trigger_ctid, g.tgenabled
-          FROM (SELECT top.relation FROM top UNION SELECT p.relid FROM top, pg_partition_tree(top.relation) AS p) AS r
-          JOIN pg_class AS c ON c.oid = r.relation
-          LEFT JOIN pg_trigger AS g ON g.tgrelid = c.oid AND g.tgname = 'tandem_mirror_' || m.id AND g.tgfoid = 'tandem.mirror()'::regprocedure
-    )
+        SELECT tandem.relation_of(m.legacy_schema, m.legacy_table) AS legacy, tandem.relation_of(m.new_schema, m.new_table) AS new)
     SELECT md5(concat_ws(E'\n', tandem.home(), m::text, tandem.option(m.run_id, 'capture'),
-               (SELECT string_agg(concat_ws(' ', t.oid, t.relfilenode, t.trigger, t.trigger_xmin, t.trigger_ctid), ', ' ORDER BY t.oid) FROM t),
+               (SELECT string_agg(concat_ws(' ', t.relation::oid, t.relfilenode, t.trigger, t.version), ', ' ORDER BY t.relation::oid)
+                  FROM top CROSS JOIN LATERAL tandem.capture_triggers(m.id, top.legacy, top.new) AS t),
                (SELECT string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, a.atthasmissing), ', '
                                   ORDER BY a.attrelid, a.attnum)
-                  FROM pg_attribute AS a JOIN top ON top.relation = a.attrelid WHERE a.attnum > 0))),
-           (SELECT format('the mirror of %s is %s', t.name, CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'on' ELSE 'not ENABLE ALWAYS' END)
-              FROM t WHERE t.tgenabled IS DISTINCT FROM 'A' ORDER BY t.name::text LIMIT 1)
+                  FROM top JOIN pg_attribute AS a ON a.attrelid IN (top.legacy, top.new) WHERE a.attnum > 0)))
 $$;
-COMMENT ON FUNCTION tandem.capture_fingerprint IS 'What must be as it was for captured keys to be all that changed; gap: why they are not, now';
+COMMENT ON FUNCTION tandem.capture_fingerprint IS 'What must be as it was for the captured keys to be all that changed';
 
 CREATE TYPE tandem.mapping_packs AS (
     mapping_id integer, legacy bytea[], new bytea[], legacy_layouts integer[], new_layouts integer[], bytes bigint);
 COMMENT ON TYPE tandem.mapping_packs IS 'The captured keys of a mapping, as they are stored';
 
--- In one pass over the table for all mappings.
+CREATE FUNCTION tandem.captured_overflows(captured regclass DEFAULT 'tandem.captured') RETURNS boolean
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_captured_overflows';
+COMMENT ON FUNCTION tandem.captured_overflows IS 'Has nobody taken captured keys away for so long that further ones may have been left out (1 GB)?';
+
+-- In one pass over the table for all mappings; where it is large, after a first one that tells of which there are too many to take up.
 CREATE FUNCTION tandem.captured_packs(run_id integer) RETURNS SETOF tandem.mapping_packs
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.mapping_id, array_agg(c.keys) FILTER (WHERE c.legacy), array_agg(c.keys) FILTER (WHERE NOT c.legacy),
-           array_agg(DISTINCT c.layout) FILTER (WHERE c.legacy), array_agg(DISTINCT c.layout) FILTER (WHERE NOT c.legacy), sum(length(c.keys))
-      FROM tandem.captured AS c JOIN tandem.mapping AS m ON m.id = c.mapping_id
-     WHERE m.run_id = captured_packs.run_id GROUP BY c.mapping_id
+DECLARE
+    most constant bigint := 64 * 1024 * 1024;
+    mappings integer[] := ARRAY(SELECT m.id FROM tandem.mapping AS m WHERE m.run_id = captured_packs.run_id);
+BEGIN
+    IF pg_relation_size('tandem.captured') > most THEN
+        RETURN QUERY SELECT c.mapping_id, NULL::bytea[], NULL::bytea[], NULL::integer[], NULL::integer[], sum(length(c.keys))
+                       FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot())) GROUP BY c.mapping_id HAVING sum(length(c.keys)) > most;
+        mappings := ARRAY(SELECT m FROM unnest(mappings) AS m
+                           WHERE (SELECT sum(length(c.keys)) FROM tandem.captured AS c WHERE c.mapping_id = m AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot()))) <= most);
+    END IF;
+    RETURN QUERY SELECT c.mapping_id, array_agg(c.keys) FILTER (WHERE c.legacy), array_agg(c.keys) FILTER (WHERE NOT c.legacy),
+                        array_agg(DISTINCT c.layout) FILTER (WHERE c.legacy), array_agg(DISTINCT c.layout) FILTER (WHERE NOT c.legacy), sum(length(c.keys))
+                   FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot())) GROUP BY c.mapping_id;
+END
 $$;
 COMMENT ON FUNCTION tandem.captured_packs IS 'What the calling query''s snapshot shows of the captured keys of a run';
 
@@ -150,6 +188,39 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.others_mapping IS 'Mappings of the other active runs, whose captured keys are theirs';
 
+-- What rounds have taken away leaves dead rows behind, and a long transaction elsewhere keeps VACUUM from removing them. Behind the lock
+-- every row is decided: the few that are left are written again. Where keys were left out, all go, and everything is compared.
+-- The transaction must end soon, as who wants to commit waits for it.
+CREATE FUNCTION tandem.shrink_captured() RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms'
+AS $$
+DECLARE
+    few constant integer := 1000;
+    kept tandem.captured[];
+    lost boolean := tandem.captured_overflows();
+BEGIN
+    IF NOT lost AND (pg_relation_size('tandem.captured') < 64 * 1024 * 1024 OR current_setting('transaction_isolation') <> 'read committed'
+                     OR (SELECT count(*) FROM (SELECT FROM tandem.captured LIMIT few) AS c) = few) THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        LOCK TABLE tandem.captured IN ACCESS EXCLUSIVE MODE;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        RETURN NULL; -- another time
+    END;
+    lost := tandem.captured_overflows();
+    IF lost THEN
+        UPDATE tandem.capture_state AS s SET fingerprint = NULL;
+    ELSE
+        SELECT array_agg(c) INTO kept FROM tandem.captured AS c;
+    END IF;
+    TRUNCATE tandem.captured;
+    INSERT INTO tandem.captured SELECT k.* FROM unnest(kept) AS k;
+    RETURN CASE WHEN lost THEN 'captured keys were too many: everything will be compared' ELSE 'table of captured keys made smaller' END;
+END
+$$;
+COMMENT ON FUNCTION tandem.shrink_captured IS 'Empties the table of captured keys where it has grown; says what it did, NULL for nothing';
+
 -- Writers that began before must not go on as they were: the lock waits for them, and who comes later takes a new plan.
 CREATE FUNCTION tandem.switch_capture(run tandem.run) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -157,6 +228,9 @@ AS $$
 BEGIN
     IF run.stage IN ('dualwrite', 'shadow', 'live') THEN
         PERFORM tandem.lock_tables(run.id, 'SHARE ROW EXCLUSIVE');
+    END IF;
+    IF tandem.option(run.id, 'capture') <> 'logical' THEN
+        PERFORM tandem.close_slot(run.id);
     END IF;
     UPDATE tandem.mapping AS m SET domain = m.domain WHERE m.run_id = run.id; -- every backend reads its plans again
 END
@@ -188,6 +262,7 @@ BEGIN
     PERFORM tandem.capture_flush();
     DELETE FROM tandem.captured AS c WHERE NOT EXISTS (SELECT FROM tandem.others_mapping(end_capture.run_id) AS o WHERE o = c.mapping_id);
     DELETE FROM tandem.capture_state AS s USING tandem.mapping AS m WHERE m.id = s.mapping_id AND m.run_id = end_capture.run_id;
+    PERFORM tandem.close_slot(end_capture.run_id);
 END
 $$;
 COMMENT ON FUNCTION tandem.end_capture IS 'Forgets the captured keys of a run whose mirrors go';

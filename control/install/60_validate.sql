@@ -128,15 +128,21 @@ DECLARE
     made tandem.comparison;
     total bigint := 0;
     first_start timestamptz := clock_timestamp();
+    read_at text;
     unplanned jsonb := '{}';
 BEGIN
     PERFORM tandem.capture_flush();
-    FOR c IN WITH taken AS (DELETE FROM tandem.captured AS k WHERE NOT EXISTS (SELECT FROM tandem.others_mapping(run.id) AS o WHERE o = k.mapping_id))
+    IF tandem.option(run.id, 'capture') = 'logical' THEN
+        read_at := pg_current_snapshot()::text; -- before the log is read: what commits meanwhile is looked at by the next round
+        PERFORM tandem.read_slot(run.id);
+    END IF;
+    FOR c IN WITH taken AS (DELETE FROM tandem.captured AS k WHERE NOT EXISTS (SELECT FROM tandem.others_mapping(run.id) AS o WHERE o = k.mapping_id)
+                                  AND (k.transaction IS NULL OR pg_visible_in_snapshot(k.transaction, pg_current_snapshot())))
              SELECT x.mapping_id, x.snapshot, x.started_at, x.reason, x.fingerprint, x.accepted, x.severities, x.seen, (x.result).*
                FROM tandem.compare_mappings(run.id, CASE purpose WHEN 'proof' THEN 'proof' ELSE wanted END) AS x LOOP
         INSERT INTO tandem.comparison AS t (run_id, mapping_id, purpose, rollback_id, epoch, snapshot, started_at, elapsed, equal,
                                             legacy_rows, new_rows, missing, extra, changed, duplicates, errors, accepted, severities, method, scope, reason)
-        VALUES (run.id, c.mapping_id, purpose, rollback_id, run.epoch, c.snapshot, c.started_at, c.elapsed, c.equal,
+        VALUES (run.id, c.mapping_id, purpose, rollback_id, run.epoch, CASE WHEN c.reason IS NULL THEN coalesce(read_at, c.snapshot) ELSE c.snapshot END, c.started_at, c.elapsed, c.equal,
                 c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.duplicates, c.errors, c.accepted, c.severities, c.method,
                 CASE WHEN c.reason IS NULL THEN 'changes' ELSE 'full' END, c.reason)
         RETURNING t.* INTO made;

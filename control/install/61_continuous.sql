@@ -80,14 +80,14 @@ $$;
 COMMENT ON FUNCTION tandem.changes_sql IS 'SELECT of the verdict, counts and differences of the rows with one of the keys that keys_sql() makes';
 
 -- NULL: a key is NULL, and cannot be looked up; only the full comparison can tell what is there. random_page_cost: rows that have just
--- been written are in memory.
+-- been written are in memory. enable_hashagg: keys that come in order find the next row beside the last one.
 CREATE FUNCTION tandem.compare_keys(
     legacy regclass, new regclass, key name[], columns jsonb, rules jsonb, max_differences bigint,
     legacy_columns name[], legacy_lists text[], new_columns name[], new_lists text[], legacy_known jsonb, new_known jsonb)
 RETURNS tandem.comparison_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
-SET jit = off SET random_page_cost = 1
+SET jit = off SET random_page_cost = 1 SET enable_hashagg = off
 AS $$
 DECLARE
     started timestamptz := clock_timestamp();
@@ -126,7 +126,6 @@ AS $$
 DECLARE
     s tandem.capture_state;
     last tandem.comparison;
-    gap text;
     legacy regclass := tandem.relation_of(m.legacy_schema, m.legacy_table);
     new regclass := tandem.relation_of(m.new_schema, m.new_table);
     l record;
@@ -134,17 +133,30 @@ DECLARE
     legacy_keys record;
     new_keys record;
     known record;
+    gap text;
     total_rows real;
     problem text;
 BEGIN
-    SELECT f.fingerprint, f.gap INTO fingerprint, gap FROM tandem.capture_fingerprint(m) AS f;
+    fingerprint := tandem.capture_fingerprint(m);
+    CASE tandem.option(r.id, 'capture')
+        WHEN 'trigger' THEN gap := tandem.capture_gap(m.id, legacy, new);
+        WHEN 'logical' THEN
+            gap := tandem.slot_gap(r.id);
+            -- A full comparison is nothing to build upon while transactions are open that the slot may not have seen begin.
+            IF gap IS NOT NULL OR pg_snapshot_xmin(pg_current_snapshot()) < (SELECT x.sound_from FROM tandem.capture_slot AS x WHERE x.run_id = r.id) THEN
+                gap := coalesce(gap, 'transactions from before the replication slot are open');
+                fingerprint := NULL;
+            END IF;
+        ELSE NULL;
+    END CASE;
     SELECT * INTO s FROM tandem.capture_state AS x WHERE x.mapping_id = m.id;
     SELECT * INTO last FROM tandem.comparison AS x WHERE x.id = s.last_comparison;
     reason := CASE
         WHEN wanted IS NOT NULL THEN wanted
-        WHEN s.fingerprint IS NULL OR last.id IS NULL THEN 'first'
+        WHEN tandem.captured_overflows() THEN 'capture is interrupted: more keys wait than are kept'
         WHEN tandem.option(r.id, 'capture') = 'none' THEN 'nothing is captured'
         WHEN gap IS NOT NULL THEN 'capture is interrupted: ' || gap
+        WHEN s.fingerprint IS NULL OR last.id IS NULL THEN CASE WHEN s.last_comparison IS NULL THEN 'first' ELSE 'capture was interrupted: keys were left out' END
         WHEN s.fingerprint <> fingerprint THEN 'capture was interrupted: a table, its partitions, its mirror or the option capture was altered'
         WHEN s.full_at + tandem.option(r.id, 'full_validate_every')::interval <= clock_timestamp() THEN 'scheduled'
         WHEN last.missing + last.extra + last.changed + last.duplicates + last.errors - last.accepted > (SELECT count(*) FROM tandem.difference AS d WHERE d.comparison_id = last.id)

@@ -164,6 +164,12 @@ BEGIN
         RETURN NEXT ('generated', 'CRITICAL', format('%s: a mapping expression reads the virtual generated column %I of %s', label, side.attname, side.relation),
                      'The mirror cannot see it: write the expression of the column itself into the mapping, or make the column STORED.')::tandem.preflight_row;
     END LOOP;
+    IF EXISTS (SELECT FROM unnest(m.new_key) AS k
+                WHERE (tandem.expression_info(source, coalesce(m.forward ->> k, quote_ident(k)))).bare_column IS NULL)
+       AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = source AND i.indexprs IS NOT NULL) THEN
+        RETURN NEXT ('capture', 'WARNING', format('%s: the key is computed, and no index of legacy has it: validations of changed rows read all of the legacy table', label),
+                     format('CREATE INDEX ON %s (%s)', source, (SELECT string_agg(format('(%s)', coalesce(m.forward ->> k, quote_ident(k))), ', ') FROM unnest(m.new_key) AS k)))::tandem.preflight_row;
+    END IF;
     SELECT count(*) INTO n FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id
        AND (tandem.expression_info(CASE c.direction WHEN 'forward' THEN source ELSE target END, c.expression)).volatility = 's';
     IF n > 0 THEN

@@ -42,7 +42,16 @@ UNION ALL
 SELECT 'run', r.name, CASE WHEN h.score > 90 THEN 'OK' WHEN h.score >= 70 THEN 'WARNING' ELSE 'CRITICAL' END,
        format('health %s%s', h.score, coalesce(': ' || (SELECT string_agg(format('%s −%s', k, v), ', ') FROM jsonb_each_text(h.deductions) AS d (k, v)), ''))
   FROM tandem.run AS r LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id CROSS JOIN LATERAL tandem.run_health(r, a) AS h
- WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled';
+ WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled'
+UNION ALL
+SELECT 'capture', c.run, 'WARNING', string_agg(format('%s: %s', c.new, c.state), '; ' ORDER BY c.new) || ': every validation compares all rows'
+  FROM tandem.capture AS c WHERE c.state LIKE 'interrupted%' GROUP BY c.run
+UNION ALL
+SELECT 'capture', c.run, 'WARNING', format('replication slot %s keeps %s of log', c.slot, pg_size_pretty(max(c.retained_wal)))
+  FROM tandem.capture AS c WHERE c.retained_wal > 1024 * 1024 * 1024 GROUP BY c.run, c.slot
+UNION ALL
+SELECT 'capture', NULL, 'WARNING', format('%s of captured keys: nothing takes them away, or a long transaction keeps VACUUM from it', pg_size_pretty(s.bytes))
+  FROM (SELECT pg_relation_size('tandem.captured') AS bytes) AS s WHERE s.bytes > 256 * 1024 * 1024;
 COMMENT ON VIEW tandem.health IS 'OK, WARNING or CRITICAL for the worker and each active run; a stale worker is CRITICAL';
 
 -- One round of a run: one batch of the backfill, or a proof, or a validation, and a promotion that has become due.
@@ -72,6 +81,11 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_round.run_id;
+    IF r.home = tandem.home() AND tandem.keep_slot(r) THEN
+        did := 'replication slot made';
+        wait_ms := 0;
+        RETURN;
+    END IF;
     UPDATE tandem.run_activity AS x SET round_at = clock_timestamp() WHERE x.run_id = r.id RETURNING * INTO a;
     every := tandem.option(r.id, 'validate_every')::interval;
 
@@ -83,6 +97,12 @@ BEGIN
             PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
             did := 'paused: the database is a copy';
         END IF;
+        RETURN;
+    END IF;
+
+    did := tandem.shrink_captured();
+    IF did IS NOT NULL THEN
+        wait_ms := 0;
         RETURN;
     END IF;
 
@@ -215,6 +235,7 @@ BEGIN
             run := r.name;
             did := result.did;
             RETURN NEXT;
+            EXIT WHEN did LIKE '%captured keys%'; -- its lock must not wait for the other runs
         END IF;
     END LOOP;
 END

@@ -123,6 +123,12 @@ BEGIN
         RAISE EXCEPTION 'option "%" cannot be "%"', option, value USING ERRCODE = 'invalid_parameter_value',
               DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind IN ('interval', 'integer') THEN 'an ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
     END IF;
+    IF option = 'capture' THEN
+        PERFORM tandem.check_capture(r, value);
+        IF value = 'logical' AND r.stage IN ('dualwrite', 'shadow', 'live') THEN
+            PERFORM tandem.open_slot(r.id);
+        END IF;
+    END IF;
     INSERT INTO tandem.run_option AS o (run_id, name, value) VALUES (r.id, option, value) ON CONFLICT (run_id, name) DO UPDATE SET value = EXCLUDED.value;
     IF option = 'capture' THEN
         PERFORM tandem.switch_capture(r);
@@ -142,6 +148,9 @@ DECLARE
     hint text;
 BEGIN
     PERFORM tandem.authorize(r, 'start');
+    IF tandem.option(r.id, 'capture') = 'logical' AND r.stage = 'off' AND NOT dry_run THEN
+        PERFORM tandem.check_capture(r, 'logical'), tandem.open_slot(r.id);
+    END IF;
     -- Two at once: the second waits here, and finds the run started.
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'start', r.steps, NULL);

@@ -15,7 +15,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
     tandem.expression_info, tandem.check_condition, tandem.equality,
     tandem.route, tandem.bucket, tandem.acting_role,
-    tandem.relation_of, tandem.worker_preloaded -- the views call them
+    tandem.relation_of, tandem.worker_preloaded, tandem.capture_triggers, tandem.capture_gap -- the views call them
 TO PUBLIC;
 
 -- Query against query.
@@ -51,7 +51,7 @@ GRANT EXECUTE ON FUNCTION
 TO PUBLIC;
 GRANT SELECT ON tandem.own_mappings TO PUBLIC; -- it shows each reader his own
 
-GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health TO pg_monitor;
+GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.rollback_proofs, tandem.health, tandem.capture TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health TO pg_monitor;
 
 GRANT SELECT ON tandem.accepted_differences TO pg_monitor;

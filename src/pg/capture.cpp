@@ -11,6 +11,7 @@
 extern "C" {
 #include "access/heapam.h"
 #include "common/hashfn.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 }
 
@@ -24,6 +25,10 @@ constexpr uint32 kFirstSize = 192;
 constexpr int kRecent = 64;
 constexpr uint8 kNull = 255;
 constexpr uint8 kLong = 254; // the length follows in four bytes
+
+// No more than this (1 GB) is kept while nobody takes it away. Whoever keeps nothing any more holds the table's lock all
+// the same, until its transaction ends: shrink_captured() waits for it, and then everything is compared.
+constexpr BlockNumber kMostBlocks = 131072;
 
 // Keys of one side of one mapping. `data` is a bytea that grows.
 struct Pack {
@@ -44,6 +49,8 @@ struct Pack {
 Pack* packs = nullptr;
 // They are being written for the last time: what somebody else's callback changes behind ours is written at once.
 bool ending = false;
+// The last key went beyond kMostBlocks.
+bool crowded = false;
 // The key that is being noted; its memory stays.
 StringInfoData scratch = {};
 
@@ -85,36 +92,61 @@ void put_value(Datum value, Form_pg_attribute attribute) {
     }
 }
 
-void encode(const MirrorPlan* plan, HeapTuple tuple, TupleDesc desc) {
+void begin_key() {
     if (scratch.data == nullptr) {
         const MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
         initStringInfo(&scratch);
         MemoryContextSwitchTo(context);
     }
     resetStringInfo(&scratch);
-    for (int i = 0; i < plan->captured_columns; i++) {
-        const AttrNumber number = plan->captured_attributes[i];
-        bool isnull = false;
-        const Datum value = heap_getattr(tuple, number, desc, &isnull);
-        if (isnull) {
-            appendStringInfoCharMacro(&scratch, static_cast<char>(kNull));
-        } else {
-            put_value(value, TupleDescAttr(desc, number - 1));
-        }
+}
+
+void put_column(HeapTuple tuple, TupleDesc desc, AttrNumber number) {
+    bool isnull = false;
+    const Datum value = heap_getattr(tuple, number, desc, &isnull);
+    if (isnull) {
+        appendStringInfoCharMacro(&scratch, static_cast<char>(kNull));
+    } else {
+        put_value(value, TupleDescAttr(desc, number - 1));
     }
+}
+
+void encode(const MirrorPlan* plan, HeapTuple tuple, TupleDesc desc) {
+    begin_key();
+    for (int i = 0; i < plan->captured_columns; i++) {
+        put_column(tuple, desc, plan->captured_attributes[i]);
+    }
+}
+
+// A row of any type as a key, as the trigger would note it.
+Datum pack_row(HeapTupleHeader header) {
+    TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+    HeapTupleData tuple{};
+    tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+    tuple.t_data = header;
+    begin_key();
+    for (int i = 1; i <= desc->natts; i++) {
+        put_column(&tuple, desc, static_cast<AttrNumber>(i));
+    }
+    ReleaseTupleDesc(desc);
+    auto* key = static_cast<bytea*>(palloc(VARHDRSZ + scratch.len));
+    SET_VARSIZE(key, VARHDRSZ + scratch.len);
+    memcpy(VARDATA(key), scratch.data, scratch.len);
+    return PointerGetDatum(key);
 }
 
 void insert(Relation relation, Pack* pack) {
     SET_VARSIZE(pack->data, pack->used);
-    Datum values[4] = {Int32GetDatum(pack->mapping), Int32GetDatum(pack->layout), BoolGetDatum(pack->legacy),
-                       PointerGetDatum(pack->data)};
-    bool nulls[4] = {};
+    Datum values[5] = {Int32GetDatum(pack->mapping), Int32GetDatum(pack->layout), BoolGetDatum(pack->legacy),
+                       PointerGetDatum(pack->data), Datum{0}};
+    bool nulls[5] = {false, false, false, false, true}; // transaction: the one that writes this row
     HeapTuple tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
     const bool toasted = pack->used > 2 * kPackSize && !ActiveSnapshotSet();
     if (toasted) {
         PushActiveSnapshot(GetTransactionSnapshot());
     }
     heap_insert(relation, tuple, GetCurrentCommandId(true), 0, nullptr);
+    crowded = ItemPointerGetBlockNumber(&tuple->t_self) >= kMostBlocks;
     if (toasted) {
         PopActiveSnapshot();
     }
@@ -140,7 +172,10 @@ void write(bool all) {
                 return;
             }
         }
-        insert(relation, pack);
+        crowded = crowded && RelationGetNumberOfBlocks(relation) > kMostBlocks;
+        if (!crowded) {
+            insert(relation, pack);
+        }
         if (own) {
             *link = pack->next;
             pfree(pack->data);
@@ -345,6 +380,21 @@ TANDEM_FUNCTION(tandem_capture_flush) {
         pg::capture::write(true);
         PG_RETURN_VOID();
     });
+}
+
+// captured_overflows(relation): may keys have been left out? A little before they are, as a crash may cut the table.
+TANDEM_FUNCTION(tandem_captured_overflows) {
+    return pg::entry([&]() -> Datum {
+        Relation relation = table_open(PG_GETARG_OID(0), AccessShareLock);
+        const BlockNumber blocks = RelationGetNumberOfBlocks(relation);
+        table_close(relation, AccessShareLock);
+        PG_RETURN_BOOL(blocks > pg::capture::kMostBlocks / 10 * 9);
+    });
+}
+
+// pack_key(record) → the key that unpack_keys() gives back.
+TANDEM_FUNCTION(tandem_pack_key) {
+    return pg::entry([&] { return pg::capture::pack_row(PG_GETARG_HEAPTUPLEHEADER(0)); });
 }
 
 // unpack_keys(bytea[]) → the keys, as the columns that the caller announces.

@@ -1,5 +1,6 @@
 #include "pg/compare_scan.hpp"
 
+#include "pg/compare_progress.hpp"
 #include "pg/compare_radix.hpp"
 #include "pg/tuple_walk.hpp"
 #include "pg/value_inline.hpp"
@@ -190,11 +191,36 @@ void push(Participant* participant, const tandem::Element& element) {
 
 constexpr std::uint64_t kReportEvery = 1024;
 
-void report(Participant* participant, int side) {
-    if (participant->counts.rows[side] % kReportEvery == 0) {
-        CHECK_FOR_INTERRUPTS();
-        if (participant->progress != nullptr) {
-            pg_atomic_fetch_add_u64(participant->progress, kReportEvery);
+// Blocks of the table that the scan has handed out, to all.
+std::int64_t blocks_done(TableScanDesc scan) {
+    if (scan == nullptr || scan->rs_rd->rd_tableam != GetHeapamTableAmRoutine()) {
+        return 0;
+    }
+    auto* heap = reinterpret_cast<HeapScanDesc>(scan);
+    if (scan->rs_parallel != nullptr) {
+        auto* shared = reinterpret_cast<ParallelBlockTableScanDesc>(scan->rs_parallel);
+        return static_cast<std::int64_t>(
+            std::min<std::uint64_t>(pg_atomic_read_u64(&shared->phs_nallocated), heap->rs_nblocks));
+    }
+    if (heap->rs_nblocks == 0 || heap->rs_cblock == InvalidBlockNumber) {
+        return 0;
+    }
+    return (static_cast<std::int64_t>(heap->rs_cblock) - heap->rs_startblock + heap->rs_nblocks) % heap->rs_nblocks;
+}
+
+void report(Participant* participant, TableScanDesc scan) {
+    if (++participant->read % kReportEvery != 0) {
+        return;
+    }
+    CHECK_FOR_INTERRUPTS();
+    std::uint64_t rows = participant->read;
+    if (participant->progress != nullptr) {
+        rows = pg_atomic_add_fetch_u64(participant->progress, kReportEvery);
+    }
+    if (participant->leader) {
+        show(kRowsDone, static_cast<std::int64_t>(rows));
+        if (scan != nullptr) {
+            show(kBlocksDone, participant->blocks_before + blocks_done(scan));
         }
     }
 }
@@ -291,7 +317,7 @@ void scan_raw(Participant* participant, int side, TableReader* reader, TableScan
             ExecStoreHeapTuple(tuple, reader->slot, false);
         }
         handle(participant, side, reader, row, [&] { walk_tuple(whole, tuple, buffer.values, buffer.nulls); });
-        report(participant, side);
+        report(participant, scan);
         if (!per_row->isReset) {
             MemoryContextReset(per_row);
         }
@@ -311,7 +337,7 @@ void scan_slots(Participant* participant, int side, TableReader* reader, TableSc
     MemoryContext before = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);
 
     while (table_scan_getnextslot(scan, ForwardScanDirection, reader->slot)) {
-        report(participant, side);
+        report(participant, scan);
         ResetExprContext(context);
         slot_getsomeattrs(reader->slot, stored);
         if (reader->condition != nullptr && !ExecQual(reader->condition, context)) {
@@ -343,6 +369,7 @@ void scan_table(Participant* participant, int side, TableReader* reader, TableSc
         scan_slots(participant, side, reader, scan);
     }
     flush(participant);
+    participant->blocks_before += RelationGetNumberOfBlocks(reader->relation);
 }
 
 void take_row(Participant* participant, int side, ValuePlan** plans, const int* place, TupleTableSlot* slot,
@@ -353,7 +380,7 @@ void take_row(Participant* participant, int side, ValuePlan** plans, const int* 
     }
     slot_getallattrs(slot);
     tandem::Element element;
-    report(participant, side);
+    report(participant, nullptr);
     const RowValues values{plans, place, slot->tts_values, slot->tts_isnull};
     if (!make_element(participant, side, values, element)) {
         return;

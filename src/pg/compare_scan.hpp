@@ -76,7 +76,10 @@ struct Participant {
     Tally* tallies; // by the place of the key in wanted
     RowStore stores[kSides];
     Counts counts;
-    pg_atomic_uint64* progress; // rows read by all; may be nullptr
+    pg_atomic_uint64* progress; // rows read by all; nullptr: by this process alone
+    std::uint64_t read;         // rows, of both sides
+    bool leader;                // it shows how far all are
+    std::int64_t blocks_before; // of the tables that are done
     MemoryContext memory;       // lives as long as the pass
     int side;
     int batched;
@@ -86,8 +89,8 @@ struct Participant {
 
     Participant(const Shape* of, Pass what)
         : shape(of), pass(what), sketch(nullptr), radix(nullptr), wanted(nullptr), tallies(nullptr), stores{}, counts{},
-          progress(nullptr), memory(CurrentMemoryContext), side(kLegacy), batched(0), row(of->secret), key(of->secret) {
-    }
+          progress(nullptr), read(0), leader(false), blocks_before(0), memory(CurrentMemoryContext), side(kLegacy),
+          batched(0), row(of->secret), key(of->secret) {}
 };
 static_assert(std::is_trivially_destructible_v<Participant>);
 

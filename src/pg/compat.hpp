@@ -53,4 +53,13 @@ inline bool walk_children(Node* node, bool (*walker)(Node*, void*), void* contex
 #endif
 }
 
+// A record in the log that means nothing; where the next one begins. PostgreSQL 17 can flush it, too.
+inline XLogRecPtr log_marker(const char* prefix) {
+#if PG_VERSION_NUM >= 170000
+    return LogLogicalMessage(prefix, "", 0, false, false);
+#else
+    return LogLogicalMessage(prefix, "", 0, false);
+#endif
+}
+
 } // namespace pg

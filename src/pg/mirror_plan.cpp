@@ -105,7 +105,7 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
         Oid types[2] = {INT4OID, TEXTOID};
         load_query = prepare_kept("SELECT m.owner, m.target::oid, m.lenient, m.columns, m.upsert_sql, m.update_sql,"
                                   "       m.delete_sql, c.columns, c.layout, c.echo"
-                                  "  FROM tandem.mirror_statements($1, $2) AS m, tandem.capture_columns($1, $2) AS c",
+                                  "  FROM tandem.mirror_statements($1, $2) AS m, tandem.trigger_columns($1, $2) AS c",
                                   2, types);
     }
     Datum values[2] = {Int32GetDatum(plan->key.mapping),

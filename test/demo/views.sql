@@ -28,7 +28,7 @@ SELECT CASE d.way WHEN 1 THEN '→' ELSE '←' END AS " ", d.target || '.' || e.
 
 CREATE VIEW demo.last_comparison AS
 SELECT c.*, c.elapsed::interval(3) AS "time" FROM tandem.comparisons AS c
- WHERE c.started_at = (SELECT max(x.started_at) FROM tandem.comparisons AS x) ORDER BY c.id;
+ WHERE c.started_at = (SELECT max(x.started_at) FROM tandem.comparisons AS x WHERE x.scope = 'full') ORDER BY c.id;
 
 -- The life of the run at one weight after the other. Entries say by which door they came, and when their transaction began; a step begins with the
 -- commit of its promotion.
@@ -99,8 +99,9 @@ RETURNS TABLE (what text, measured text) LANGUAGE sql STABLE AS $$
            format('%s rows in %s: %s rows/s', demo.number(sum(rows_seen)), demo.seconds(max(finished_at) - min(started_at)),
                   demo.number((sum(rows_seen) / extract(epoch FROM max(finished_at) - min(started_at)))::numeric)) FROM tandem.backfill_progress
     UNION ALL
-    SELECT 'comparison of both sides, all rows of all tables', format('%s on average, %s comparisons', demo.seconds(avg(v.elapsed)), count(*))
-      FROM (SELECT sum(c.elapsed) AS elapsed FROM tandem.comparisons AS c GROUP BY c.started_at) AS v
+    SELECT CASE v.scope WHEN 'full' THEN 'comparison of both sides, all rows of all tables' ELSE 'comparison of both sides, what changed' END,
+           format('%s on average, %s comparisons, %s rows each', demo.seconds(avg(v.elapsed)), count(*), demo.number(avg(v.rows)))
+      FROM (SELECT max(c.scope) AS scope, sum(c.elapsed) AS elapsed, sum(c.legacy_rows + c.new_rows) AS rows FROM tandem.comparisons AS c GROUP BY c.started_at) AS v GROUP BY v.scope
     UNION ALL
     SELECT x.what, x.measured FROM demo.rollback AS r CROSS JOIN LATERAL (VALUES
            ('wrong cent committed → found', demo.seconds(r.found_at - corrupted)),

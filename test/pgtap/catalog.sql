@@ -37,7 +37,7 @@ SELECT is((SELECT array_agg(l.function ORDER BY l.function) FROM (SELECT DISTINC
 SELECT is((SELECT array_agg(c.relname::text ORDER BY c.relname) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
              JOIN pg_extension AS e ON e.extname = 'pg_tandem'
             WHERE c.relkind IN ('r', 'S') AND NOT c.oid = ANY (e.extconfig)),
-          '{capture_state,captured,option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
+          '{capture_slot,capture_state,captured,option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
 
 -- The contract of the public surface: names, arguments in order, result columns.
 CREATE FUNCTION pg_temp.signature(function text) RETURNS text LANGUAGE sql AS $$

@@ -35,6 +35,9 @@ SELECT is((SELECT method FROM tandem.comparisons ORDER BY id DESC LIMIT 1), 'no 
 
 SELECT pg_temp.looks_at('', 'changes 0 0 0', 'no write');
 SELECT pg_temp.looks_at($$UPDATE legacy.item SET price = 0 WHERE id = 1$$, 'changes 1 1 0', 'a write on legacy');
+UPDATE legacy.item SET price = 1 WHERE id = 1;
+SELECT tandem.capture_flush() \g /dev/null
+SELECT results_eq($$SELECT waiting, waiting_bytes FROM tandem.capture$$, $$VALUES (1::bigint, 5::bigint)$$, 'keys that wait: five bytes for an integer');
 SELECT pg_temp.looks_at($$UPDATE fresh.item SET cents = 1 WHERE item_id = 1$$, 'changes 1 1 0', 'a write on new');
 SELECT pg_temp.looks_at($$UPDATE legacy.item SET price = 2 WHERE id < 4; UPDATE fresh.item SET cents = 3 WHERE item_id IN (3, 4)$$, 'changes 4 4 0', 'writes on both');
 SELECT pg_temp.looks_at($$INSERT INTO legacy.item VALUES (3001, 'new', 1)$$, 'changes 1 1 0', 'an insert');
@@ -131,8 +134,12 @@ SELECT is((SELECT evidence ->> 'fresh.item' FROM tandem.events('c') WHERE kind =
 SELECT pg_temp.looks_at($$SELECT pg_temp.behind('', 'ENABLE')$$, 'full 2002 2002 0', 'a mirror that is not ENABLE ALWAYS');
 SELECT is(pg_temp.reason(), 'capture is interrupted: the mirror of fresh.item is not ENABLE ALWAYS', '... is named');
 SELECT pg_temp.looks_at('', 'full 2002 2002 0', '... and everything is compared for as long as it lasts');
+SELECT results_eq($$SELECT state, full_reason, waiting FROM tandem.capture$$, $$VALUES ('interrupted: the mirror of fresh.item is not ENABLE ALWAYS', 'capture is interrupted: the mirror of fresh.item is not ENABLE ALWAYS', 0::bigint)$$, 'view capture says so');
+SELECT is((SELECT status FROM tandem.health WHERE check_name = 'capture'), 'WARNING', '... and health');
 SELECT pg_temp.looks_at($$SELECT pg_temp.behind('')$$, 'full 2002 2002 0', 'back to ALWAYS');
 SELECT pg_temp.looks_at('', 'changes 0 0 0', 'and the changes do again');
+SELECT is((SELECT state FROM tandem.capture), 'on', 'view capture says so');
+SELECT is((SELECT count(*) FROM tandem.health WHERE check_name = 'capture'), 0::bigint, '... and health says nothing');
 SELECT pg_temp.looks_at($$ALTER TABLE legacy.item ALTER COLUMN name TYPE varchar(100)$$, 'full 2002 2002 0', 'a column that has another type');
 SELECT is((SELECT scope FROM tandem.validate('c')), 'full', 'validate() compares everything');
 SELECT tandem.set_option('c', 'full_validate_every', '0') \g /dev/null

@@ -1,0 +1,324 @@
+// One pass over both sides into a sketch; where it is too small, another one, or partitions on disk. Then a pass that
+// reads the keys only, and counts or fetches the rows of those that differ.
+#include "pg/compare.hpp"
+
+#include "pg/compare_progress.hpp"
+#include "pg/compare_radix.hpp"
+
+extern "C" {
+#include "utils/plancache.h"
+}
+
+namespace pg::compare {
+namespace {
+
+const char* path_name(const Source* source) {
+    return source->path == Path::raw ? "raw" : source->path == Path::slots ? "slots" : "executor";
+}
+
+const char* method_name(const Comparison* comparison, const char* method) {
+    return psprintf("%s (%s, %s)", method, path_name(comparison->sources[kLegacy]),
+                    path_name(comparison->sources[kNew]));
+}
+
+PassRequest request_pass(const Comparison* comparison, Pass pass) {
+    PassRequest request{};
+    request.pass = pass;
+    request.shape = comparison->shape;
+    for (int side = 0; side < kSides; side++) {
+        request.sources[side] = comparison->sources[side];
+        request.requests[side] = &comparison->requests[side];
+    }
+    return request;
+}
+
+std::size_t memory_limit() {
+    return static_cast<std::size_t>(memory_kb) * 1024;
+}
+
+} // namespace
+
+void refuse_null_keys(Comparison* comparison, const Counts& counts) {
+    for (int side = 0; side < kSides; side++) {
+        if (counts.null_keys[side] > 0) {
+            comparison->refused = true;
+            ereport(ERROR,
+                    (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                     errmsg("the key %s is NULL in some rows of %s", comparison->key_names,
+                            comparison->requests[side].label),
+                     errdetail("Rows are matched by their key, and NULL equals nothing."),
+                     OidIsValid(comparison->requests[side].relation)
+                         ? errhint("Choose another key, map it to an expression without NULL, or leave those rows out "
+                                   "by legacy_where and new_where.")
+                         : errhint("Choose another key, or leave those rows out in the query: WHERE ... IS NOT "
+                                   "NULL.")));
+        }
+    }
+}
+
+namespace {
+
+// How many keys differ, by a sample of legacy whose keys are looked up in new. A wrong guess costs a pass, no more.
+constexpr std::uint64_t kFirstGuess = 2400;
+constexpr double kSampleRows = 3000;
+constexpr double kSampleFrom = 200'000;
+
+std::uint64_t guess_differences(const Comparison* comparison) {
+    const Source* legacy = comparison->sources[kLegacy];
+    if (comparison->sample == nullptr || legacy->tuples < kSampleFrom || !comparison->sources[kNew]->unique ||
+        comparison->sources[kNew]->path == Path::executor) {
+        return 0;
+    }
+    const int level = NewGUCNestLevel();
+    for (const char* setting : {"enable_hashjoin", "enable_mergejoin", "jit"}) {
+        (void)set_config_option(setting, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    }
+    const char* sql = psprintf(comparison->sample, kSampleRows * 100 / legacy->tuples);
+    if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
+        elog(ERROR, "could not take a sample");
+    }
+    bool is_null = false;
+    HeapTuple row = SPI_tuptable->vals[0];
+    const std::int64_t rows = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &is_null));
+    const std::int64_t different = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &is_null));
+    AtEOXact_GUC(false, level);
+    return rows == 0 ? 0
+                     : static_cast<std::uint64_t>(legacy->tuples * static_cast<double>(different) /
+                                                  static_cast<double>(rows) * 1.2);
+}
+
+bool fits(const Shape* shape, std::size_t cells, std::size_t processes) {
+    return tandem::Sketch::bytes(shape->limbs, cells) * processes <= memory_limit();
+}
+
+// Two passes at most: the first with the smallest sketch, the second, if it must be, of the size that the first tells.
+// false: more differ than the memory can hold.
+// In slices, so that a cancel is answered.
+tandem::Decoded decode(tandem::Sketch* sketch) {
+    constexpr std::size_t kSlice = 100'000;
+    tandem::Decoded all{};
+    for (;;) {
+        tandem::Decoded slice = sketch->decode(kSlice);
+        all.complete = slice.complete;
+        all.differences.insert(all.differences.end(), slice.differences.begin(), slice.differences.end());
+        if (slice.complete || slice.differences.size() < kSlice) {
+            return all;
+        }
+        call([] { CHECK_FOR_INTERRUPTS(); });
+    }
+}
+
+bool find_by_sketch(Comparison* comparison, Counts& counts, Candidates& candidates) {
+    PassRequest request = call([&] { return request_pass(comparison, Pass::sketch); });
+    const auto processes = static_cast<std::size_t>(call([&] { return processes_for(&request); }));
+    const std::uint64_t guess = call([&] { return guess_differences(comparison); });
+    request.cells = tandem::Sketch::cells_for(std::max<std::uint64_t>(guess, kFirstGuess));
+    if (!fits(request.shape, request.cells, processes)) {
+        request.cells = tandem::Sketch::kMinCells;
+    }
+    for (int attempt = 0; attempt < 3; attempt++) {
+        PassResult* result = call([&] {
+            show_phase(attempt == 0 ? Phase::scanning : Phase::rescanning);
+            PassResult* done = run_pass(&request);
+            refuse_null_keys(comparison, done->counts);
+            return done;
+        });
+        counts = result->counts;
+        if (counts.wide_keys > 0) { // negative, or above 2^61: once more with two limbs
+            comparison->shape->narrow = false;
+            comparison->shape->limbs = 2;
+            attempt--;
+            continue;
+        }
+        const std::uint64_t estimate = result->sketch->estimate();
+        tandem::Decoded decoded = decode(result->sketch);
+        call([&] { pfree(result->sketch_memory); });
+        if (decoded.complete) {
+            candidates.too_many = decoded.differences.size() > candidates.limit;
+            candidates.keys = std::move(decoded.differences);
+            return true;
+        }
+        const std::size_t cells = tandem::Sketch::cells_for(
+            std::max<std::uint64_t>(estimate + estimate / 8, request.cells) * (attempt > 0 ? 2 : 1));
+        const std::uint64_t rows = std::max(counts.rows[kLegacy], counts.rows[kNew]);
+        if (!fits(request.shape, cells, processes) || cells > 4 * rows + 4 * tandem::Sketch::kMinCells) {
+            return false;
+        }
+        request.cells = cells;
+    }
+    return false;
+}
+
+void find_by_radix(Comparison* comparison, Counts& counts, Candidates& candidates) {
+    RadixFiles* files = call([&] {
+        const PassRequest request = request_pass(comparison, Pass::radix);
+        show_phase(Phase::partitioning);
+        const PassResult* result = run_pass(&request);
+        if (result->counts.wide_keys > 0) {
+            result->radix->close();
+            comparison->shape->narrow = false;
+            comparison->shape->limbs = 2;
+            show_phase(Phase::partitioning);
+            result = run_pass(&request);
+        }
+        counts = result->counts;
+        refuse_null_keys(comparison, counts);
+        show_phase(Phase::matching);
+        return result->radix;
+    });
+    files->match(comparison->shape->keys > 0, memory_limit() / 2, candidates);
+    call([&] { files->close(); });
+}
+
+// Candidates are kept in a set of half the memory; where they are most of the rows, a join reads less.
+std::size_t candidate_limit(const Comparison* comparison) {
+    const std::size_t one = tandem::KeySet::bytes(1024, comparison->shape->limbs) / 1024 + sizeof(Tally);
+    return std::max<std::size_t>(memory_limit() / 2 / one, 1024);
+}
+
+TupleDesc rows_desc(const Comparison* comparison, int side) {
+    if (comparison->sources[side]->path != Path::executor) {
+        return fetched_desc(comparison->sources[side]);
+    }
+    const SourceRequest& request = comparison->requests[side];
+    StringInfoData sql;
+    initStringInfo(&sql);
+    for (int i = 0; i < request.columns; i++) {
+        appendStringInfo(&sql, "%s(%s\n)", i == 0 ? "SELECT " : ", ", request.rows[i]);
+    }
+    appendStringInfo(&sql, " FROM %s", request.from);
+    SPIPlanPtr plan = SPI_prepare(sql.data, 0, nullptr);
+    if (plan == nullptr) {
+        elog(ERROR, "SPI_prepare returned %s", SPI_result_code_string(SPI_result));
+    }
+    TupleDesc desc =
+        CreateTupleDescCopy(static_cast<CachedPlanSource*>(linitial(SPI_plan_get_plan_sources(plan)))->resultDesc);
+    SPI_freeplan(plan);
+    return desc;
+}
+
+void* make_wanted(const Candidates& candidates, const Shape* shape) {
+    const std::size_t size = tandem::KeySet::bytes(candidates.keys.size(), shape->limbs);
+    void* memory = call([&] { return palloc_extended(size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO); });
+    tandem::KeySet set(memory, shape->limbs, candidates.keys.size(), shape->seed);
+    for (const tandem::Difference& candidate : candidates.keys) {
+        set.insert(candidate.key);
+    }
+    return memory;
+}
+
+// Are two values with different encodings always different ones? Then counts need no judge.
+bool is_exact(const Shape* shape) {
+    for (int i = 0; i < shape->columns; i++) {
+        const ColumnRequest& column = shape->column()[i];
+        const ValuePlan* plan = plan_value(column.operand, column.operand, InvalidOid);
+        if (column.tolerance != Tolerance::none || plan == nullptr || !plan->canonical) {
+            return false;
+        }
+    }
+    return shape->keys > 0;
+}
+
+// false: a key is told that has one row on each side, with the same hash: only the judge can say what that is.
+bool count_kinds(const PassResult* result, Outcome* outcome) {
+    for (std::size_t i = 0; i < result->tally_count; i++) {
+        const Tally& tally = result->tallies[i];
+        const std::uint32_t legacy = pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&tally.copies[kLegacy]));
+        const std::uint32_t other = pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&tally.copies[kNew]));
+        if (legacy == 0 && other == 0) {
+            continue;
+        }
+        const bool same = pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&tally.hash_sum)) == 0;
+        if (legacy == 1 && other == 1 && same) {
+            return false;
+        }
+        outcome->kinds[legacy > 1 || other > 1 ? 3 : other == 0 ? 0 : legacy == 0 ? 1 : 2]++;
+    }
+    return true;
+}
+
+// Counts the kinds of the candidates without a look at more than their hashes; false: they have to be judged.
+bool count(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
+    if (comparison->counted == nullptr || !call([&] { return is_exact(comparison->shape); })) {
+        return false;
+    }
+    if (!candidates.keys.empty()) {
+        void* wanted = make_wanted(candidates, comparison->shape);
+        const std::size_t capacity = candidates.keys.size();
+        const bool counted = call([&] {
+            show_phase(Phase::counting);
+            show(kCandidates, static_cast<std::int64_t>(capacity));
+            PassRequest request = request_pass(comparison, Pass::count);
+            request.wanted_memory = wanted;
+            request.wanted_capacity = capacity;
+            const PassResult* result = run_pass(&request);
+            const bool known = count_kinds(result, outcome);
+            pfree(result->tallies);
+            pfree(wanted);
+            return known;
+        });
+        if (!counted) {
+            return false;
+        }
+    }
+    outcome->counted = true;
+    return true;
+}
+
+void fetch(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
+    void* wanted = candidates.keys.empty() ? nullptr : make_wanted(candidates, comparison->shape);
+    const std::size_t capacity = candidates.keys.size();
+    call([&] {
+        PassRequest request = request_pass(comparison, Pass::fetch);
+        for (int side = 0; side < kSides; side++) {
+            outcome->descs[side] = rows_desc(comparison, side);
+            for (int i = 0; i < outcome->descs[side]->natts; i++) {
+                namestrcpy(&TupleDescAttr(outcome->descs[side], i)->attname, psprintf("c%d", i + 1));
+            }
+            outcome->rows[side] = tuplestore_begin_heap(true, false, work_mem);
+            request.stores[side] = outcome->rows[side];
+        }
+        if (wanted != nullptr) {
+            show_phase(Phase::fetching);
+            show(kCandidates, static_cast<std::int64_t>(capacity));
+            request.wanted_memory = wanted;
+            request.wanted_capacity = capacity;
+            run_pass(&request);
+            pfree(wanted);
+        }
+    });
+}
+
+} // namespace
+
+Outcome* join_all() {
+    auto* outcome = static_cast<Outcome*>(palloc0(sizeof(Outcome)));
+    outcome->method = "join";
+    return outcome;
+}
+
+Outcome* find(Comparison* comparison) {
+    auto* outcome = call([] { return static_cast<Outcome*>(palloc0(sizeof(Outcome))); });
+    const auto wanted = static_cast<Method>(method);
+    Candidates candidates{{}, call([&] { return candidate_limit(comparison); }), false};
+    const bool sketchable =
+        comparison->shape->keys == 0 || (comparison->sources[kLegacy]->unique && comparison->sources[kNew]->unique);
+    bool found = false;
+    if (sketchable && wanted != Method::radix) {
+        found = find_by_sketch(comparison, outcome->counts, candidates);
+    }
+    if (!found) {
+        find_by_radix(comparison, outcome->counts, candidates);
+    }
+    if (candidates.too_many) {
+        return call([] { return join_all(); });
+    }
+    call([&] { outcome->method = method_name(comparison, found ? "sketch" : "radix"); });
+    outcome->candidates = static_cast<std::int64_t>(candidates.keys.size());
+    if (!count(comparison, candidates, outcome)) {
+        fetch(comparison, candidates, outcome);
+    }
+    return outcome;
+}
+
+} // namespace pg::compare
