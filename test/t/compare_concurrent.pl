@@ -189,7 +189,7 @@ sub short_of_space
 	return $failed;
 }
 my $failed = 0;
-$failed += short_of_space($_, 'beyond temp_file_limit', q(SET temp_file_limit = '2MB';), '53400: temporary file size exceeds temp_file_limit') foreach (@ways, [ 'join', 'auto' ]);
+$failed += short_of_space($_, 'beyond temp_file_limit', q(SET temp_file_limit = '2MB';), '53400: temporary file size exceeds "?temp_file_limit') foreach (@ways, [ 'join', 'auto' ]);
 cmp_ok($failed, '>', 0, 'some of them need more');
 {
 	# new backends inherit the postmaster's limit on a file's size

