@@ -178,9 +178,13 @@ void read_batch(const Reader* reader, const SPITupleTable* tuples, std::uint64_t
 
 bool is_rows_fault(int sqlstate) {
     switch (ERRCODE_TO_CATEGORY(sqlstate)) {
+    case MAKE_SQLSTATE('0', 'A', '0', '0', '0'): // feature not supported: NaN as an integer
+    case MAKE_SQLSTATE('2', '1', '0', '0', '0'): // cardinality: of a query in a function
     case MAKE_SQLSTATE('2', '2', '0', '0', '0'): // data exception
     case MAKE_SQLSTATE('2', '3', '0', '0', '0'): // integrity constraint: of a domain
     case MAKE_SQLSTATE('3', '8', '0', '0', '0'): // external routine
+    case MAKE_SQLSTATE('3', '9', '0', '0', '0'): // what it was called with, or returned
+    case MAKE_SQLSTATE('5', '4', '0', '0', '0'): // program limit: chr(0), a text of a gigabyte
     case MAKE_SQLSTATE('P', '0', '0', '0', '0'): // raised by PL/pgSQL
         return true;
     default:

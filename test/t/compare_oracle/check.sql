@@ -75,7 +75,7 @@ $$;
 
 CREATE FUNCTION oracle.count_kinds(lines text[]) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT jsonb_build_object('missing', count(*) FILTER (WHERE k = 'missing'), 'extra', count(*) FILTER (WHERE k = 'extra'), 'changed', count(*) FILTER (WHERE k = 'changed'),
-                              'duplicates', count(*) FILTER (WHERE k = 'duplicate'), 'equal', count(*) = 0)
+                              'duplicates', count(*) FILTER (WHERE k = 'duplicate'), 'errors', count(*) FILTER (WHERE k = 'error'), 'equal', count(*) = 0)
       FROM (SELECT line::jsonb ->> 'kind' AS k FROM unnest(lines) AS line) AS l
 $$;
 

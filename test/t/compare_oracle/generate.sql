@@ -4,10 +4,10 @@ CREATE UNLOGGED TABLE oracle.round (
     number integer PRIMARY KEY, schema text, size integer, is_keyed boolean, legacy text, new text, legacy_kind text, new_kind text,
     key text[], key_is_default boolean DEFAULT false, columns jsonb, rules jsonb, legacy_where text, new_where text,
     isolation text, settings jsonb, max_differences bigint);
--- The columns: name is new's. kind: plain, added (by ALTER TABLE, when half of the rows were there), generated.
+-- The columns: name is new's; expression is how new's rows are made, question what is asked instead, where it fails on some rows. kind: plain, added (by ALTER TABLE, when half of the rows were there), generated.
 CREATE UNLOGGED TABLE oracle.col (
     round integer, place integer, name text, old_name text, family text, legacy_type text, new_type text, legacy_collation text, new_collation text,
-    kind text DEFAULT 'plain', pool text[], value text, expression text, rule jsonb DEFAULT '{}', is_key boolean, PRIMARY KEY (round, place));
+    kind text DEFAULT 'plain', pool text[], value text, expression text, question text, rule jsonb DEFAULT '{}', is_key boolean, PRIMARY KEY (round, place));
 -- Phases: make and change, a transaction each; apart, a transaction for each statement; late, in the transaction that compares; clean.
 CREATE UNLOGGED TABLE oracle.script (
     round integer, phase text, number integer GENERATED ALWAYS AS IDENTITY, sql text, may_fail boolean DEFAULT false, failed text, PRIMARY KEY (round, phase, number));
@@ -73,9 +73,12 @@ BEGIN
         c.kind := 'added';
         c.value := oracle.pick(ARRAY(SELECT p FROM unnest(c.pool) AS p WHERE p !~ 'SELECT'));
     ELSIF NOT c.is_key AND oracle.chance(0.08) THEN
-        c := (c.round, c.place, c.name, c.old_name, 'generated', 'integer', 'integer', NULL, NULL, 'generated', ARRAY['''1'''], oracle.pick('{"i * 2 + 1","CASE WHEN i % 2 = 0 THEN i END"}'::text[]), NULL, '{}', false);
+        c := (c.round, c.place, c.name, c.old_name, 'generated', 'integer', 'integer', NULL, NULL, 'generated', ARRAY['''1'''], oracle.pick('{"i * 2 + 1","CASE WHEN i % 2 = 0 THEN i END"}'::text[]), NULL, NULL, '{}', false);
         c.expression := CASE WHEN oracle.chance(0.5) THEN c.value END;
         c.old_name := CASE WHEN c.expression IS NULL THEN c.name ELSE c.old_name END;
+    END IF;
+    IF oracle.chance(0.015) THEN
+        c.question := format(E'CASE WHEN i %% 7 = 3 THEN (%s)::text::%s ELSE (%s\n) END', oracle.pick('{1 / (i - i),(''x'' || i)::integer,''2024-02-30''::text::date,chr(i - i)}'::text[]), c.legacy_type, coalesce(c.expression, quote_ident(c.old_name)));
     END IF;
     INSERT INTO oracle.col SELECT c.*;
 END
@@ -102,7 +105,7 @@ BEGIN
     END LOOP;
 
     r.key := ARRAY(SELECT x.name FROM oracle.col AS x WHERE x.round = number AND x.is_key ORDER BY random());
-    SELECT jsonb_object_agg(x.name, x.expression) FILTER (WHERE x.expression IS NOT NULL), jsonb_object_agg(x.name, x.rule) FILTER (WHERE x.rule <> '{}')
+    SELECT jsonb_object_agg(x.name, coalesce(x.question, x.expression)) FILTER (WHERE coalesce(x.question, x.expression) IS NOT NULL), jsonb_object_agg(x.name, x.rule) FILTER (WHERE x.rule <> '{}')
       INTO r.columns, r.rules FROM oracle.col AS x WHERE x.round = number;
     IF oracle.chance(0.15) THEN
         SELECT * INTO c FROM oracle.col AS x WHERE x.round = number ORDER BY random() LIMIT 1;
