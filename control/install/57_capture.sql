@@ -245,7 +245,11 @@ BEGIN
     IF EXISTS (SELECT FROM tandem.mapping AS m LEFT JOIN tandem.capture_state AS s ON s.mapping_id = m.id
                 WHERE m.run_id = discard_captured.run_id
                   AND (s.taken_at > clock_timestamp() - tandem.option(discard_captured.run_id, 'validate_every')::interval) IS NOT TRUE) THEN
-        DELETE FROM tandem.captured AS c WHERE NOT EXISTS (SELECT FROM tandem.others_mapping(discard_captured.run_id) AS o WHERE o = c.mapping_id);
+        IF tandem.option(discard_captured.run_id, 'capture') = 'logical' THEN
+            PERFORM tandem.read_slot(discard_captured.run_id);
+        END IF;
+        DELETE FROM tandem.captured AS c WHERE NOT EXISTS (SELECT FROM tandem.others_mapping(discard_captured.run_id) AS o WHERE o = c.mapping_id)
+                                           AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot()));
         INSERT INTO tandem.capture_state AS s (mapping_id, taken_at)
         SELECT m.id, clock_timestamp() FROM tandem.mapping AS m WHERE m.run_id = discard_captured.run_id
         ON CONFLICT (mapping_id) DO UPDATE SET taken_at = EXCLUDED.taken_at, fingerprint = NULL;
