@@ -25,14 +25,14 @@ struct MirrorPlan {
     Oid target;
     int columns;
     AttrNumber* attributes;
-    SPIPlanPtr upsert;     // parameters: the new row
-    SPIPlanPtr update;     // parameters: the new row, then the old one
-    SPIPlanPtr remove;     // parameters: the old row
-    Oid captured;          // table tandem.captured
-    int captured_columns;  // of the source, from which the comparison's key is made
+    SPIPlanPtr upsert;    // parameters: the new row
+    SPIPlanPtr update;    // parameters: the new row, then the old one
+    SPIPlanPtr remove;    // parameters: the old row
+    Oid captured;         // table tandem.captured
+    int captured_columns; // of the source, from which the comparison's key is made
     AttrNumber* captured_attributes;
     int32 captured_layout;
-    bool capture_echo; // the row that this direction writes may have another key than the one that it came from
+    bool capture_echo;     // the row that this direction writes may have another key than the one that it came from
     MemoryContext context; // holds this and the attributes
 };
 
