@@ -26,9 +26,9 @@ CREATE FUNCTION tandem.flushed_wal() RETURNS pg_lsn
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_flushed_wal';
 COMMENT ON FUNCTION tandem.flushed_wal IS 'The end of the log, all of it on disk';
 
-CREATE FUNCTION tandem.pack_key(key record) RETURNS bytea
-LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'tandem_pack_key';
-COMMENT ON FUNCTION tandem.pack_key IS 'A key as tandem.captured keeps it';
+CREATE FUNCTION tandem.pack_texts(vals text[]) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'tandem_pack_texts';
+COMMENT ON FUNCTION tandem.pack_texts IS 'A key of texts as tandem.captured keeps it';
 
 CREATE FUNCTION tandem.decoded_rows(change text, OUT relation text, OUT names text[], OUT vals text[], OUT unknown text[]) RETURNS SETOF record
 LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'tandem_decoded_rows';
@@ -46,16 +46,17 @@ COMMENT ON FUNCTION tandem.slot_name IS 'Name of the replication slot of a run: 
 CREATE FUNCTION tandem.identity_gap(run_id integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('the replica identity of %s does not have its column %I', t.relation, k.name)
+    SELECT CASE c.relpersistence WHEN 'u' THEN format('%s is UNLOGGED', t.relation)
+                ELSE format('the replica identity of %s does not have its column %I', t.relation, k.name) END
       FROM tandem.mapping AS m
      CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(m.legacy_schema, m.legacy_table)), ('reverse', tandem.relation_of(m.new_schema, m.new_table))) AS s (direction, top)
      CROSS JOIN LATERAL (SELECT s.top AS relation UNION SELECT p.relid FROM pg_partition_tree(s.top) AS p WHERE p.isleaf) AS t
       JOIN pg_class AS c ON c.oid = t.relation AND c.relkind = 'r'
      CROSS JOIN LATERAL unnest((tandem.capture_columns(m.id, s.direction)).columns) AS k (name)
-     WHERE m.run_id = identity_gap.run_id AND c.relreplident <> 'f'
+     WHERE m.run_id = identity_gap.run_id AND (c.relpersistence = 'u' OR c.relreplident <> 'f'
        AND NOT EXISTS (SELECT FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::smallint[]) AS n (attnum)
                          JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = n.attnum
-                        WHERE i.indrelid = c.oid AND a.attname = k.name AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
+                        WHERE i.indrelid = c.oid AND a.attname = k.name AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END))
      LIMIT 1
 $$;
 COMMENT ON FUNCTION tandem.identity_gap IS 'Why the keys of a run''s rows would not all be in the log; NULL: they are';
@@ -190,10 +191,10 @@ BEGIN
                                            WHERE d.relation = ANY (side.relations) AND (d.names IS NULL OR d.unknown && side.columns::text[]) LIMIT 1));
             CONTINUE WHEN problem IS NOT NULL;
             EXECUTE format('INSERT INTO tandem.captured (mapping_id, layout, legacy, keys, transaction) '
-                           'SELECT %s, %s, %L, string_agg(DISTINCT tandem.pack_key(ROW(%s)), %L), d.transaction FROM unnest($1) AS d '
+                           'SELECT %s, %s, %L, string_agg(DISTINCT tandem.pack_texts(ARRAY[%s]), %L), d.transaction FROM unnest($1) AS d '
                            'WHERE d.relation = ANY ($2) AND d.names IS NOT NULL GROUP BY d.transaction', side.id, side.layout, side.direction = 'forward',
-                           (SELECT string_agg(format('CAST(d.vals[array_position(d.names, %L)] AS %s)', k.name, k.type), ', ' ORDER BY k.position)
-                              FROM unnest(side.columns, side.types) WITH ORDINALITY AS k (name, type, position)), ''::bytea)
+                           (SELECT string_agg(format('d.vals[array_position(d.names, %L)]', k.name), ', ' ORDER BY k.position)
+                              FROM unnest(side.columns) WITH ORDINALITY AS k (name, position)), ''::bytea)
               USING decoded, side.relations;
         END LOOP;
         UPDATE tandem.capture_slot AS x SET read_to = upto, read_by = pg_current_xact_id() WHERE x.run_id = read_slot.run_id;

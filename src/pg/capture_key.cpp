@@ -78,17 +78,22 @@ std::span<const char> current_key() {
 
 namespace {
 
-// A row of any type as a key, as the trigger would note it.
-Datum pack_row(HeapTupleHeader header) {
-    TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-    HeapTupleData tuple{};
-    tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-    tuple.t_data = header;
+// Texts as a key: what capture by logical decoding has of a row.
+Datum pack_texts(ArrayType* array) {
+    Datum* values = nullptr;
+    bool* nulls = nullptr;
+    int count = 0;
+    deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &count);
     begin_key();
-    for (int i = 1; i <= desc->natts; i++) {
-        add_to_key(&tuple, desc, static_cast<AttrNumber>(i));
+    for (int i = 0; i < count; i++) {
+        if (nulls[i]) {
+            appendStringInfoCharMacro(&scratch, static_cast<char>(kNull));
+            continue;
+        }
+        const text* value = DatumGetTextPP(values[i]);
+        put_length(static_cast<uint32>(VARSIZE_ANY_EXHDR(value)));
+        put(VARDATA_ANY(value), static_cast<uint32>(VARSIZE_ANY_EXHDR(value)));
     }
-    ReleaseTupleDesc(desc);
     auto* key = static_cast<bytea*>(palloc(VARHDRSZ + scratch.len));
     SET_VARSIZE(key, VARHDRSZ + scratch.len);
     memcpy(VARDATA(key), scratch.data, scratch.len);
@@ -132,7 +137,14 @@ Datum by_value(const char* bytes, uint32 size) {
     }
 }
 
-Datum read_value(Reader& reader, Form_pg_attribute attribute, bool& isnull) {
+// How the values of a column stand in a key, and how they become text.
+struct Column {
+    int16 length;
+    bool by_value;
+    FmgrInfo output;
+};
+
+Datum read_value(Reader& reader, const Column& column, bool& isnull) {
     const auto tag = static_cast<uint8>(*reader.take(1));
     isnull = tag == kNull;
     if (isnull) {
@@ -143,47 +155,63 @@ Datum read_value(Reader& reader, Form_pg_attribute attribute, bool& isnull) {
         memcpy(&size, reader.take(sizeof(size)), sizeof(size));
     }
     const char* bytes = reader.take(size);
-    if (attribute->attlen > 0 && static_cast<uint32>(attribute->attlen) != size) {
+    if (column.length > 0 && static_cast<uint32>(column.length) != size) {
         reader.at = reader.end;
         reader.take(1); // of another type
     }
-    if (attribute->attbyval) {
+    if (column.by_value) {
         return by_value(bytes, size);
     }
-    const std::size_t head = attribute->attlen == -1 ? VARHDRSZ : 0;
+    const std::size_t head = column.length == -1 ? VARHDRSZ : 0;
     auto* copy = static_cast<char*>(palloc(size + head + 1));
     memcpy(copy + head, bytes, size);
     copy[head + size] = '\0';
-    if (attribute->attlen == -1) {
+    if (column.length == -1) {
         SET_VARSIZE(copy, size + head);
     }
     return PointerGetDatum(copy);
 }
 
+// By the types' output functions, which only a superuser can make: this runs as the extension's owner, and a cast to
+// text might be anybody's.
 Datum unpack(FunctionCallInfo fcinfo) {
-    ArrayType* array = PG_GETARG_ARRAYTYPE_P(0);
-    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-    TupleDesc desc = result->setDesc;
-    Datum* list = nullptr;
+    Datum* packs = nullptr;
+    Datum* types = nullptr;
     bool* absent = nullptr;
     int count = 0;
-    deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &list, &absent, &count);
-    auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * (desc->natts + 1)));
-    auto* nulls = static_cast<bool*>(palloc(sizeof(bool) * (desc->natts + 1)));
+    int width = 0;
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), BYTEAOID, -1, false, TYPALIGN_INT, &packs, &absent, &count);
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &types, nullptr, &width);
+    auto* columns = static_cast<Column*>(palloc0(sizeof(Column) * (width + 1)));
+    for (int i = 0; i < width; i++) {
+        Oid output = InvalidOid;
+        bool varlena = false;
+        getTypeOutputInfo(DatumGetObjectId(types[i]), &output, &varlena);
+        get_typlenbyval(DatumGetObjectId(types[i]), &columns[i].length, &columns[i].by_value);
+        fmgr_info(output, &columns[i].output);
+    }
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * (width + 1)));
+    auto* nulls = static_cast<bool*>(palloc(sizeof(bool) * (width + 1)));
+    int dims[1] = {width};
+    int bounds[1] = {1};
     MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "pg_tandem key", ALLOCSET_DEFAULT_SIZES);
     const MemoryContext outer = MemoryContextSwitchTo(row);
     for (int i = 0; i < count; i++) {
-        if (absent[i]) {
-            continue;
-        }
-        const auto* pack = reinterpret_cast<varlena*>(PG_DETOAST_DATUM_PACKED(list[i]));
+        const auto* pack = reinterpret_cast<varlena*>(PG_DETOAST_DATUM_PACKED(packs[i]));
         Reader reader{VARDATA_ANY(pack), VARDATA_ANY(pack) + VARSIZE_ANY_EXHDR(pack)};
         while (reader.at < reader.end) {
-            for (int column = 0; column < desc->natts; column++) {
-                values[column] = read_value(reader, TupleDescAttr(desc, column), nulls[column]);
+            for (int column = 0; column < width; column++) {
+                const Datum value = read_value(reader, columns[column], nulls[column]);
+                if (!nulls[column]) {
+                    values[column] = CStringGetTextDatum(OutputFunctionCall(&columns[column].output, value));
+                }
             }
-            tuplestore_putvalues(result->setResult, desc, values, nulls);
+            Datum key =
+                PointerGetDatum(construct_md_array(values, nulls, 1, dims, bounds, TEXTOID, -1, false, TYPALIGN_INT));
+            bool isnull = false;
+            tuplestore_putvalues(result->setResult, result->setDesc, &key, &isnull);
         }
         CHECK_FOR_INTERRUPTS();
         MemoryContextReset(row);
@@ -196,12 +224,12 @@ Datum unpack(FunctionCallInfo fcinfo) {
 } // namespace
 } // namespace pg::capture
 
-// pack_key(record) → the key that unpack_keys() gives back.
-TANDEM_FUNCTION(tandem_pack_key) {
-    return pg::entry([&] { return pg::capture::pack_row(PG_GETARG_HEAPTUPLEHEADER(0)); });
+// pack_texts(text[]) → a key of texts.
+TANDEM_FUNCTION(tandem_pack_texts) {
+    return pg::entry([&] { return pg::capture::pack_texts(PG_GETARG_ARRAYTYPE_P(0)); });
 }
 
-// unpack_keys(bytea[]) → the keys, as the columns that the caller announces.
+// unpack_keys(bytea[], oid[]) → the keys of packs, each as an array of the texts of its values.
 TANDEM_FUNCTION(tandem_unpack_keys) {
     return pg::entry([&] { return pg::capture::unpack(fcinfo); });
 }

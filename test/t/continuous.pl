@@ -1,5 +1,5 @@
 # Continuous validation: whatever is committed, crashes or is left out, a round says what a comparison of everything says. No worker is
-# there: validate(run, full => false) makes a round exactly when we want it.
+# there: validate(run, changes_only => true) makes a round exactly when we want it.
 use strict;
 use warnings;
 use RunHelpers;
@@ -36,7 +36,7 @@ for (1 .. 10) { value($node, 'SELECT tandem.tick()'); }
 is(state_of($node, 'r'), 'shadow progressing 0', 'the run is in stage shadow');
 value($node, 'ALTER TABLE store.item ADD CHECK (quantity < 1000)');
 
-sub round { return value($node, q{SELECT string_agg(DISTINCT scope, ' ') FROM tandem.validate('r', "full" => false)}); }
+sub round { return value($node, q{SELECT string_agg(DISTINCT scope, ' ') FROM tandem.validate('r', changes_only => true)}); }
 
 # What the last round found, and what is there.
 my $found = <<~'SQL';
