@@ -173,12 +173,12 @@ BEGIN
         keys := 0;
         RETURN;
     END IF;
-    EXECUTE format('SELECT count(*), ARRAY[%s] FROM (SELECT k FROM tandem.unpack_keys($1, $2) AS k UNION SELECT k FROM tandem.unpack_keys($3, $4) AS k) AS k',
+    EXECUTE format('SELECT count(*), ARRAY[%s] FROM (SELECT k FROM tandem.unpack_keys($1, $2) AS k UNION ALL SELECT k FROM tandem.unpack_keys($3, $4) AS k) AS k',
                    (SELECT string_agg(format('array_agg(k.k[%s])::text', n), ', ' ORDER BY n) FROM generate_series(1, cardinality(types)) AS n))
        INTO keys, lists USING packs, types, texts, array_fill('text'::regtype::oid, ARRAY[cardinality(types)]);
 END
 $$;
-COMMENT ON FUNCTION tandem.captured_lists IS 'The distinct keys of packs: their number, and for each column an array of its values';
+COMMENT ON FUNCTION tandem.captured_lists IS 'The keys of packs, some perhaps twice: their number, and for each column an array of its values';
 
 -- Whoever takes keys away also takes those of runs that have ended, which a transaction wrote that ended them itself.
 CREATE FUNCTION tandem.others_mapping(run_id integer) RETURNS SETOF integer

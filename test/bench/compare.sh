@@ -65,13 +65,13 @@ ours() {
     for ((round = 1; round <= ROUNDS; round++)); do
         full "$3"
         f=$seconds
-        timed "SELECT c.missing || ' ' || c.extra || ' ' || c.changed || ' ' || c.duplicates || ' ' || c.method FROM tandem.compare('legacy.t', '$3'${4:-}) AS c;"
-        [ "${answer% *}" = "$2 0" ] || { echo "$1: compare() says '$answer', where there are '$2 0'" >&2; exit 1; }
-        method=${answer##* }
+        timed "SELECT c.missing || ' ' || c.extra || ' ' || c.changed || ' ' || c.duplicates || ' by ' || c.method FROM tandem.compare('legacy.t', '$3'${4:-}) AS c;"
+        [ "${answer% by *}" = "$2 0" ] || { echo "$1: compare() says '$answer', where there are '$2 0'" >&2; exit 1; }
+        method=${answer#* by }
         times+=$seconds$'\n' ratios+=$(awk -v a="$seconds" -v f="$f" 'BEGIN { print a / f }')$'\n' memories+=$memory$'\n' temps+=$temp$'\n'
     done
     ratio=$(printf %s "$ratios" | median)
-    row "$1" "$(printf %s "$times" | median)" "$ratio" "$(printf %s "$memories" | sort -g | tail -n 1)" "$(printf %s "$temps" | median)" "method $method"
+    row "$1" "$(printf %s "$times" | median)" "$ratio" "$(printf %s "$memories" | sort -g | tail -n 1)" "$(printf %s "$temps" | median)" "$method"
 }
 
 # peer LABEL EXPECTED SQL…: once, with F before it
