@@ -28,6 +28,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.object_sql IS 'SQL for the row of a side as an object by the names of new';
 
+CREATE FUNCTION tandem.row_object_sql(side text, names name[], objects boolean) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN objects THEN tandem.object_sql(side, names) ELSE 'NULL::jsonb' END $$;
+COMMENT ON FUNCTION tandem.row_object_sql IS 'object_sql(), or NULL where only the kinds of differences are wanted';
+
 CREATE FUNCTION tandem.differs_sql(c tandem.compared_column) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -39,7 +44,7 @@ $$;
 COMMENT ON FUNCTION tandem.differs_sql IS 'SQL that is true where the two values of a column differ; NULL equals NULL';
 
 -- With a key: one row a key on each side, with its number of copies; then a full join by the key.
-CREATE FUNCTION tandem.keyed_sql(c tandem.compared_column[], legacy_rows text, new_rows text) RETURNS text
+CREATE FUNCTION tandem.keyed_sql(c tandem.compared_column[], legacy_rows text, new_rows text, objects boolean DEFAULT true) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -78,14 +83,14 @@ BEGIN
                CASE kind WHEN 'duplicate' THEN jsonb_build_object('count', coalesce(new_copies, 0))
                          WHEN 'changed' THEN (SELECT jsonb_object_agg(k, new -> k) FROM unnest(columns) AS k) ELSE new END AS new
           FROM d ORDER BY %10$s $sql$,
-        keys.legacy, legacy_rows, keys.new, new_rows, tandem.object_sql('l', names), tandem.object_sql('n', names),
+        keys.legacy, legacy_rows, keys.new, new_rows, tandem.row_object_sql('l', names, objects), tandem.row_object_sql('n', names, objects),
         differing, keys.same, other_names, keys.sorted);
 END
 $$;
 COMMENT ON FUNCTION tandem.keyed_sql IS 'SELECT of row_difference by a full join on the key';
 
 -- Without a key: how often does each distinct row stand on each side? One row for each surplus copy.
-CREATE FUNCTION tandem.multiset_sql(c tandem.compared_column[], legacy_rows text, new_rows text) RETURNS text
+CREATE FUNCTION tandem.multiset_sql(c tandem.compared_column[], legacy_rows text, new_rows text, objects boolean DEFAULT true) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format($sql$
@@ -103,19 +108,19 @@ AS $$
           FROM counted CROSS JOIN generate_series(1, abs(surplus))
          ORDER BY CASE WHEN surplus > 0 THEN legacy ELSE new END $sql$,
         string_agg(format('%s AS v%s', x.legacy_value, x.position), ', ' ORDER BY x.position), legacy_rows,
-        tandem.object_sql('l', array_agg(x.name ORDER BY x.position)),
+        tandem.row_object_sql('l', array_agg(x.name ORDER BY x.position), objects),
         string_agg(x.new_value, ', ' ORDER BY x.position), new_rows,
-        tandem.object_sql('n', array_agg(x.name ORDER BY x.position)),
+        tandem.row_object_sql('n', array_agg(x.name ORDER BY x.position), objects),
         string_agg(format('v%s', x.position), ', ' ORDER BY x.position))
       FROM unnest(c) AS x
 $$;
 COMMENT ON FUNCTION tandem.multiset_sql IS 'SELECT of row_difference by counting the copies of whole rows';
 
-CREATE FUNCTION tandem.differences_sql(c tandem.compared_column[], legacy_rows text, new_rows text) RETURNS text
+CREATE FUNCTION tandem.differences_sql(c tandem.compared_column[], legacy_rows text, new_rows text, objects boolean DEFAULT true) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN EXISTS (SELECT FROM unnest(c) AS x WHERE x.key_position IS NOT NULL)
-                THEN tandem.keyed_sql(c, legacy_rows, new_rows) ELSE tandem.multiset_sql(c, legacy_rows, new_rows) END
+                THEN tandem.keyed_sql(c, legacy_rows, new_rows, objects) ELSE tandem.multiset_sql(c, legacy_rows, new_rows, objects) END
 $$;
 COMMENT ON FUNCTION tandem.differences_sql IS 'SELECT of row_difference between two SELECTs of rows: by the key, or as multisets where there is none';
 

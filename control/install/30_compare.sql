@@ -41,6 +41,7 @@ DECLARE
     s record;
     legacy_rows text;
     new_rows text;
+    objects boolean := question <> tandem.counts_question(0);
 BEGIN
     SELECT array_agg(x.legacy_scalar ORDER BY x.position) AS legacy_values, array_agg(x.new_scalar ORDER BY x.position) AS new_values,
            array_agg(x.legacy_expression ORDER BY x.position) AS legacy_rows, array_agg(quote_ident(x.name) ORDER BY x.position) AS new_rows,
@@ -57,14 +58,14 @@ BEGIN
                legacy.relation, new.relation, legacy.label, new.label, legacy.from_item, new.from_item, legacy_where, new_where,
                s.legacy_values, s.new_values, s.legacy_rows, s.new_rows, s.legacy_operands, s.new_operands,
                s.tolerances, s.key_columns, s.key_names,
-               format(question, tandem.differences_sql(c, 'SELECT * FROM tandem_legacy', 'SELECT * FROM tandem_new'), '$1', '$2', '$3'),
+               format(question, tandem.differences_sql(c, 'SELECT * FROM tandem_legacy', 'SELECT * FROM tandem_new', objects), '$1', '$2', '$3'),
                tandem.null_keys_sql(c, legacy_rows, new_rows),
-               format(question, tandem.differences_sql(c, legacy_rows, new_rows), format('(SELECT count(*) FROM (%s) AS l)', legacy_rows),
+               format(question, tandem.differences_sql(c, legacy_rows, new_rows, objects), format('(SELECT count(*) FROM (%s) AS l)', legacy_rows),
                       format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')),
                tandem.null_keys_sql(c, 'SELECT * FROM tandem_legacy', new_rows),
                format(question, tandem.failed_sql(c, new_rows), '((SELECT count(*) FROM tandem_legacy) + (SELECT count(*) FROM tandem_failed))',
                       format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')),
-               CASE WHEN question = tandem.counts_question(0) THEN tandem.counted_sql() END,
+               CASE WHEN NOT objects THEN tandem.counted_sql() END,
                CASE WHEN legacy.relation IS NOT NULL AND legacy_where IS NULL AND new_where IS NULL THEN tandem.sample_sql(c, legacy, new) END)
            AS a (kind text, key jsonb, columns text[], legacy jsonb, new jsonb, result tandem.comparison_result);
 END

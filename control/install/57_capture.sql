@@ -41,9 +41,9 @@ CREATE FUNCTION tandem.capture_flush() RETURNS void
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_capture_flush';
 COMMENT ON FUNCTION tandem.capture_flush IS 'Writes the keys that this transaction has captured, as its commit would';
 
-CREATE FUNCTION tandem.unpack_keys(packs bytea[]) RETURNS SETOF record
+CREATE FUNCTION tandem.unpack_keys(packs bytea[], types oid[]) RETURNS SETOF text[]
 LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'tandem_unpack_keys';
-COMMENT ON FUNCTION tandem.unpack_keys IS 'The keys of packs of tandem.captured, as the columns that the caller announces: those of capture_columns()';
+COMMENT ON FUNCTION tandem.unpack_keys IS 'The keys of packs of tandem.captured, each as the texts of its values. It believes the types: only for packs of that table';
 
 CREATE FUNCTION tandem.same_values(source regclass, source_column name, target regclass, target_column name) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -59,7 +59,7 @@ COMMENT ON FUNCTION tandem.same_values IS 'Is a value of one column, written int
 
 -- The columns of a side from which the comparison makes its key: the key of new, and what the expressions of these columns read in legacy.
 -- echo: a row that the mirror writes may have another key than the one that it was written for, so that both are kept.
-CREATE FUNCTION tandem.capture_columns(mapping_id integer, direction text, OUT columns name[], OUT types text[], OUT layout integer, OUT echo boolean)
+CREATE FUNCTION tandem.capture_columns(mapping_id integer, direction text, OUT columns name[], OUT types oid[], OUT layout integer, OUT echo boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH m AS MATERIALIZED (
@@ -72,12 +72,12 @@ AS $$
           FROM m CROSS JOIN LATERAL unnest(m.new_key) WITH ORDINALITY AS x (name, position)
          CROSS JOIN LATERAL tandem.expression_info(m.legacy, coalesce(m.forward ->> x.name, quote_ident(x.name))) AS i
     ), c AS (
-        SELECT a.attname, a.attnum, a.atttypid, format_type(a.atttypid, -1) AS type
+        SELECT a.attname, a.attnum, a.atttypid
           FROM m JOIN pg_attribute AS a ON a.attrelid = CASE direction WHEN 'forward' THEN m.legacy ELSE m.new END
          WHERE a.attname = ANY (CASE direction WHEN 'reverse' THEN m.new_key
                                      ELSE coalesce(nullif(ARRAY(SELECT DISTINCT unnest(k.columns) FROM k), '{}'), m.legacy_key) END)
     )
-    SELECT coalesce(array_agg(c.attname ORDER BY c.attnum), '{}'), coalesce(array_agg(c.type ORDER BY c.attnum), '{}'),
+    SELECT coalesce(array_agg(c.attname ORDER BY c.attnum), '{}'), coalesce(array_agg(c.atttypid ORDER BY c.attnum), '{}'),
            coalesce(hashtext(string_agg(format('%s %s', c.attnum, c.atttypid), ', ' ORDER BY c.attnum)), 0),
            NOT (SELECT coalesce(bool_and(k.bare_column IS NOT DISTINCT FROM k.legacy_column AND k.way_back IS NOT DISTINCT FROM k.name
                                          AND CASE direction WHEN 'forward' THEN tandem.same_values(k.legacy, k.bare_column, k.new, k.name)
@@ -97,10 +97,10 @@ COMMENT ON FUNCTION tandem.trigger_columns IS 'What the mirror''s trigger captur
 
 -- The tables in which rows of a mapping lie, with the trigger that captures. It reads catalogs only, so that views may show it to anybody.
 CREATE FUNCTION tandem.capture_triggers(mapping_id integer, legacy regclass, new regclass)
-RETURNS TABLE (relation regclass, relfilenode oid, trigger oid, version text, enabled "char")
+RETURNS TABLE (relation regclass, relfilenode oid, trigger oid, version text, enabled "char", persistence "char")
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.oid::regclass, c.relfilenode, g.oid, concat_ws(' ', g.xmin, g.ctid), g.tgenabled
+    SELECT c.oid::regclass, c.relfilenode, g.oid, concat_ws(' ', g.xmin, g.ctid), g.tgenabled, c.relpersistence
       FROM (SELECT t.top FROM unnest(ARRAY[legacy, new]) AS t (top) UNION SELECT p.relid FROM unnest(ARRAY[legacy, new]) AS t (top), pg_partition_tree(t.top) AS p) AS r
       JOIN pg_class AS c ON c.oid = r.top
       LEFT JOIN pg_trigger AS g ON g.tgrelid = c.oid AND g.tgname = 'tandem_mirror_' || capture_triggers.mapping_id AND g.tgfoid = 'tandem.mirror()'::regprocedure
@@ -110,8 +110,9 @@ COMMENT ON FUNCTION tandem.capture_triggers IS 'The tables of a mapping, partiti
 CREATE FUNCTION tandem.capture_gap(mapping_id integer, legacy regclass, new regclass) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('the mirror of %s is %s', t.relation, CASE WHEN t.enabled IS NULL THEN 'gone' WHEN t.enabled = 'D' THEN 'disabled' ELSE 'not ENABLE ALWAYS' END)
-      FROM tandem.capture_triggers(mapping_id, legacy, new) AS t WHERE t.enabled IS DISTINCT FROM 'A' ORDER BY t.relation::text LIMIT 1
+    SELECT CASE WHEN t.persistence = 'u' THEN format('%s is UNLOGGED, and a crash empties it', t.relation)
+                ELSE format('the mirror of %s is %s', t.relation, CASE WHEN t.enabled IS NULL THEN 'gone' WHEN t.enabled = 'D' THEN 'disabled' ELSE 'not ENABLE ALWAYS' END) END
+      FROM tandem.capture_triggers(mapping_id, legacy, new) AS t WHERE t.enabled IS DISTINCT FROM 'A' OR t.persistence = 'u' ORDER BY t.relation::text LIMIT 1
 $$;
 COMMENT ON FUNCTION tandem.capture_gap IS 'Why changes of a mapping may go uncaptured as its triggers stand; NULL: none may';
 
@@ -132,8 +133,8 @@ $$;
 COMMENT ON FUNCTION tandem.capture_fingerprint IS 'What must be as it was for the captured keys to be all that changed';
 
 CREATE TYPE tandem.mapping_packs AS (
-    mapping_id integer, legacy bytea[], new bytea[], legacy_layouts integer[], new_layouts integer[], bytes bigint);
-COMMENT ON TYPE tandem.mapping_packs IS 'The captured keys of a mapping, as they are stored';
+    mapping_id integer, legacy bytea[], legacy_texts bytea[], new bytea[], new_texts bytea[], legacy_layouts integer[], new_layouts integer[], bytes bigint);
+COMMENT ON TYPE tandem.mapping_packs IS 'The captured keys of a mapping, as they are stored: by the trigger as values, from the log as texts';
 
 CREATE FUNCTION tandem.captured_overflows(captured regclass DEFAULT 'tandem.captured') RETURNS boolean
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_captured_overflows';
@@ -148,36 +149,36 @@ DECLARE
     mappings integer[] := ARRAY(SELECT m.id FROM tandem.mapping AS m WHERE m.run_id = captured_packs.run_id);
 BEGIN
     IF pg_relation_size('tandem.captured') > most THEN
-        RETURN QUERY SELECT c.mapping_id, NULL::bytea[], NULL::bytea[], NULL::integer[], NULL::integer[], sum(length(c.keys))
+        RETURN QUERY SELECT c.mapping_id, NULL::bytea[], NULL::bytea[], NULL::bytea[], NULL::bytea[], NULL::integer[], NULL::integer[], sum(length(c.keys))
                        FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot())) GROUP BY c.mapping_id HAVING sum(length(c.keys)) > most;
         mappings := ARRAY(SELECT m FROM unnest(mappings) AS m
                            WHERE (SELECT sum(length(c.keys)) FROM tandem.captured AS c WHERE c.mapping_id = m AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot()))) <= most);
     END IF;
-    RETURN QUERY SELECT c.mapping_id, array_agg(c.keys) FILTER (WHERE c.legacy), array_agg(c.keys) FILTER (WHERE NOT c.legacy),
+    RETURN QUERY SELECT c.mapping_id, array_agg(c.keys) FILTER (WHERE c.legacy AND c.transaction IS NULL), array_agg(c.keys) FILTER (WHERE c.legacy AND c.transaction IS NOT NULL),
+                        array_agg(c.keys) FILTER (WHERE NOT c.legacy AND c.transaction IS NULL), array_agg(c.keys) FILTER (WHERE NOT c.legacy AND c.transaction IS NOT NULL),
                         array_agg(DISTINCT c.layout) FILTER (WHERE c.legacy), array_agg(DISTINCT c.layout) FILTER (WHERE NOT c.legacy), sum(length(c.keys))
                    FROM tandem.captured AS c WHERE c.mapping_id = ANY (mappings) AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot())) GROUP BY c.mapping_id;
 END
 $$;
 COMMENT ON FUNCTION tandem.captured_packs IS 'What the calling query''s snapshot shows of the captured keys of a run';
 
--- As one array a column, each as its text: so they travel into a query that is made as the run's owner, who may not read the table.
-CREATE FUNCTION tandem.captured_lists(packs bytea[], types text[], OUT keys bigint, OUT lists text[])
+-- As one array a column, each as its text: so they travel into a query that is made as the run's owner, who may not read the table. The
+-- user's own types and casts are met there, and not here.
+CREATE FUNCTION tandem.captured_lists(packs bytea[], texts bytea[], types oid[], OUT keys bigint, OUT lists text[])
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex' SET jit = off
 AS $$
 BEGIN
-    IF packs IS NULL THEN
+    IF packs IS NULL AND texts IS NULL THEN
         keys := 0;
         RETURN;
     END IF;
-    EXECUTE (SELECT format('SELECT count(*), ARRAY[%s] FROM (SELECT DISTINCT %s FROM tandem.unpack_keys($1) AS k (%s)) AS k',
-                           string_agg(format('array_agg(k.c%s)::text', t.position), ', ' ORDER BY t.position),
-                           string_agg(format('k.c%1$s::text AS c%1$s', t.position), ', ' ORDER BY t.position),
-                           string_agg(format('c%s %s', t.position, t.type), ', ' ORDER BY t.position))
-               FROM unnest(types) WITH ORDINALITY AS t (type, position)) INTO keys, lists USING packs;
+    EXECUTE format('SELECT count(*), ARRAY[%s] FROM (SELECT k FROM tandem.unpack_keys($1, $2) AS k UNION ALL SELECT k FROM tandem.unpack_keys($3, $4) AS k) AS k',
+                   (SELECT string_agg(format('array_agg(k.k[%s])::text', n), ', ' ORDER BY n) FROM generate_series(1, cardinality(types)) AS n))
+       INTO keys, lists USING packs, types, texts, array_fill('text'::regtype::oid, ARRAY[cardinality(types)]);
 END
 $$;
-COMMENT ON FUNCTION tandem.captured_lists IS 'The distinct keys of packs: their number, and for each column an array of its values';
+COMMENT ON FUNCTION tandem.captured_lists IS 'The keys of packs, some perhaps twice: their number, and for each column an array of its values';
 
 -- Whoever takes keys away also takes those of runs that have ended, which a transaction wrote that ended them itself.
 CREATE FUNCTION tandem.others_mapping(run_id integer) RETURNS SETOF integer
@@ -245,7 +246,11 @@ BEGIN
     IF EXISTS (SELECT FROM tandem.mapping AS m LEFT JOIN tandem.capture_state AS s ON s.mapping_id = m.id
                 WHERE m.run_id = discard_captured.run_id
                   AND (s.taken_at > clock_timestamp() - tandem.option(discard_captured.run_id, 'validate_every')::interval) IS NOT TRUE) THEN
-        DELETE FROM tandem.captured AS c WHERE NOT EXISTS (SELECT FROM tandem.others_mapping(discard_captured.run_id) AS o WHERE o = c.mapping_id);
+        IF tandem.option(discard_captured.run_id, 'capture') = 'logical' THEN
+            PERFORM tandem.read_slot(discard_captured.run_id);
+        END IF;
+        DELETE FROM tandem.captured AS c WHERE NOT EXISTS (SELECT FROM tandem.others_mapping(discard_captured.run_id) AS o WHERE o = c.mapping_id)
+                                           AND (c.transaction IS NULL OR pg_visible_in_snapshot(c.transaction, pg_current_snapshot()));
         INSERT INTO tandem.capture_state AS s (mapping_id, taken_at)
         SELECT m.id, clock_timestamp() FROM tandem.mapping AS m WHERE m.run_id = discard_captured.run_id
         ON CONFLICT (mapping_id) DO UPDATE SET taken_at = EXCLUDED.taken_at, fingerprint = NULL;

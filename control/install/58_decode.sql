@@ -26,9 +26,9 @@ CREATE FUNCTION tandem.flushed_wal() RETURNS pg_lsn
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_flushed_wal';
 COMMENT ON FUNCTION tandem.flushed_wal IS 'The end of the log, all of it on disk';
 
-CREATE FUNCTION tandem.pack_key(key record) RETURNS bytea
-LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'tandem_pack_key';
-COMMENT ON FUNCTION tandem.pack_key IS 'A key as tandem.captured keeps it';
+CREATE FUNCTION tandem.pack_texts(vals text[]) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'tandem_pack_texts';
+COMMENT ON FUNCTION tandem.pack_texts IS 'A key of texts as tandem.captured keeps it';
 
 CREATE FUNCTION tandem.decoded_rows(change text, OUT relation text, OUT names text[], OUT vals text[], OUT unknown text[]) RETURNS SETOF record
 LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'tandem_decoded_rows';
@@ -46,16 +46,17 @@ COMMENT ON FUNCTION tandem.slot_name IS 'Name of the replication slot of a run: 
 CREATE FUNCTION tandem.identity_gap(run_id integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('the replica identity of %s does not have its column %I', t.relation, k.name)
+    SELECT CASE c.relpersistence WHEN 'u' THEN format('%s is UNLOGGED', t.relation)
+                ELSE format('the replica identity of %s does not have its column %I', t.relation, k.name) END
       FROM tandem.mapping AS m
      CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(m.legacy_schema, m.legacy_table)), ('reverse', tandem.relation_of(m.new_schema, m.new_table))) AS s (direction, top)
      CROSS JOIN LATERAL (SELECT s.top AS relation UNION SELECT p.relid FROM pg_partition_tree(s.top) AS p WHERE p.isleaf) AS t
       JOIN pg_class AS c ON c.oid = t.relation AND c.relkind = 'r'
      CROSS JOIN LATERAL unnest((tandem.capture_columns(m.id, s.direction)).columns) AS k (name)
-     WHERE m.run_id = identity_gap.run_id AND c.relreplident <> 'f'
+     WHERE m.run_id = identity_gap.run_id AND (c.relpersistence = 'u' OR c.relreplident <> 'f'
        AND NOT EXISTS (SELECT FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::smallint[]) AS n (attnum)
                          JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = n.attnum
-                        WHERE i.indrelid = c.oid AND a.attname = k.name AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
+                        WHERE i.indrelid = c.oid AND a.attname = k.name AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END))
      LIMIT 1
 $$;
 COMMENT ON FUNCTION tandem.identity_gap IS 'Why the keys of a run''s rows would not all be in the log; NULL: they are';
@@ -90,6 +91,27 @@ END
 $$;
 COMMENT ON FUNCTION tandem.close_slot IS 'Drops the replication slot of a run. At once: should the transaction fail, a round finds it gone and makes another';
 
+-- The option is set and the slot made, or neither.
+CREATE FUNCTION tandem.set_capture(run tandem.run, value text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM tandem.check_capture(run, value);
+    IF value = 'logical' AND run.stage IN ('dualwrite', 'shadow', 'live') THEN
+        PERFORM tandem.open_slot(run.id);
+    END IF;
+    INSERT INTO tandem.run_option AS o (run_id, name, value) VALUES (run.id, 'capture', set_capture.value)
+    ON CONFLICT ON CONSTRAINT run_option_pkey DO UPDATE SET value = EXCLUDED.value;
+    PERFORM tandem.switch_capture(run);
+EXCEPTION WHEN OTHERS OR query_canceled THEN
+    IF NOT EXISTS (SELECT FROM tandem.capture_slot AS s WHERE s.run_id = run.id) THEN
+        PERFORM pg_drop_replication_slot(s.slot_name) FROM pg_replication_slots AS s WHERE s.slot_name = tandem.slot_name(run.id) AND NOT s.active;
+    END IF;
+    RAISE;
+END
+$$;
+COMMENT ON FUNCTION tandem.set_capture IS 'Sets the option capture of a run, with what it needs';
+
 CREATE FUNCTION tandem.slot_gap(run_id integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -102,12 +124,16 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.slot_gap IS 'Why the slot of a run may have missed changes; NULL: it has not';
 
--- At the beginning of a round: a slot that is missing or has a gap is made again.
+-- At the beginning of a round: a slot that is missing or has a gap is made again, and one that an aborted transaction left behind goes.
 CREATE FUNCTION tandem.keep_slot(run tandem.run) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF tandem.option(run.id, 'capture') <> 'logical' OR tandem.slot_gap(run.id) IS NULL OR pg_current_xact_id_if_assigned() IS NOT NULL THEN
+    IF tandem.option(run.id, 'capture') <> 'logical' THEN
+        PERFORM pg_drop_replication_slot(s.slot_name) FROM pg_replication_slots AS s WHERE s.slot_name = tandem.slot_name(run.id) AND NOT s.active;
+        RETURN false;
+    END IF;
+    IF tandem.slot_gap(run.id) IS NULL OR pg_current_xact_id_if_assigned() IS NOT NULL THEN
         RETURN false;
     END IF;
     PERFORM tandem.open_slot(run.id);
@@ -135,7 +161,11 @@ DECLARE
     side record;
     upto pg_lsn;
     near xid8 := pg_snapshot_xmax(pg_current_snapshot());
+    most constant integer := 200000; -- rows
     decoded tandem.decoded_row[];
+    relations text[] := ARRAY(SELECT DISTINCT t.relation::text FROM tandem.mapping AS m
+                               CROSS JOIN LATERAL tandem.capture_triggers(m.id, tandem.relation_of(m.legacy_schema, m.legacy_table), tandem.relation_of(m.new_schema, m.new_table)) AS t
+                               WHERE m.run_id = read_slot.run_id);
     problem text := coalesce(tandem.slot_gap(run_id), tandem.identity_gap(run_id));
 BEGIN
     SELECT * INTO s FROM tandem.capture_slot AS x WHERE x.run_id = read_slot.run_id FOR UPDATE;
@@ -148,19 +178,23 @@ BEGIN
             SELECT ROW(tandem.whole_xid(d.xid, near), r.relation, r.names, r.vals, r.unknown)::tandem.decoded_row
               FROM pg_logical_slot_peek_changes(s.slot, upto, NULL, 'include-xids', '0', 'skip-empty-xacts', '1') AS d
              CROSS JOIN LATERAL tandem.decoded_rows(d.data) AS r
-             WHERE d.data LIKE 'table %' AND d.data NOT LIKE 'table tandem.%');
+             WHERE d.data LIKE 'table %' AND d.data NOT LIKE 'table tandem.%' AND r.relation = ANY (relations) LIMIT most + 1);
+        IF cardinality(decoded) > most THEN
+            problem := 'the log has more changes than are looked at one by one';
+        END IF;
         FOR side IN SELECT m.id, x.direction, c.*, ARRAY(SELECT t.relation::text FROM tandem.capture_triggers(m.id, x.relation, x.relation) AS t) AS relations
                       FROM tandem.mapping AS m
                      CROSS JOIN LATERAL (VALUES ('forward', tandem.relation_of(m.legacy_schema, m.legacy_table)), ('reverse', tandem.relation_of(m.new_schema, m.new_table))) AS x (direction, relation)
                      CROSS JOIN LATERAL tandem.capture_columns(m.id, x.direction) AS c
                      WHERE m.run_id = read_slot.run_id LOOP
-            SELECT coalesce(problem, format('the log does not have the key of a changed row of %s', d.relation)) INTO problem
-              FROM unnest(decoded) AS d WHERE d.relation = ANY (side.relations) AND (d.names IS NULL OR d.unknown && side.columns::text[]) LIMIT 1;
+            problem := coalesce(problem, (SELECT format('the log does not have the key of a changed row of %s', d.relation) FROM unnest(decoded) AS d
+                                           WHERE d.relation = ANY (side.relations) AND (d.names IS NULL OR d.unknown && side.columns::text[]) LIMIT 1));
+            CONTINUE WHEN problem IS NOT NULL;
             EXECUTE format('INSERT INTO tandem.captured (mapping_id, layout, legacy, keys, transaction) '
-                           'SELECT %s, %s, %L, string_agg(DISTINCT tandem.pack_key(ROW(%s)), %L), d.transaction FROM unnest($1) AS d '
+                           'SELECT %s, %s, %L, string_agg(DISTINCT tandem.pack_texts(ARRAY[%s]), %L), d.transaction FROM unnest($1) AS d '
                            'WHERE d.relation = ANY ($2) AND d.names IS NOT NULL GROUP BY d.transaction', side.id, side.layout, side.direction = 'forward',
-                           (SELECT string_agg(format('CAST(d.vals[array_position(d.names, %L)] AS %s)', k.name, k.type), ', ' ORDER BY k.position)
-                              FROM unnest(side.columns, side.types) WITH ORDINALITY AS k (name, type, position)), ''::bytea)
+                           (SELECT string_agg(format('d.vals[array_position(d.names, %L)]', k.name), ', ' ORDER BY k.position)
+                              FROM unnest(side.columns) WITH ORDINALITY AS k (name, position)), ''::bytea)
               USING decoded, side.relations;
         END LOOP;
         UPDATE tandem.capture_slot AS x SET read_to = upto, read_by = pg_current_xact_id() WHERE x.run_id = read_slot.run_id;

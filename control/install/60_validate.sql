@@ -209,7 +209,7 @@ $$;
 COMMENT ON FUNCTION tandem.validate_run IS 'Compares all mappings of a run; any difference that nobody accepted rolls the run back in the same transaction';
 
 -- SECURITY DEFINER: it writes the extension's tables; the comparisons themselves run as the run's owner.
-CREATE FUNCTION tandem.validate(run text, "full" boolean DEFAULT true) RETURNS SETOF tandem.comparisons
+CREATE FUNCTION tandem.validate(run text, changes_only boolean DEFAULT false) RETURNS SETOF tandem.comparisons
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -224,8 +224,8 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
     last_comparison := coalesce((SELECT max(c.id) FROM tandem.comparison AS c), 0); -- behind the lock: the worker may have been comparing
-    PERFORM tandem.validate_run(r.id, CASE WHEN "full" THEN 'validate()' END);
+    PERFORM tandem.validate_run(r.id, CASE WHEN NOT changes_only THEN 'validate()' END);
     RETURN QUERY SELECT * FROM tandem.comparisons AS c WHERE c.id > last_comparison AND c.run = r.name ORDER BY c.id;
 END
 $$;
-COMMENT ON FUNCTION tandem.validate IS 'Validates a run now: any difference rolls it back. Compares all rows; full => false: what changed, as the worker does every validate_every. Returns the comparisons made';
+COMMENT ON FUNCTION tandem.validate IS 'Validates a run now: any difference rolls it back. Compares all rows; changes_only: what changed, as the worker does every validate_every. Returns the comparisons made';

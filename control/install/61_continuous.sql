@@ -176,8 +176,8 @@ BEGIN
         reason := 'captured keys are of columns that have changed since';
         RETURN;
     END IF;
-    legacy_keys := tandem.captured_lists(packs.legacy, l.types);
-    new_keys := tandem.captured_lists(packs.new, n.types);
+    legacy_keys := tandem.captured_lists(packs.legacy, packs.legacy_texts, l.types);
+    new_keys := tandem.captured_lists(packs.new, packs.new_texts, n.types);
     total_rows := (SELECT sum(c.reltuples) FROM pg_class AS c WHERE c.oid = new OR c.oid IN (SELECT p.relid FROM pg_partition_tree(new) AS p));
     IF legacy_keys.keys + new_keys.keys > greatest(10000, total_rows / 10) THEN
         reason := 'too many changes to look at one by one';

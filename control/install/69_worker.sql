@@ -50,6 +50,11 @@ UNION ALL
 SELECT 'capture', c.run, 'WARNING', format('replication slot %s keeps %s of log', c.slot, pg_size_pretty(max(c.retained_wal)))
   FROM tandem.capture AS c WHERE c.retained_wal > 1024 * 1024 * 1024 GROUP BY c.run, c.slot
 UNION ALL
+SELECT 'capture', NULL, 'WARNING', format('replication slot %s belongs to no active run: SELECT pg_drop_replication_slot(%L)', p.slot_name, p.slot_name)
+  FROM pg_replication_slots AS p
+ WHERE p.database = current_database() AND p.slot_name ~ '^tandem_[0-9]+_[0-9]+$'
+   AND NOT EXISTS (SELECT FROM tandem.capture_slot AS s JOIN tandem.run AS r ON r.id = s.run_id WHERE s.slot = p.slot_name AND r.stage IN ('dualwrite', 'shadow', 'live'))
+UNION ALL
 SELECT 'capture', NULL, 'WARNING', format('%s of captured keys: nothing takes them away, or a long transaction keeps VACUUM from it', pg_size_pretty(s.bytes))
   FROM (SELECT pg_relation_size('tandem.captured') AS bytes) AS s WHERE s.bytes > 256 * 1024 * 1024;
 COMMENT ON VIEW tandem.health IS 'OK, WARNING or CRITICAL for the worker and each active run; a stale worker is CRITICAL';

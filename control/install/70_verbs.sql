@@ -124,14 +124,9 @@ BEGIN
               DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind IN ('interval', 'integer') THEN 'an ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
     END IF;
     IF option = 'capture' THEN
-        PERFORM tandem.check_capture(r, value);
-        IF value = 'logical' AND r.stage IN ('dualwrite', 'shadow', 'live') THEN
-            PERFORM tandem.open_slot(r.id);
-        END IF;
-    END IF;
-    INSERT INTO tandem.run_option AS o (run_id, name, value) VALUES (r.id, option, value) ON CONFLICT (run_id, name) DO UPDATE SET value = EXCLUDED.value;
-    IF option = 'capture' THEN
-        PERFORM tandem.switch_capture(r);
+        PERFORM tandem.set_capture(r, value);
+    ELSE
+        INSERT INTO tandem.run_option AS o (run_id, name, value) VALUES (r.id, option, value) ON CONFLICT (run_id, name) DO UPDATE SET value = EXCLUDED.value;
     END IF;
     PERFORM tandem.record_event(r, 'set_option', NULL, jsonb_build_object('option', option, 'value', value)), tandem.worker_wake();
     RETURN tandem.status(run);
@@ -148,8 +143,10 @@ DECLARE
     hint text;
 BEGIN
     PERFORM tandem.authorize(r, 'start');
-    IF tandem.option(r.id, 'capture') = 'logical' AND r.stage = 'off' AND NOT dry_run THEN
-        PERFORM tandem.check_capture(r, 'logical'), tandem.open_slot(r.id);
+    -- A slot is made before anything is written, and stays should the rest fail: so only where it will not.
+    IF tandem.option(r.id, 'capture') = 'logical' AND r.stage = 'off' AND r.phase = 'pending' AND NOT dry_run
+       AND NOT EXISTS (SELECT FROM tandem.preflight(run) AS p WHERE p.status = 'CRITICAL') THEN
+        PERFORM tandem.open_slot(r.id);
     END IF;
     -- Two at once: the second waits here, and finds the run started.
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;

@@ -66,10 +66,10 @@ ParamListInfo judge_parameters(const Outcome* outcome) {
     const Datum values[kParameters] = {Int64GetDatum(static_cast<std::int64_t>(outcome->counts.rows[kLegacy])),
                                        Int64GetDatum(static_cast<std::int64_t>(outcome->counts.rows[kNew])),
                                        CStringGetTextDatum(outcome->method),
-                                       Int64GetDatum(outcome->kinds[0]),
-                                       Int64GetDatum(outcome->kinds[1]),
-                                       Int64GetDatum(outcome->kinds[2]),
-                                       Int64GetDatum(outcome->kinds[3])};
+                                       Int64GetDatum(outcome->kinds.missing),
+                                       Int64GetDatum(outcome->kinds.extra),
+                                       Int64GetDatum(outcome->kinds.changed),
+                                       Int64GetDatum(outcome->kinds.duplicate)};
     for (int i = 0; i < kParameters; i++) {
         parameters->params[i] = {values[i], false, PARAM_FLAG_CONST, static_cast<Oid>(i == 2 ? TEXTOID : INT8OID)};
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pg/compare_pass.hpp"
+#include "pg/compare_radix.hpp"
 
 namespace pg::compare {
 
@@ -26,8 +27,8 @@ struct Outcome {
     Tuplestorestate* rows[kSides]; // nullptr: judged over all rows
     TupleDesc descs[kSides];
     std::int64_t candidates;
-    bool counted;          // the kinds are known
-    std::int64_t kinds[4]; // missing, extra, changed, duplicate
+    bool counted; // the kinds are known
+    Kinds kinds;
 };
 
 // The arguments of execute_comparison().

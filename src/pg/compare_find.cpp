@@ -84,15 +84,13 @@ std::uint64_t guess_differences(const Comparison* comparison) {
     AtEOXact_GUC(false, level);
     return rows == 0 ? 0
                      : static_cast<std::uint64_t>(legacy->tuples * static_cast<double>(different) /
-                                                  static_cast<double>(rows) * 1.2);
+                                                  static_cast<double>(rows) * 1.1);
 }
 
 bool fits(const Shape* shape, std::size_t cells, std::size_t processes) {
     return tandem::Sketch::bytes(shape->limbs, cells) * processes <= memory_limit();
 }
 
-// Two passes at most: the first with the smallest sketch, the second, if it must be, of the size that the first tells.
-// false: more differ than the memory can hold.
 // In slices, so that a cancel is answered.
 tandem::Decoded decode(tandem::Sketch* sketch) {
     constexpr std::size_t kSlice = 100'000;
@@ -108,45 +106,69 @@ tandem::Decoded decode(tandem::Sketch* sketch) {
     }
 }
 
-bool find_by_sketch(Comparison* comparison, Counts& counts, Candidates& candidates) {
+enum class Sketched { complete, too_small, most_differ };
+
+// Where so many of the rows differ, a join has less to read than candidates would have.
+constexpr double kMost = 0.3;
+
+// Peeling holds to a load of 77 % (k = 4); what is left is for a guess that is too low.
+std::size_t cells_for(std::uint64_t differences) {
+    return std::max(tandem::Sketch::kMinCells, (differences * 10 / 7 + 3) / 4 * 4);
+}
+
+PassResult* sketch_pass(Comparison* comparison, const PassRequest* request, bool again) {
+    show_phase(again ? Phase::rescanning : Phase::scanning);
+    PassResult* result = run_pass(request);
+    refuse_null_keys(comparison, result->counts);
+    return result;
+}
+
+// A key is negative, or above 2^61: two limbs from now on.
+bool widen(Shape* shape, const Counts& counts) {
+    if (counts.wide_keys == 0) {
+        return false;
+    }
+    shape->narrow = false;
+    shape->limbs = 2;
+    return true;
+}
+
+// A pass with a sketch of the size that the sample tells, and, if it must be, another one of the size that the first
+// tells.
+Sketched find_by_sketch(Comparison* comparison, Counts& counts, Candidates& candidates) {
     PassRequest request = call([&] { return request_pass(comparison, Pass::sketch); });
     const auto processes = static_cast<std::size_t>(call([&] { return processes_for(&request); }));
     const std::uint64_t guess = call([&] { return guess_differences(comparison); });
-    request.cells = tandem::Sketch::cells_for(std::max<std::uint64_t>(guess, kFirstGuess));
+    request.cells = cells_for(std::max<std::uint64_t>(guess, kFirstGuess));
     if (!fits(request.shape, request.cells, processes)) {
+        if (static_cast<double>(guess) > kMost * comparison->sources[kLegacy]->tuples) {
+            return Sketched::most_differ;
+        }
         request.cells = tandem::Sketch::kMinCells;
     }
-    for (int attempt = 0; attempt < 3; attempt++) {
-        PassResult* result = call([&] {
-            show_phase(attempt == 0 ? Phase::scanning : Phase::rescanning);
-            PassResult* done = run_pass(&request);
-            refuse_null_keys(comparison, done->counts);
-            return done;
-        });
+    for (int pass = 0; pass < 3; pass++) {
+        PassResult* result = call([&] { return sketch_pass(comparison, &request, pass > 0); });
         counts = result->counts;
-        if (counts.wide_keys > 0) { // negative, or above 2^61: once more with two limbs
-            comparison->shape->narrow = false;
-            comparison->shape->limbs = 2;
-            attempt--;
-            continue;
-        }
+        const bool wide = widen(comparison->shape, counts);
         const std::uint64_t estimate = result->sketch->estimate();
-        tandem::Decoded decoded = decode(result->sketch);
+        tandem::Decoded decoded = wide ? tandem::Decoded{} : decode(result->sketch);
         call([&] { pfree(result->sketch_memory); });
         if (decoded.complete) {
             candidates.too_many = decoded.differences.size() > candidates.limit;
             candidates.keys = std::move(decoded.differences);
-            return true;
+            return Sketched::complete;
         }
-        const std::size_t cells = tandem::Sketch::cells_for(
-            std::max<std::uint64_t>(estimate + estimate / 8, request.cells) * (attempt > 0 ? 2 : 1));
-        const std::uint64_t rows = std::max(counts.rows[kLegacy], counts.rows[kNew]);
-        if (!fits(request.shape, cells, processes) || cells > 4 * rows + 4 * tandem::Sketch::kMinCells) {
-            return false;
+        if (wide) {
+            continue;
         }
-        request.cells = cells;
+        // A changed row counts twice in the estimate.
+        const auto rows = static_cast<double>(counts.rows[kLegacy] + counts.rows[kNew]);
+        request.cells = cells_for(std::max<std::uint64_t>(estimate + estimate / 8, 2 * request.cells));
+        if (!fits(request.shape, request.cells, processes)) {
+            return static_cast<double>(estimate) > kMost * rows ? Sketched::most_differ : Sketched::too_small;
+        }
     }
-    return false;
+    return Sketched::too_small;
 }
 
 void find_by_radix(Comparison* comparison, Counts& counts, Candidates& candidates) {
@@ -154,10 +176,8 @@ void find_by_radix(Comparison* comparison, Counts& counts, Candidates& candidate
         const PassRequest request = request_pass(comparison, Pass::radix);
         show_phase(Phase::partitioning);
         const PassResult* result = run_pass(&request);
-        if (result->counts.wide_keys > 0) {
+        if (widen(comparison->shape, result->counts)) {
             result->radix->close();
-            comparison->shape->narrow = false;
-            comparison->shape->limbs = 2;
             show_phase(Phase::partitioning);
             result = run_pass(&request);
         }
@@ -232,37 +252,30 @@ bool count_kinds(const PassResult* result, Outcome* outcome) {
         if (legacy == 1 && other == 1 && same) {
             return false;
         }
-        outcome->kinds[legacy > 1 || other > 1 ? 3 : other == 0 ? 0 : legacy == 0 ? 1 : 2]++;
+        outcome->kinds.count(legacy, other);
     }
     return true;
 }
 
-// Counts the kinds of the candidates without a look at more than their hashes; false: they have to be judged.
+// Reads the rows of the candidates again and counts their kinds; false: they have to be judged.
 bool count(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
-    if (comparison->counted == nullptr || !call([&] { return is_exact(comparison->shape); })) {
-        return false;
+    if (candidates.keys.empty()) {
+        return true;
     }
-    if (!candidates.keys.empty()) {
-        void* wanted = make_wanted(candidates, comparison->shape);
-        const std::size_t capacity = candidates.keys.size();
-        const bool counted = call([&] {
-            show_phase(Phase::counting);
-            show(kCandidates, static_cast<std::int64_t>(capacity));
-            PassRequest request = request_pass(comparison, Pass::count);
-            request.wanted_memory = wanted;
-            request.wanted_capacity = capacity;
-            const PassResult* result = run_pass(&request);
-            const bool known = count_kinds(result, outcome);
-            pfree(result->tallies);
-            pfree(wanted);
-            return known;
-        });
-        if (!counted) {
-            return false;
-        }
-    }
-    outcome->counted = true;
-    return true;
+    void* wanted = make_wanted(candidates, comparison->shape);
+    const std::size_t capacity = candidates.keys.size();
+    return call([&] {
+        show_phase(Phase::counting);
+        show(kCandidates, static_cast<std::int64_t>(capacity));
+        PassRequest request = request_pass(comparison, Pass::count);
+        request.wanted_memory = wanted;
+        request.wanted_capacity = capacity;
+        const PassResult* result = run_pass(&request);
+        const bool known = count_kinds(result, outcome);
+        pfree(result->tallies);
+        pfree(wanted);
+        return known;
+    });
 }
 
 void fetch(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
@@ -299,23 +312,33 @@ Outcome* join_all() {
 
 Outcome* find(Comparison* comparison) {
     auto* outcome = call([] { return static_cast<Outcome*>(palloc0(sizeof(Outcome))); });
-    const auto wanted = static_cast<Method>(method);
-    Candidates candidates{{}, call([&] { return candidate_limit(comparison); }), false};
-    const bool sketchable =
-        comparison->shape->keys == 0 || (comparison->sources[kLegacy]->unique && comparison->sources[kNew]->unique);
-    bool found = false;
-    if (sketchable && wanted != Method::radix) {
-        found = find_by_sketch(comparison, outcome->counts, candidates);
+    const auto forced = static_cast<Method>(method);
+    Candidates candidates{{}, call([&] { return candidate_limit(comparison); }), false, false, {}};
+    const bool unique = comparison->sources[kLegacy]->unique && comparison->sources[kNew]->unique;
+    const bool only_counts = comparison->counted != nullptr && call([&] { return is_exact(comparison->shape); });
+
+    Sketched sketched = Sketched::too_small;
+    if ((unique || comparison->shape->keys == 0) && forced != Method::radix) {
+        sketched = find_by_sketch(comparison, outcome->counts, candidates);
     }
-    if (!found) {
+    if (sketched == Sketched::most_differ && !only_counts && forced == Method::automatic) {
+        return call([] { return join_all(); });
+    }
+    if (sketched != Sketched::complete || candidates.too_many) {
+        candidates.keys.clear();
+        candidates.too_many = false;
+        candidates.only_counts = only_counts;
+        sketched = Sketched::too_small;
         find_by_radix(comparison, outcome->counts, candidates);
     }
     if (candidates.too_many) {
         return call([] { return join_all(); });
     }
-    call([&] { outcome->method = method_name(comparison, found ? "sketch" : "radix"); });
+    call([&] { outcome->method = method_name(comparison, sketched == Sketched::complete ? "sketch" : "radix"); });
     outcome->candidates = static_cast<std::int64_t>(candidates.keys.size());
-    if (!count(comparison, candidates, outcome)) {
+    outcome->kinds = candidates.kinds;
+    outcome->counted = candidates.only_counts || (only_counts && count(comparison, candidates, outcome));
+    if (!outcome->counted) {
         fetch(comparison, candidates, outcome);
     }
     return outcome;

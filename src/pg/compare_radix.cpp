@@ -114,6 +114,10 @@ void RadixFiles::match_partition(int partition, bool keyed, std::size_t memory, 
         }
     }
     table.differences(keyed, [&](const tandem::MatchTable::Entry& entry) {
+        if (candidates.only_counts) {
+            candidates.kinds.count(entry.legacy_copies, entry.new_copies);
+            return;
+        }
         if (candidates.keys.size() >= candidates.limit) {
             candidates.too_many = true;
             return;

@@ -10,12 +10,29 @@ extern "C" {
 
 namespace pg::compare {
 
+// How many keys differ, by kind, where different encodings are always different values.
+struct Kinds {
+    std::int64_t missing;
+    std::int64_t extra;
+    std::int64_t changed;
+    std::int64_t duplicate;
+
+    void count(std::uint32_t legacy_copies, std::uint32_t new_copies) {
+        (legacy_copies > 1 || new_copies > 1 ? duplicate
+         : new_copies == 0                   ? missing
+         : legacy_copies == 0                ? extra
+                                             : changed)++;
+    }
+};
+
 // The keys that have to be looked at. More than `limit` are not kept: then most rows differ, and a join is the better
 // way.
 struct Candidates {
     std::vector<tandem::Difference> keys;
     std::size_t limit;
     bool too_many;
+    bool only_counts; // partitions need not keep keys: they have seen all rows of each
+    Kinds kinds;
 };
 
 class RadixFiles {

@@ -54,8 +54,9 @@ Datum array_of(std::span<const std::string* const> texts) {
     }
     int dims[1] = {count};
     int bounds[1] = {1};
-    return PointerGetDatum(count == 0 ? construct_empty_array(TEXTOID)
-                                      : construct_md_array(values, nulls, 1, dims, bounds, TEXTOID, -1, false, TYPALIGN_INT));
+    return PointerGetDatum(count == 0
+                               ? construct_empty_array(TEXTOID)
+                               : construct_md_array(values, nulls, 1, dims, bounds, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 // relation, names, values, unknown; no names: the log has nothing of the row.
@@ -63,7 +64,8 @@ void emit(const ReturnSetInfo* result, const std::string& relation, const tandem
           const tandem::DecodedRow& before) {
     const Texts texts = texts_of(row, before);
     call([&] {
-        Datum values[4] = {text_datum(relation), array_of(texts.names), array_of(texts.values), array_of(texts.unknown)};
+        Datum values[4] = {text_datum(relation), array_of(texts.names), array_of(texts.values),
+                           array_of(texts.unknown)};
         bool nulls[4] = {false, !row.present, !row.present, !row.present};
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     });

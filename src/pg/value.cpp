@@ -246,10 +246,9 @@ void put_collated(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
         const Bytes bytes = without_padding(plain_bytes(value));
         value = PointerGetDatum(cstring_to_text_with_len(bytes.data, static_cast<int>(bytes.size)));
     }
-    const std::uint64_t halves[2] = {DatumGetUInt64(DirectFunctionCall2Coll(
-                                         hashtextextended, plan->collation, value, UInt64GetDatum(kSeeds[0]))),
-                                     DatumGetUInt64(DirectFunctionCall2Coll(
-                                         hashtextextended, plan->collation, value, UInt64GetDatum(kSeeds[1])))};
+    const std::uint64_t halves[2] = {
+        DatumGetUInt64(DirectFunctionCall2Coll(hashtextextended, plan->collation, value, UInt64GetDatum(kSeeds[0]))),
+        DatumGetUInt64(DirectFunctionCall2Coll(hashtextextended, plan->collation, value, UInt64GetDatum(kSeeds[1])))};
     encoder.fixed(TypeClass::text, halves, sizeof(halves));
 }
 
@@ -263,7 +262,6 @@ void put_hashed(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
 // --- numeric: sign, weight and the base-10000 digits without zeros at either end; the display scale says nothing.
 constexpr std::uint16_t kSpecial = 0xC000;
 constexpr std::uint16_t kSpecialSign = 0xF000;
-constexpr std::uint16_t kNaN = 0xC000;
 
 struct Decimal {
     bool special; // NaN, Infinity or -Infinity, by `sign`

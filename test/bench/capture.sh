@@ -40,6 +40,10 @@ compare() { # compare LABEL COMMAND…: in pairs, the order changing from pair t
     done
     printf '%-52s %12.1f %12.1f %8.3f\n' "$label" "$(printf '%s' "$none" | median)" "$(printf '%s' "$captured" | median)" "$(printf '%s' "$ratios" | median)"
 }
+# Without client and network: a procedure that commits each row. What remains is noise of the caches, not of the scheduler.
+alone() {
+    printf 'SELECT public.cpu() AS before \\gset\nDO $$ BEGIN FOR i IN 1..20000 LOOP UPDATE legacy.%s SET v = v + 1 WHERE id = 1 + i %% 10000; COMMIT; END LOOP; END $$;\nSELECT (public.cpu() - :before) / 20;\n' "$1" | sql
+}
 one() { tps "$1" 1; }
 two() { tps "$1" 2; }
 many() { timed "UPDATE legacy.$1 SET v = v + 1" | awk '{ print $1 / 10 }'; }
@@ -47,6 +51,7 @@ heading "Capture: mirrored UPDATEs with and without it, $ROUNDS pairs of ${SECON
 printf '%-52s %12s %12s %8s\n' 'what' 'without' 'with' 'ratio'
 compare 'one row a transaction, 1 client: TPS' one
 compare 'one row a transaction, 2 clients: TPS' two
+compare 'one row a transaction, no client: µs of processor' alone
 compare '10,000 rows in one statement: µs a row' many
 
 # --- what a round costs
@@ -57,7 +62,7 @@ load=$!
 # In one session, as the worker's executor is one: the first round pays for its caches, and is not counted.
 cpu=$(for ((i = 0; i <= ROUNDS; i++)); do
     printf 'SELECT pg_sleep(%s) \\g /dev/null\nSELECT public.cpu() AS before \\gset\n' "$EVERY"
-    printf "SELECT tandem.validate('large', \"full\" => false) \\\\g /dev/null\nSELECT round(public.cpu() - :before, 1);\n"
+    printf "SELECT tandem.validate('large', changes_only => true) \\\\g /dev/null\nSELECT round(public.cpu() - :before, 1);\n"
 done | sed 's/\\\\/\\/' | sql | tail -n +2)
 wait "$load"
 sql -c "SELECT format('  %s, %s + %s rows, equal: %s, %s ms', scope, legacy_rows, new_rows, equal, round(1000 * extract(epoch FROM elapsed)))

@@ -2,7 +2,7 @@
 # must say the same as the join, row for row, count for count and error for error. The generator is in compare_oracle/*.sql.
 #
 #   SEED=5          repeats a run            ROUNDS=20000    makes it longer           ROUND=17     plays only this round
-#   MINUTES=60      how long it may take (2)                 JOBS=2                    sessions at once
+#   MINUTES=60      how long it may take (2; with TANDEM_QUICK=1 0.5)   JOBS=2          sessions at once
 use strict;
 use warnings;
 use File::Basename qw(dirname);
@@ -39,7 +39,7 @@ $node->safe_psql('postgres', <<~"SQL");
 	SQL
 
 # Each session plays every n-th round, a few of them at a time.
-my $deadline = $node->safe_psql('postgres', "SELECT now() + interval '1 minute' * " . ($ENV{MINUTES} // 2) * 0.75);
+my $deadline = $node->safe_psql('postgres', "SELECT now() + interval '1 minute' * " . ($ENV{MINUTES} // ($ENV{TANDEM_QUICK} ? 0.5 : 2)) * 0.75);
 my @sessions;
 foreach my $job (0 .. $jobs - 1)
 {

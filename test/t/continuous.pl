@@ -1,5 +1,5 @@
 # Continuous validation: whatever is committed, crashes or is left out, a round says what a comparison of everything says. No worker is
-# there: validate(run, full => false) makes a round exactly when we want it.
+# there: validate(run, changes_only => true) makes a round exactly when we want it.
 use strict;
 use warnings;
 use RunHelpers;
@@ -36,7 +36,7 @@ for (1 .. 10) { value($node, 'SELECT tandem.tick()'); }
 is(state_of($node, 'r'), 'shadow progressing 0', 'the run is in stage shadow');
 value($node, 'ALTER TABLE store.item ADD CHECK (quantity < 1000)');
 
-sub round { return value($node, q{SELECT string_agg(DISTINCT scope, ' ') FROM tandem.validate('r', "full" => false)}); }
+sub round { return value($node, q{SELECT string_agg(DISTINCT scope, ' ') FROM tandem.validate('r', changes_only => true)}); }
 
 # What the last round found, and what is there.
 my $found = <<~'SQL';
@@ -205,6 +205,15 @@ subtest 'the slot: what goes wrong with it is told, and everything is compared' 
 	value($node, 'SELECT tandem.tick()');
 	round();
 
+	value($node, "INSERT INTO legacy.item SELECT i, 'bulk', 1 FROM generate_series(300000, 410000) AS i");
+	is(round(), 'full', 'more changes than are looked at one by one');
+	value($node, 'SELECT tandem.tick()');
+	round();
+	value($node, 'DELETE FROM legacy.item WHERE id >= 300000');
+	round();
+	value($node, 'SELECT tandem.tick()');
+	round();
+
 	# Behind the mirror's back, which no trigger would see: the log has it.
 	value($node, 'ALTER TABLE store.item DISABLE TRIGGER ALL');
 	round();
@@ -292,14 +301,25 @@ subtest 'captured keys that nobody takes away: no more than 1 GB, then everythin
 subtest 'a table that has grown is made smaller, and the keys in it stay' => sub {
 	value($node, "INSERT INTO tandem.captured SELECT 1000000, 0, true, decode(repeat('00', 1950), 'hex') FROM generate_series(1, 36000)");
 	round(); # it belongs to no run
-	value($node, "UPDATE legacy.item SET qty = 1000 WHERE id = 500");
+	value($node, "UPDATE legacy.item SET qty = 1000 WHERE id = 3990");
 	like(value($node, 'SELECT did FROM tandem.tick()'), qr/made smaller/, 'a tick does it');
 	cmp_ok(value($node, q{SELECT pg_relation_size('tandem.captured')}), '<', 100_000, 'indeed');
 	is(round(), 'changes', 'the next round');
-	like(value($node, $found), qr/"item_id": 500\}/, 'finds what was changed before');
+	like(value($node, $found), qr/"item_id": 3990\}/, 'finds what was changed before');
 };
 
 subtest 'the end of a run drops its slot' => sub {
+	value($node, "BEGIN; SELECT tandem.set_option('r', 'capture', 'logical'); ROLLBACK");
+	like(value($node, "SELECT message FROM tandem.health WHERE check_name = 'capture'"), qr/belongs to no active run/, 'a slot that an aborted transaction left behind is told');
+	value($node, 'SELECT tandem.tick()');
+	is(value($node, 'SELECT count(*) FROM pg_replication_slots'), 0, 'and dropped by the next round');
+	my $writer = $node->background_psql('postgres', on_error_stop => 0);
+	$writer->query("BEGIN; SELECT count(*) FROM legacy.item; LOCK TABLE legacy.item IN ROW EXCLUSIVE MODE");
+	value($node, "SELECT tandem.set_option('r', 'lock_timeout', '300 ms')");
+	is(sqlstate($node, "SELECT tandem.set_option('r', 'capture', 'logical')"), '55P03', 'the tables cannot be locked');
+	is(value($node, 'SELECT count(*) FROM pg_replication_slots'), 0, 'and no slot is left');
+	$writer->query('COMMIT');
+	$writer->quit;
 	value($node, "SELECT tandem.set_option('r', 'capture', 'logical')");
 	is(value($node, 'SELECT count(*) FROM pg_replication_slots'), 1, 'a slot');
 	value($node, "SELECT tandem.cancel('r')");

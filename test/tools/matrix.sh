@@ -3,6 +3,7 @@
 #
 #   ROOTS="bookworm trixie"  only these roots           ONLY=, TESTS=  handed on to `make test`
 #   TANDEM_CACHE=DIR         where roots are kept between runs (default: pg_tandem in the user's cache folder)
+#   TANDEM_QUICK=            every round of the random tests, as on the machine itself; in the roots they make fewer
 #   TANDEM_MIRROR=URI        the Debian archive, instead of the one in this machine's apt configuration
 #
 # In a root the packages are installed as root and the tests run as an ordinary user; `make test` on the machine itself
@@ -159,7 +160,7 @@ in_root() { # in_root DIR COMMAND…: with /proc, /dev, /dev/shm and an init tha
         status=0
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
             DEBIAN_FRONTEND=noninteractive CI="${CI:-}" ${http_proxy:+http_proxy="$http_proxy"} \
-            ${ONLY:+ONLY="$ONLY"} ${TESTS:+TESTS="$TESTS"} \
+            ${ONLY:+ONLY="$ONLY"} ${TESTS:+TESTS="$TESTS"} TANDEM_QUICK="${TANDEM_QUICK-1}" \
             timeout --kill-after=10 "$limit" chroot "$root" "$@" || status=$?
         [ "$status" -ne 124 ] || echo "ended after $limit s: TANDEM_ROOT_TIMEOUT"
         exit "$status"' in_root "$1" "$ROOT_TIMEOUT" "${@:2}"

@@ -17,7 +17,9 @@ std::string shown(const DecodedRow& row) {
     std::string result = row.present ? "" : "nothing";
     for (const DecodedColumn& column : row.columns) {
         result += (result.empty() ? "" : "|") + column.name + "=" +
-                  (column.unchanged ? "unchanged" : column.value ? "<" + *column.value + ">" : "NULL");
+                  (column.unchanged ? "unchanged"
+                   : column.value   ? "<" + *column.value + ">"
+                                    : "NULL");
     }
     return result;
 }
@@ -31,15 +33,17 @@ TEST(decoded_change, reads_what_test_decoding_writes) {
     EXPECT_EQ(shown(change->new_row), "id=<-1>|note=<it's [x]: >|n=<NaN>|b=<true>|bits=<101>|gone=NULL");
     EXPECT_EQ(shown(change->old_row), "nothing");
 
-    change = parse_decoded_change("table \"my: \"\"shop\"\"\".\"Order\": UPDATE: old-key: \"a[1]\"\"\"[integer[]]:'{1,2}' new-tuple: "
-                                  "\"a[1]\"\"\"[integer[]]:'{3}' v[\"odd]type\"]:' new-tuple: ' long[text]:unchanged-toast-datum");
+    change = parse_decoded_change(
+        "table \"my: \"\"shop\"\"\".\"Order\": UPDATE: old-key: \"a[1]\"\"\"[integer[]]:'{1,2}' new-tuple: "
+        "\"a[1]\"\"\"[integer[]]:'{3}' v[\"odd]type\"]:' new-tuple: ' long[text]:unchanged-toast-datum");
     ASSERT_TRUE(change);
     EXPECT_EQ(change->kind, Kind::update);
     EXPECT_EQ(change->relation, "\"my: \"\"shop\"\"\".\"Order\"");
     EXPECT_EQ(shown(change->old_row), "a[1]\"=<{1,2}>");
     EXPECT_EQ(shown(change->new_row), "a[1]\"=<{3}>|v=< new-tuple: >|long=unchanged");
 
-    EXPECT_EQ(shown(parse_decoded_change("table s.t: UPDATE: id[integer]:1 v[text]:'a\nb'")->new_row), "id=<1>|v=<a\nb>");
+    EXPECT_EQ(shown(parse_decoded_change("table s.t: UPDATE: id[integer]:1 v[text]:'a\nb'")->new_row),
+              "id=<1>|v=<a\nb>");
     EXPECT_EQ(shown(parse_decoded_change("table s.t: DELETE: id[integer]:1")->old_row), "id=<1>");
     EXPECT_EQ(shown(parse_decoded_change("table s.t: DELETE: (no-tuple-data)")->old_row), "nothing");
     change = parse_decoded_change("table s.a, s.b: TRUNCATE: restart_seqs cascade");
@@ -52,16 +56,19 @@ TEST(decoded_change, reads_what_test_decoding_writes) {
 }
 
 TEST(decoded_change, refuses_what_it_does_not_write) {
-    for (const char* line : {"table ", "table s.t", "table s.t: ", "table s.t: MERGE: a[b]:1", "table s.t: INSERT: a", "table s.t: INSERT: a[b",
-                             "table s.t: INSERT: a[b]", "table s.t: INSERT: a[b]:'x", "table s.t: INSERT: a[b]:'x''", "table s.t: INSERT: a[b]:'x'y",
-                             "table s.t: UPDATE: old-key: a[b]:1", "table s.t: DELETE: \"a[b]:1", "table s.t: DELETE: \"[b]:1"}) {
+    for (const char* line :
+         {"table ", "table s.t", "table s.t: ", "table s.t: MERGE: a[b]:1", "table s.t: INSERT: a",
+          "table s.t: INSERT: a[b", "table s.t: INSERT: a[b]", "table s.t: INSERT: a[b]:'x",
+          "table s.t: INSERT: a[b]:'x''", "table s.t: INSERT: a[b]:'x'y", "table s.t: UPDATE: old-key: a[b]:1",
+          "table s.t: DELETE: \"a[b]:1", "table s.t: DELETE: \"[b]:1"}) {
         EXPECT_THROW(parse_decoded_change(line), Error) << line;
     }
 }
 
 // Any bytes: an answer or an Error, and no read beyond the end.
 TEST(decoded_change, survives_any_bytes) {
-    const std::string base = "table \"s\".t: UPDATE: old-key: a[integer[]]:'x''y' new-tuple: a[integer[]]:null \"b\"[text]:unchanged-toast-datum c[int]:1";
+    const std::string base = "table \"s\".t: UPDATE: old-key: a[integer[]]:'x''y' new-tuple: a[integer[]]:null "
+                             "\"b\"[text]:unchanged-toast-datum c[int]:1";
     std::mt19937 random(1);
     for (int i = 0; i < 50'000; i++) {
         std::string line = base.substr(0, random() % (base.size() + 1));
