@@ -48,6 +48,8 @@ void look_for_null_keys(Comparison* comparison, const char* sql) {
     refuse_null_keys(comparison, counts);
 }
 
+} // namespace
+
 void register_rows(const char* name, Tuplestorestate* rows, TupleDesc desc, std::int64_t count) {
     auto* relation = static_cast<EphemeralNamedRelation>(palloc0(sizeof(EphemeralNamedRelationData)));
     relation->md.name = pstrdup(name);
@@ -59,6 +61,8 @@ void register_rows(const char* name, Tuplestorestate* rows, TupleDesc desc, std:
         elog(ERROR, "could not register the candidates");
     }
 }
+
+namespace {
 
 ParamListInfo judge_parameters(const Outcome* outcome) {
     constexpr int kParameters = 7;
@@ -98,9 +102,7 @@ void judge(FunctionCallInfo fcinfo, Comparison* comparison, const Outcome* outco
     }
     if (outcome->rows[kLegacy] == nullptr) {
         show_phase(Phase::joining);
-        if (comparison->sources[kLegacy] == nullptr) {
-            look_for_null_keys(comparison, comparison->null_keys);
-        }
+        look_for_null_keys(comparison, comparison->null_keys);
         ask(fcinfo, comparison->otherwise, outcome);
         return;
     }
@@ -114,6 +116,20 @@ void judge(FunctionCallInfo fcinfo, Comparison* comparison, const Outcome* outco
     tuplestore_end(outcome->rows[kNew]);
 }
 
+// A side of the executor gives values and rows in one SELECT, which has a limit.
+bool by_passes(const Comparison* comparison) {
+    constexpr int kMostColumns = MaxTupleAttributeNumber / 2;
+    if (comparison->sources[kLegacy] == nullptr) {
+        return false;
+    }
+    for (int side = 0; side < kSides; side++) {
+        if (comparison->sources[side]->path == Path::executor && comparison->requests[side].columns > kMostColumns) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void compare(FunctionCallInfo fcinfo, Comparison* comparison) {
     call([&] {
         comparison->shape = make_shape(fcinfo, comparison->requests[kLegacy].columns);
@@ -121,8 +137,7 @@ void compare(FunctionCallInfo fcinfo, Comparison* comparison) {
             open_sources(comparison);
         }
     });
-    const Outcome* outcome =
-        comparison->sources[kLegacy] != nullptr ? find(comparison) : call([] { return join_all(); });
+    const Outcome* outcome = by_passes(comparison) ? find(comparison) : call([] { return join_all(); });
     call([&] { judge(fcinfo, comparison, outcome); });
 }
 

@@ -43,6 +43,9 @@ Outcome* find(Comparison* comparison);
 // Nothing was found, as nothing was looked for: all rows have to be judged.
 Outcome* join_all();
 
+// Shows rows to the SQL that is executed in this SPI connection, as a table of this name.
+void register_rows(const char* name, Tuplestorestate* rows, TupleDesc desc, std::int64_t count);
+
 // Raises the ERROR where there are any.
 void refuse_null_keys(Comparison* comparison, const Counts& counts);
 

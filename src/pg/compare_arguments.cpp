@@ -107,7 +107,8 @@ Shape* make_shape(FunctionCallInfo fcinfo, int columns) {
     for (int i = 0; i < keys; i++) {
         const int left = key_bits(static_cast<Oid>(legacy[key[i]]));
         const int right = key_bits(static_cast<Oid>(other[key[i]]));
-        shape->key()[i] = {key[i], std::max(left, right)};
+        const auto type = static_cast<Oid>(left >= right ? legacy[key[i]] : other[key[i]]);
+        shape->key()[i] = {key[i], std::max(left, right), type};
         shape->column()[key[i]].key = true;
         const Oid operand = shape->column()[key[i]].operand;
         if (plan_key(operand, operand, InvalidOid) == nullptr) {

@@ -5,6 +5,7 @@
 #include "pg/expression.hpp"
 
 extern "C" {
+#include "access/sysattr.h"
 #include "optimizer/optimizer.h"
 #include "utils/array.h"
 #include "utils/json.h"
@@ -26,12 +27,39 @@ struct Reader {
     int columns;
     MemoryContext batch;
     CarefulRows* result;
+    bool blind; // an expression reads what is not read here
 };
 
 struct Row {
     Datum* values;
     bool* nulls;
 };
+
+// Every column that the caller may read, and NULL for the others.
+const char* readable_columns(Relation relation) {
+    StringInfoData list;
+    initStringInfo(&list);
+    const Oid relid = RelationGetRelid(relation);
+    const bool all = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+    for (int i = 0; i < RelationGetDescr(relation)->natts; i++) {
+        Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation), i);
+        if (!attribute->attisdropped) {
+            const bool readable =
+                all || pg_attribute_aclcheck(relid, attribute->attnum, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+            appendStringInfo(&list, "%s%s", list.len == 0 ? "" : ", ",
+                             readable ? quote_identifier(NameStr(attribute->attname)) : "NULL");
+        }
+    }
+    return list.data;
+}
+
+// ctid and its like are not among the columns that are read.
+bool reads_system_column(Node* node) {
+    Bitmapset* columns = nullptr;
+    pull_varattnos(node, 1, &columns);
+    const int first = bms_next_member(columns, -1);
+    return first >= 0 && first + FirstLowInvalidHeapAttributeNumber < 0;
+}
 
 TupleDesc make_desc(const SourceRequest* request, Node** nodes, int extras) {
     TupleDesc desc = CreateTemplateTupleDesc(request->columns + extras);
@@ -68,6 +96,7 @@ Reader* open_reader(const SourceRequest* request) {
     auto* nodes = static_cast<Node**>(palloc(sizeof(Node*) * columns));
     for (int i = 0; i < request->columns; i++) {
         nodes[i] = parse_expression(request->relation, request->rows[i]);
+        reader->blind = reader->blind || reads_system_column(nodes[i]);
         Expr* expression = expression_planner(reinterpret_cast<Expr*>(nodes[i]));
         reader->expressions[i] = ExecInitExpr(expression, nullptr);
     }
@@ -81,7 +110,7 @@ Reader* open_reader(const SourceRequest* request) {
     return reader;
 }
 
-// SELECT * leaves dropped columns out; the row type has them.
+// SELECT leaves dropped columns out; the row type has them.
 void store_row(const Reader* reader, HeapTuple tuple, TupleDesc desc) {
     ExecClearTuple(reader->slot);
     TupleDesc own = RelationGetDescr(reader->relation);
@@ -177,27 +206,35 @@ void read_batch(const Reader* reader, const SPITupleTable* tuples, std::uint64_t
 } // namespace
 
 bool is_rows_fault(int sqlstate) {
-    switch (ERRCODE_TO_CATEGORY(sqlstate)) {
-    case MAKE_SQLSTATE('0', 'A', '0', '0', '0'): // feature not supported: NaN as an integer
-    case MAKE_SQLSTATE('2', '1', '0', '0', '0'): // cardinality: of a query in a function
-    case MAKE_SQLSTATE('2', '2', '0', '0', '0'): // data exception
-    case MAKE_SQLSTATE('2', '3', '0', '0', '0'): // integrity constraint: of a domain
-    case MAKE_SQLSTATE('3', '8', '0', '0', '0'): // external routine
-    case MAKE_SQLSTATE('3', '9', '0', '0', '0'): // what it was called with, or returned
-    case MAKE_SQLSTATE('5', '4', '0', '0', '0'): // program limit: chr(0), a text of a gigabyte
-    case MAKE_SQLSTATE('P', '0', '0', '0', '0'): // raised by PL/pgSQL
-        return true;
-    default:
+    if (sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE || sqlstate == ERRCODE_ASSERT_FAILURE) {
         return false;
+    }
+    switch (ERRCODE_TO_CATEGORY(sqlstate)) {
+    case MAKE_SQLSTATE('0', '8', '0', '0', '0'): // connection
+    case MAKE_SQLSTATE('2', '5', '0', '0', '0'): // transaction state
+    case MAKE_SQLSTATE('4', '0', '0', '0', '0'): // transaction rollback
+    case MAKE_SQLSTATE('5', '3', '0', '0', '0'): // insufficient resources
+    case MAKE_SQLSTATE('5', '5', '0', '0', '0'): // object not in prerequisite state
+    case MAKE_SQLSTATE('5', '7', '0', '0', '0'): // operator intervention
+    case MAKE_SQLSTATE('5', '8', '0', '0', '0'): // system error
+    case MAKE_SQLSTATE('F', '0', '0', '0', '0'): // configuration file
+    case MAKE_SQLSTATE('X', 'X', '0', '0', '0'): // internal error
+        return false;
+    default:
+        return true; // whatever an expression may raise; if no row does, the error is raised again
     }
 }
 
 CarefulRows* read_carefully(const SourceRequest* request) {
     Reader* reader = call([&] { return open_reader(request); });
+    if (reader->blind) {
+        return reader->result; // the error stands for all
+    }
     Portal portal = call([&] {
-        const char* sql = psprintf(
-            "SELECT * FROM %s%s%s%s", request->from, request->condition != nullptr ? " WHERE (" : "",
-            request->condition != nullptr ? request->condition : "", request->condition != nullptr ? "\n)" : "");
+        const char* sql = psprintf("SELECT %s FROM %s%s%s%s", readable_columns(reader->relation), request->from,
+                                   request->condition != nullptr ? " WHERE (" : "",
+                                   request->condition != nullptr ? request->condition : "",
+                                   request->condition != nullptr ? "\n)" : "");
         SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);
         if (plan == nullptr) {
             elog(ERROR, "SPI_prepare returned %s", SPI_result_code_string(SPI_result));

@@ -6,6 +6,7 @@
 #include "pg/compare_radix.hpp"
 
 extern "C" {
+#include "executor/tstoreReceiver.h"
 #include "utils/plancache.h"
 }
 
@@ -217,13 +218,15 @@ TupleDesc rows_desc(const Comparison* comparison, int side) {
     return desc;
 }
 
-void* make_wanted(const Candidates& candidates, const Shape* shape) {
+// Takes the candidates' own memory back.
+void* make_wanted(Candidates& candidates, const Shape* shape) {
     const std::size_t size = tandem::KeySet::bytes(candidates.keys.size(), shape->limbs);
     void* memory = call([&] { return palloc_extended(size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO); });
     tandem::KeySet set(memory, shape->limbs, candidates.keys.size(), shape->seed);
     for (const tandem::Difference& candidate : candidates.keys) {
         set.insert(candidate.key);
     }
+    candidates.keys = {};
     return memory;
 }
 
@@ -239,31 +242,40 @@ bool is_exact(const Shape* shape) {
     return shape->keys > 0;
 }
 
-// false: a key is told that has one row on each side, with the same hash: only the judge can say what that is.
-bool count_kinds(const PassResult* result, Outcome* outcome) {
-    for (std::size_t i = 0; i < result->tally_count; i++) {
-        const Tally& tally = result->tallies[i];
-        const std::uint32_t legacy = pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&tally.copies[kLegacy]));
-        const std::uint32_t other = pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&tally.copies[kNew]));
-        if (legacy == 0 && other == 0) {
-            continue;
-        }
-        const bool same = pg_atomic_read_u64(const_cast<pg_atomic_uint64*>(&tally.hash_sum)) == 0;
-        if (legacy == 1 && other == 1 && same) {
-            return false;
-        }
-        outcome->kinds.count(legacy, other);
+// A view may say something else every time it is read. What the first pass found must be there in the next one.
+void check_stable(const Comparison* comparison, std::int64_t rows, std::int64_t candidates) {
+    if (rows < candidates) {
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("%s or %s gives other rows each time it is read", comparison->requests[kLegacy].label,
+                               comparison->requests[kNew].label),
+                        errdetail("Of the %lld rows that differ, not all were there again in the same snapshot.",
+                                  static_cast<long long>(candidates)),
+                        errhint("Compare a table of its rows, or a materialized view, or make its functions stable.")));
     }
-    return true;
+}
+
+// So few that an index finds their rows sooner than a pass over all keys would.
+constexpr std::size_t kFew = 10'000;
+constexpr double kFewOfRows = 0.001;
+
+bool are_few(const Comparison* comparison, const Candidates& candidates) {
+    const auto count = candidates.keys.size();
+    return comparison->shape->inline_key && count <= kFew && comparison->sources[kLegacy]->unique &&
+           comparison->sources[kNew]->unique &&
+           static_cast<double>(count) <
+               kFewOfRows * std::min(comparison->sources[kLegacy]->tuples, comparison->sources[kNew]->tuples);
 }
 
 // Reads the rows of the candidates again and counts their kinds; false: they have to be judged.
-bool count(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
+bool count(const Comparison* comparison, Candidates& candidates, Outcome* outcome) {
     if (candidates.keys.empty()) {
         return true;
     }
-    void* wanted = make_wanted(candidates, comparison->shape);
+    if (call([&] { return are_few(comparison, candidates); })) {
+        return false; // judged as soon as counted
+    }
     const std::size_t capacity = candidates.keys.size();
+    void* wanted = make_wanted(candidates, comparison->shape);
     return call([&] {
         show_phase(Phase::counting);
         show(kCandidates, static_cast<std::int64_t>(capacity));
@@ -271,16 +283,82 @@ bool count(const Comparison* comparison, const Candidates& candidates, Outcome* 
         request.wanted_memory = wanted;
         request.wanted_capacity = capacity;
         const PassResult* result = run_pass(&request);
-        const bool known = count_kinds(result, outcome);
-        pfree(result->tallies);
+        outcome->kinds = result->kinds;
+        const Kinds& kinds = result->kinds;
+        check_stable(comparison, kinds.missing + kinds.extra + kinds.changed + kinds.duplicate,
+                     static_cast<std::int64_t>(capacity));
         pfree(wanted);
-        return known;
+        return result->exact;
     });
 }
 
-void fetch(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
-    void* wanted = candidates.keys.empty() ? nullptr : make_wanted(candidates, comparison->shape);
+// The candidates' keys as rows of the values that are compared.
+Tuplestorestate* store_keys(const Comparison* comparison, const tandem::Difference* keys, std::size_t count,
+                            TupleDesc& desc) {
+    const Shape* shape = comparison->shape;
+    desc = CreateTemplateTupleDesc(shape->keys);
+    for (int i = 0; i < shape->keys; i++) {
+        TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), psprintf("k%d", i + 1), shape->key()[i].type, -1, 0);
+    }
+    Tuplestorestate* store = tuplestore_begin_heap(true, false, work_mem);
+    auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * static_cast<std::size_t>(shape->keys)));
+    auto* nulls = static_cast<bool*>(palloc0(sizeof(bool) * static_cast<std::size_t>(shape->keys)));
+    for (std::size_t i = 0; i < count; i++) {
+        unpack_key(shape, keys[i].key, values);
+        tuplestore_putvalues(store, desc, values, nulls);
+    }
+    return store;
+}
+
+void fetch_by_index(const SourceRequest* request, const Shape* shape, Tuplestorestate* into) {
+    StringInfoData sql;
+    StringInfoData names;
+    initStringInfo(&sql);
+    initStringInfo(&names);
+    appendStringInfoString(&sql, "SELECT ");
+    for (int i = 0; i < request->columns; i++) {
+        appendStringInfo(&sql, "%s(%s\n)", i == 0 ? "" : ", ", request->rows[i]);
+    }
+    appendStringInfo(&sql, " FROM %s WHERE (", request->from);
+    for (int i = 0; i < shape->keys; i++) {
+        appendStringInfo(&sql, "%s(%s\n)", i == 0 ? "" : ", ", request->values[shape->key()[i].column]);
+        appendStringInfo(&names, "%sk%d", i == 0 ? "" : ", ", i + 1);
+    }
+    appendStringInfo(&sql, ") IN (SELECT %s FROM tandem_keys)", names.data);
+    if (request->condition != nullptr) {
+        appendStringInfo(&sql, " AND (%s\n)", request->condition);
+    }
+    DestReceiver* dest = CreateDestReceiver(DestTuplestore);
+    SetTuplestoreDestReceiverParams(dest, into, CurrentMemoryContext, false, nullptr, nullptr);
+    SPIExecuteOptions options{};
+    options.read_only = true;
+    options.dest = dest;
+    const int code = SPI_execute_extended(sql.data, &options);
+    if (code < 0) {
+        elog(ERROR, "SPI_execute_extended returned %s", SPI_result_code_string(code));
+    }
+}
+
+void fetch_few(const Comparison* comparison, const Candidates& candidates, Outcome* outcome) {
+    const tandem::Difference* keys = candidates.keys.data();
+    const std::size_t count = candidates.keys.size();
+    call([&] {
+        show_phase(Phase::fetching);
+        TupleDesc desc = nullptr;
+        Tuplestorestate* store = store_keys(comparison, keys, count, desc);
+        register_rows("tandem_keys", store, desc, static_cast<std::int64_t>(count));
+        for (int side = 0; side < kSides; side++) {
+            fetch_by_index(&comparison->requests[side], comparison->shape, outcome->rows[side]);
+        }
+        SPI_unregister_relation("tandem_keys");
+        tuplestore_end(store);
+    });
+}
+
+void fetch(const Comparison* comparison, Candidates& candidates, Outcome* outcome) {
+    const bool few = call([&] { return are_few(comparison, candidates); });
     const std::size_t capacity = candidates.keys.size();
+    void* wanted = capacity == 0 || few ? nullptr : make_wanted(candidates, comparison->shape);
     call([&] {
         PassRequest request = request_pass(comparison, Pass::fetch);
         for (int side = 0; side < kSides; side++) {
@@ -299,6 +377,14 @@ void fetch(const Comparison* comparison, const Candidates& candidates, Outcome* 
             run_pass(&request);
             pfree(wanted);
         }
+    });
+    if (few && !candidates.keys.empty()) {
+        fetch_few(comparison, candidates, outcome);
+    }
+    call([&] {
+        check_stable(comparison,
+                     tuplestore_tuple_count(outcome->rows[kLegacy]) + tuplestore_tuple_count(outcome->rows[kNew]),
+                     static_cast<std::int64_t>(capacity));
     });
 }
 
@@ -338,6 +424,9 @@ Outcome* find(Comparison* comparison) {
     outcome->candidates = static_cast<std::int64_t>(candidates.keys.size());
     outcome->kinds = candidates.kinds;
     outcome->counted = candidates.only_counts || (only_counts && count(comparison, candidates, outcome));
+    if (!outcome->counted && outcome->candidates > 0 && candidates.keys.empty()) {
+        return call([] { return join_all(); }); // counting saw what it cannot explain
+    }
     if (!outcome->counted) {
         fetch(comparison, candidates, outcome);
     }

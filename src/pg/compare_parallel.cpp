@@ -260,12 +260,11 @@ void add_counts(Counts& to, const Counts& from) {
 
 } // namespace
 
-void run_shared(Participant* participant, const PassRequest* request, int workers) {
+void run_shared(Participant* participant, const PassRequest* request, int workers, PassResult* result) {
     SharedPass* shared = share(request, workers);
     SharedHeader* header = shared->header;
     LaunchParallelWorkers(shared->context);
     participant->progress = &header->rows_read;
-    Tally* own_tallies = participant->tallies;
     if (request->pass == Pass::count) {
         participant->tallies = shared->tallies;
     }
@@ -277,6 +276,9 @@ void run_shared(Participant* participant, const PassRequest* request, int worker
         }
     }
     take_part(participant, const_cast<const Source* const*>(request->sources), header, shared->tables);
+    if (request->pass == Pass::count) {
+        read_unshared(participant, request); // into the same tallies
+    }
     for (auto* store : shared->stores) {
         if (store != nullptr) {
             sts_end_write(store);
@@ -295,17 +297,8 @@ void run_shared(Participant* participant, const PassRequest* request, int worker
     if (request->pass == Pass::fetch) {
         drain(shared, request);
     }
-    if (request->pass == Pass::count) { // the leader has read by itself what is not shared
-        participant->tallies = own_tallies;
-        const std::size_t count = tally_count(request);
-        for (std::size_t i = 0; i < count; i++) {
-            for (int side = 0; side < kSides; side++) {
-                pg_atomic_fetch_add_u32(&own_tallies[i].copies[side], static_cast<std::int32_t>(pg_atomic_read_u32(
-                                                                          &shared->tallies[i].copies[side])));
-            }
-            pg_atomic_fetch_add_u64(&own_tallies[i].hash_sum,
-                                    static_cast<std::int64_t>(pg_atomic_read_u64(&shared->tallies[i].hash_sum)));
-        }
+    if (request->pass == Pass::count) {
+        count_kinds(participant, request, result);
     }
     participant->progress = nullptr;
     DestroyParallelContext(shared->context);

@@ -21,6 +21,12 @@ void open_and_scan(Participant* participant, const Source* source, int side, Oid
                    ParallelTableScanDesc shared);
 
 // The sides that may be shared, by the leader and this many workers.
-void run_shared(Participant* participant, const PassRequest* request, int workers);
+void run_shared(Participant* participant, const PassRequest* request, int workers, PassResult* result);
+
+// The other sides, by the leader alone.
+void read_unshared(Participant* participant, const PassRequest* request);
+
+// What the tallies of the count pass say.
+void count_kinds(const Participant* participant, const PassRequest* request, PassResult* result);
 
 } // namespace pg::compare

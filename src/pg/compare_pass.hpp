@@ -21,8 +21,8 @@ struct PassResult {
     tandem::Sketch* sketch; // merged
     void* sketch_memory;
     RadixFiles* radix;
-    Tally* tallies; // of the count pass
-    std::size_t tally_count;
+    Kinds kinds; // of the count pass
+    bool exact;  // no key was told that has one row on each side, with the same hash
 };
 
 // How many processes will work on the pass: their sketches share the memory of the comparison.

@@ -10,21 +10,6 @@ extern "C" {
 
 namespace pg::compare {
 
-// How many keys differ, by kind, where different encodings are always different values.
-struct Kinds {
-    std::int64_t missing;
-    std::int64_t extra;
-    std::int64_t changed;
-    std::int64_t duplicate;
-
-    void count(std::uint32_t legacy_copies, std::uint32_t new_copies) {
-        (legacy_copies > 1 || new_copies > 1 ? duplicate
-         : new_copies == 0                   ? missing
-         : legacy_copies == 0                ? extra
-                                             : changed)++;
-    }
-};
-
 // The keys that have to be looked at. More than `limit` are not kept: then most rows differ, and a join is the better
 // way.
 struct Candidates {

@@ -77,6 +77,26 @@ void pack_key(const Shape* shape, const RowValues& row, tandem::Element& element
         (static_cast<std::uint64_t>(low >> (2 * tandem::kLimbBits)) | (high << (128 - 2 * tandem::kLimbBits))) & kMask;
 }
 
+} // namespace
+
+void unpack_key(const Shape* shape, const std::uint64_t* limbs, Datum* values) {
+    // A narrow key is one limb of up to 61 bits; others are limbs of 60.
+    const int width = shape->narrow ? 64 : tandem::kLimbBits;
+    int from = 0;
+    for (int i = 0; i < shape->keys; i++) {
+        std::uint64_t bits[2] = {};
+        for (int bit = 0; bit < shape->key()[i].bits; bit++, from++) {
+            const int limb = from / width;
+            if (limb < shape->limbs && (limbs[limb] >> (from % width) & 1) != 0) {
+                bits[bit / 64] |= std::uint64_t{1} << (bit % 64);
+            }
+        }
+        values[i] = key_from_bits(shape->key()[i].type, bits);
+    }
+}
+
+namespace {
+
 bool has_null_key(const Shape* shape, const RowValues& row) {
     const KeyColumn* key = shape->key();
     for (int i = 0; i < shape->keys; i++) {
@@ -289,7 +309,7 @@ void handle(Participant* participant, int side, TableReader* reader, const RowVa
 // Nearly every tuple of a large table comes from memory, not from a cache: what the scan will hand out next on its page
 // is asked for ahead.
 void prefetch_ahead(TableScanDesc scan) {
-    constexpr int kAhead = 3;
+    constexpr int kAhead = 4;
     auto* heap = reinterpret_cast<HeapScanDesc>(scan);
     const int next = static_cast<int>(heap->rs_cindex) + kAhead;
     if (next < static_cast<int>(heap->rs_ntuples)) {

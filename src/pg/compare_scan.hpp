@@ -16,6 +16,7 @@ class RadixFiles;
 struct KeyColumn {
     int column; // 0-based
     int bits;   // of an inline key
+    Oid type;   // of the wider side
 };
 
 // What all who take part in a comparison have to agree on. In shared memory, its arrays behind it.
@@ -58,6 +59,21 @@ struct RowStore {
     SharedTuplestoreAccessor* shared;
 };
 
+// How many keys differ, by kind, where different encodings are always different values.
+struct Kinds {
+    std::int64_t missing;
+    std::int64_t extra;
+    std::int64_t changed;
+    std::int64_t duplicate;
+
+    void count(std::uint32_t legacy_copies, std::uint32_t new_copies) {
+        (legacy_copies > 1 || new_copies > 1 ? duplicate
+         : new_copies == 0                   ? missing
+         : legacy_copies == 0                ? extra
+                                             : changed)++;
+    }
+};
+
 struct Counts {
     std::uint64_t rows[kSides];
     std::uint64_t null_keys[kSides];
@@ -93,6 +109,9 @@ struct Participant {
           batched(0), row(of->secret), key(of->secret) {}
 };
 static_assert(std::is_trivially_destructible_v<Participant>);
+
+// The values of an inline key, from its limbs; the inverse of what a participant packs.
+void unpack_key(const Shape* shape, const std::uint64_t* limbs, Datum* values);
 
 Participant* make_participant(const Shape* shape, Pass pass);
 

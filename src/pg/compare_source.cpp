@@ -17,16 +17,37 @@ extern "C" {
 namespace pg::compare {
 namespace {
 
+// Casts that lose nothing, and that a codec stands for. Any other one is executed: it may round, cut or fail.
+bool is_lossless(Oid from, Oid to) {
+    switch (to) {
+    case INT4OID:
+        return from == INT2OID;
+    case INT8OID:
+        return from == INT2OID || from == INT4OID;
+    case NUMERICOID:
+        return from == INT2OID || from == INT4OID || from == INT8OID;
+    case FLOAT8OID:
+        return from == FLOAT4OID;
+    case TEXTOID:
+        return from == BPCHAROID || from == NAMEOID;
+    case TIMESTAMPOID:
+        return from == DATEOID;
+    default:
+        return false;
+    }
+}
+
 // A cast by a function that a codec stands for: its argument, else nullptr.
 Node* below_cast(Node* node, Oid operand, Oid collation) {
     auto* function = reinterpret_cast<FuncExpr*>(node);
-    if (!IsA(node, FuncExpr) || list_length(function->args) != 1) {
+    if (!IsA(node, FuncExpr) || list_length(function->args) != 1 || function->funcresulttype != operand) {
         return nullptr;
     }
     Node* argument = static_cast<Node*>(linitial(function->args));
     const Oid from = getBaseType(exprType(argument));
     Oid cast = InvalidOid;
-    return find_coercion_pathway(function->funcresulttype, from, COERCION_EXPLICIT, &cast) == COERCION_PATH_FUNC &&
+    return is_lossless(from, operand) &&
+                   find_coercion_pathway(operand, from, COERCION_EXPLICIT, &cast) == COERCION_PATH_FUNC &&
                    cast == function->funcid && plan_value(from, operand, collation) != nullptr
                ? argument
                : nullptr;
@@ -58,7 +79,9 @@ bool is_unsafe_function(Oid function, void*) {
 }
 
 bool is_parallel_unsafe(Node* node, void* context) {
-    return node != nullptr && (check_functions_in_node(node, is_unsafe_function, context) ||
+    // As for PostgreSQL's planner: the check of a domain may be anything.
+    return node != nullptr && (IsA(node, CoerceToDomain) || IsA(node, NextValueExpr) || IsA(node, SubPlan) ||
+                               check_functions_in_node(node, is_unsafe_function, context) ||
                                walk_children(node, is_parallel_unsafe, context));
 }
 
@@ -78,6 +101,9 @@ bool reads_virtual_column(Relation relation, Bitmapset* columns) {
 
 // May the caller read these columns? Where he may not, the executor says so in PostgreSQL's own words.
 bool may_read(Oid relation, Bitmapset* columns) {
+    if (!may_use_schema(get_rel_namespace(relation))) {
+        return false;
+    }
     if (pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK) {
         return true;
     }
@@ -120,8 +146,25 @@ bool collect_tables(Source* source) {
     return true;
 }
 
-// A unique index whose columns are all in the key, each as it is stored: then no key stands twice. The index must mean
-// the same by "equal": bytes, as a deterministic collation does.
+Oid equality_family(Oid type) {
+    return lookup_type_cache(getBaseType(type), TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+}
+
+// Does the index mean by "equal" what the type of its column does? Not one that compares images, or patterns.
+bool has_plain_equality(Relation index, Relation relation, int column) {
+    Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation), index->rd_index->indkey.values[column] - 1);
+    return index->rd_opfamily[column] == equality_family(attribute->atttypid) &&
+           (!OidIsValid(index->rd_indcollation[column]) ||
+            get_collation_isdeterministic(index->rd_indcollation[column]));
+}
+
+// In a transaction with one snapshot for all its statements an index may be younger than what the snapshot shows.
+bool covers_snapshot(Relation index) {
+    return !IsolationUsesXactSnapshot() ||
+           TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data), TransactionXmin);
+}
+
+// A unique index whose columns are all in the key, each as it is stored: then no key stands twice.
 bool has_unique_index(Relation relation, Bitmapset* key) {
     bool unique = false;
     List* indexes = RelationGetIndexList(relation);
@@ -130,10 +173,10 @@ bool has_unique_index(Relation relation, Bitmapset* key) {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
         Form_pg_index form = index->rd_index;
         bool fits = form->indisunique && form->indimmediate && form->indisvalid && form->indisready &&
-                    RelationGetIndexExpressions(index) == NIL && RelationGetIndexPredicate(index) == NIL;
+                    RelationGetIndexExpressions(index) == NIL && RelationGetIndexPredicate(index) == NIL &&
+                    covers_snapshot(index);
         for (int i = 0; fits && i < IndexRelationGetNumberOfKeyAttributes(index); i++) {
-            fits = bms_is_member(form->indkey.values[i], key) &&
-                   (!OidIsValid(index->rd_indcollation[i]) || get_collation_isdeterministic(index->rd_indcollation[i]));
+            fits = bms_is_member(form->indkey.values[i], key) && has_plain_equality(index, relation, i);
         }
         unique = unique || fits;
         index_close(index, AccessShareLock);
@@ -158,7 +201,11 @@ void find_uniqueness(Source* source, Relation relation, const int* keys, int key
         if (OidIsValid(collation) && !get_collation_isdeterministic(collation)) {
             return;
         }
-        // A codec that writes different stored values alike would make one key of two.
+        // The same bytes under a coarser equality would make one key of two: 'a' and 'a ' as bpchar.
+        const Oid stored = getBaseType(get_atttype(RelationGetRelid(relation), column));
+        if (stored != type && equality_family(stored) != equality_family(type)) {
+            return;
+        }
         key = bms_add_member(key, column);
     }
     source->unique = key != nullptr && has_unique_index(relation, key);
@@ -240,6 +287,9 @@ Source* open_source(const SourceRequest* request, const int* keys, int key_count
     if (!OidIsValid(request->relation) || wanted == Path::executor || !can_scan(source, request, keys, key_count)) {
         source->unique = false;
         source->parallel = false;
+        source->tables = NIL; // what was collected until it turned out
+        source->blocks = 0;
+        source->tuples = 0;
         return source;
     }
     source->path =

@@ -44,6 +44,15 @@ inline bool is_index_equality(Oid op) {
     return false;
 }
 
+// May the current user look names up in the schema?
+inline bool may_use_schema(Oid schema) {
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+#else
+    return pg_namespace_aclcheck(schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
 // Calls walker for the children of a node. Before PostgreSQL 16 the callback has no prototype.
 inline bool walk_children(Node* node, bool (*walker)(Node*, void*), void* context) {
 #if PG_VERSION_NUM >= 160000

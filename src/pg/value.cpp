@@ -355,6 +355,13 @@ double approximate(const Decimal& decimal) {
     return decimal.sign != 0 ? -value : value;
 }
 
+// Dates go further than timestamps: behind the last of them, each gets a number that no timestamp has.
+std::int64_t date_as_timestamp(DateADT date) {
+    int overflow = 0;
+    const Timestamp timestamp = date2timestamp_opt_overflow(date, &overflow);
+    return overflow == 0 ? timestamp : END_TIMESTAMP + date;
+}
+
 // What is above the type's length may be the sign or zeros, as the datum was made.
 std::uint64_t word_of(const ValuePlan* plan, Datum value) {
     const auto word = static_cast<std::uint64_t>(value);
@@ -509,11 +516,9 @@ void encode(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
     case Codec::collated:
         put_collated(plan, value, encoder);
         return;
-    case Codec::date_timestamp: {
-        const Timestamp timestamp = DatumGetTimestamp(DirectFunctionCall1(date_timestamp, value));
-        encoder.int64(TypeClass::image, timestamp);
+    case Codec::date_timestamp:
+        encoder.int64(TypeClass::image, date_as_timestamp(DatumGetDateADT(value)));
         return;
-    }
     case Codec::interval:
         put_span(interval_span(DatumGetIntervalP(value)), encoder);
         return;
@@ -583,7 +588,7 @@ void key_to_bits(const ValuePlan* plan, Datum value, std::uint64_t bits[2]) {
         bits[0] = static_cast<std::uint64_t>(as_integer(plan->codec, value));
         return;
     case Codec::date_timestamp:
-        bits[0] = static_cast<std::uint64_t>(DatumGetTimestamp(DirectFunctionCall1(date_timestamp, value)));
+        bits[0] = static_cast<std::uint64_t>(date_as_timestamp(DatumGetDateADT(value)));
         return;
     case Codec::fixed:
         memcpy(bits, DatumGetPointer(value), UUID_LEN);
