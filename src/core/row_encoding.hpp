@@ -157,8 +157,8 @@ class RowEncoder {
 
     std::uint8_t* item(TypeClass type, std::size_t size) noexcept {
         std::uint8_t* const at = reserve(2 + size);
-        at[0] = static_cast<std::uint8_t>(type);
-        at[1] = static_cast<std::uint8_t>(size);
+        const std::uint8_t head[2] = {static_cast<std::uint8_t>(type), static_cast<std::uint8_t>(size)};
+        std::memcpy(at, head, sizeof(head)); // one store
         return at + 2;
     }
 

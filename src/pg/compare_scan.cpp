@@ -107,17 +107,30 @@ bool has_null_key(const Shape* shape, const RowValues& row) {
     return false;
 }
 
+std::uint64_t single_key(const ValuePlan* plan, Datum value) {
+    switch (plan->quick) {
+    case Codec::int4:
+        return static_cast<std::uint64_t>(static_cast<std::int64_t>(DatumGetInt32(value)));
+    case Codec::int8:
+        return static_cast<std::uint64_t>(DatumGetInt64(value));
+    default: {
+        std::uint64_t bits[2];
+        key_to_bits(plan, value, bits);
+        return bits[0];
+    }
+    }
+}
+
 // false: the key is wider than the shape was made for.
 bool make_key(Participant* participant, const RowValues& row, tandem::Element& element) {
     const Shape* shape = participant->shape;
-    if (shape->narrow) {
-        std::uint64_t bits[2];
-        const int column = shape->key()->column;
-        key_to_bits(row.plans[column], row.value(column), bits);
-        element.key[0] = bits[0];
+    if (shape->inline_key && shape->keys == 1 && shape->limbs == 1) {
+        const KeyColumn& key = *shape->key();
+        const std::uint64_t bits = single_key(row.plans[key.column], row.value(key.column));
+        element.key[0] = key.bits < 64 ? bits & ((std::uint64_t{1} << key.bits) - 1) : bits;
         element.key[1] = 0;
         element.key[2] = 0;
-        return bits[0] < tandem::kPrime;
+        return element.key[0] < tandem::kPrime;
     }
     if (shape->inline_key) {
         pack_key(shape, row, element);
@@ -320,23 +333,80 @@ void prefetch_ahead(TableScanDesc scan) {
     }
 }
 
+// A table whose columns are the compared ones, in their order, with one inline key: the usual copy of a table. Its
+// tuples are encoded as they are walked, without the values between.
+bool is_straight(const Participant* participant, const TableReader* reader) {
+    const Shape* shape = participant->shape;
+    if (is_probing(participant) || !shape->inline_key || shape->keys != 1 || shape->limbs != 1 ||
+        RelationGetDescr(reader->relation)->natts != shape->columns) {
+        return false;
+    }
+    for (int i = 0; i < shape->columns; i++) {
+        if (reader->columns[i].attribute != i + 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// false: the tuple has to be taken column by column, as it lacks one, or its key.
+bool take_straight(Participant* participant, int side, const TupleWalk* walk, const ValuePlan* const* plans,
+                   HeapTuple tuple) {
+    tandem::RowEncoder& encoder = participant->row;
+    const KeyColumn key = *participant->shape->key();
+    Datum key_value = 0;
+    bool has_key = false;
+    encoder.reset();
+    const int stored = for_each_column(walk, tuple, [&](int i, bool is_null, Datum value) {
+        if (is_null) {
+            encoder.null();
+            return;
+        }
+        if (i == key.column) {
+            key_value = value;
+            has_key = true;
+        }
+        encode_quickly(plans[i], value, encoder);
+    });
+    if (stored < walk->columns || !has_key) {
+        return false;
+    }
+    tandem::Element& element = participant->batch[participant->batched];
+    const std::uint64_t bits = single_key(plans[key.column], key_value);
+    element.key[0] = key.bits < 64 ? bits & ((std::uint64_t{1} << key.bits) - 1) : bits;
+    if (element.key[0] >= tandem::kPrime) {
+        return false;
+    }
+    element.key[1] = 0;
+    element.key[2] = 0;
+    element.hash = encoder.hash();
+    participant->counts.rows[side]++;
+    if (++participant->batched == kBatch) {
+        flush(participant);
+    }
+    return true;
+}
+
 void scan_raw(Participant* participant, int side, TableReader* reader, TableScanDesc scan) {
     const TupleWalk* walk = plan_walk(RelationGetDescr(reader->relation), columns_to_read(participant, reader));
     const TupleWalk* whole = plan_walk(RelationGetDescr(reader->relation), reader->last_attribute);
     const RowBuffer buffer = make_buffer(participant, reader, RelationGetDescr(reader->relation)->natts);
     const RowValues row = buffer.row();
     const bool fetching = participant->pass == Pass::fetch;
+    const bool straight = is_straight(participant, reader);
     MemoryContext per_row = reader->context->ecxt_per_tuple_memory;
     MemoryContext before = MemoryContextSwitchTo(per_row);
 
     HeapTuple tuple = nullptr;
     while ((tuple = heap_getnext(scan, ForwardScanDirection)) != nullptr) {
         prefetch_ahead(scan);
-        walk_tuple(walk, tuple, buffer.values, buffer.nulls);
-        if (fetching) {
-            ExecStoreHeapTuple(tuple, reader->slot, false);
+        if (!straight || !take_straight(participant, side, walk, buffer.plans, tuple)) {
+            walk_tuple(walk, tuple, buffer.values, buffer.nulls);
+            if (fetching) {
+                ExecStoreHeapTuple(tuple, reader->slot, false);
+            }
+            handle(participant, side, reader, row, [&] { walk_tuple(whole, tuple, buffer.values, buffer.nulls); });
         }
-        handle(participant, side, reader, row, [&] { walk_tuple(whole, tuple, buffer.values, buffer.nulls); });
         report(participant, scan);
         if (!per_row->isReset) {
             MemoryContextReset(per_row);
