@@ -115,3 +115,4 @@ echo "calls of route() after rollback() had returned that said new: $late"
 # --- comparison ----------------------------------------------------------------------------------------------------
 cluster_stop
 test/bench/compare.sh
+test/bench/capture.sh
