@@ -245,7 +245,7 @@ subtest 'the slot: what goes wrong with it is told, and everything is compared' 
 
 subtest 'kill -9 under load: what was committed before is looked at after it' => sub {
 	mend();
-	my $traffic = traffic($node, 'writers', { 'write' => <<~'SQL' }, '-c', 4);
+	my $traffic = traffic($node, 'writers', { 'write' => <<~'SQL' }, '-c', 4, '--rate=1500'); # fewer than a round would rather look at all for
 		\set id random(100, 3900)
 		UPDATE legacy.item SET qty = (qty + 1) % 900 WHERE id = :id;
 		SQL
