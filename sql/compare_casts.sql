@@ -1,6 +1,6 @@
 -- Casts in mappings: only what loses nothing may be read from the stored bytes; and a key is unique only under its own type's equality.
 \set VERBOSITY terse
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS pg_tandem;
 DROP SCHEMA IF EXISTS casts CASCADE;
 CREATE SCHEMA casts;
