@@ -182,7 +182,7 @@ sub sqlstate_as
 	return $err =~ /ERROR:  (\w{5})/ ? $1 : '';
 }
 
-subtest 'a round that fails is told of, holds promotions, and is made again' => sub {
+subtest 'a row on which a mapping fails rolls the run back, and says why' => sub {
 	in_database('postgres');
 	value($node, 'CREATE DATABASE failing');
 	in_database('failing');
@@ -191,15 +191,12 @@ subtest 'a round that fails is told of, holds promotions, and is made again' => 
 	becomes($node, "stage = 'shadow' FROM tandem.runs", 'the run is in shadow');
 	is(sqlstate($node, "INSERT INTO legacy.item VALUES (6, 'six', 0)"), '', 'in shadow a row on which the expression fails does not fail its writer');
 	is(value($node, 'SELECT event, sqlstate, legacy_row FROM tandem.mirror_failures'), 'INSERT|22012|(6,six,0)', 'the mirror keeps it');
-	becomes($node, "error = '22012: division by zero' FROM tandem.runs", 'the round fails, and status says why');
-	is(value($node, "SELECT kind, reason, evidence ->> 'sqlstate' FROM tandem.events('r') WHERE kind = 'round_failed'"), 'round_failed|division by zero|22012', 'so does an event');
-	is(value($node, "SELECT status, message LIKE '%failing rounds%' FROM tandem.health WHERE run = 'r'"), 'WARNING|t', 'and health');
+	becomes($node, "phase = 'degraded' FROM tandem.runs", 'the round rolls the run back: such a row is a difference');
+	is(value($node, "SELECT kind, columns, legacy ->> 'error', legacy ->> 'sqlstate' FROM tandem.differences ORDER BY id LIMIT 1"), 'error|{note}|division by zero|22012', 'which says why');
 	is(sqlstate($node, "SELECT tandem.promote('r')"), '55000', 'nobody promotes what cannot be compared');
-	is(state_of($node, 'r'), 'shadow progressing 0', 'it is no verdict: the run stays where it is');
-	becomes($node, "(SELECT error_at FROM tandem.run_activity) > (SELECT at + interval '1 second' FROM tandem.events('r') WHERE kind = 'round_failed')", 'the round is tried again');
-	is(value($node, "SELECT count(*) FROM tandem.events('r') WHERE kind = 'round_failed'"), 1, 'the same failure again is no second event');
 	is(sqlstate($node, 'DELETE FROM legacy.item WHERE id = 6'), '', 'the row is mended');
-	becomes($node, "error IS NULL AND validated_at > (SELECT max(at) FROM tandem.mirror_failures) FROM tandem.runs", 'the worker recovers by itself');
+	becomes($node, 'count(*) > 0 FROM tandem.rollback_proofs WHERE verdict IS NOT NULL', 'the worker proves the rollback');
+	is(value($node, "SELECT phase FROM tandem.retry('r')"), 'progressing', 'and the run goes on');
 	is(value($node, "SELECT weight FROM tandem.promote('r')"), 50, 'and the run can be promoted');
 	is(sqlstate($node, "INSERT INTO legacy.item VALUES (7, 'seven', 0)"), '22012', 'in live such a write is refused');
 };
