@@ -11,7 +11,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $rounds = $ENV{ROUNDS} // ($ENV{TANDEM_QUICK} ? 20 : 100);
-my $rows = $ENV{ROWS} // 1_000_000;
+my $rows = $ENV{ROWS} // ($ENV{TANDEM_QUICK} ? 300_000 : 1_000_000);
 my @ways = (['auto', 'auto'], map { my $method = $_; map { [ $method, $_ ] } qw(raw slots executor) } qw(sketch radix));
 
 my $node = tandem_node('compare_concurrent', conf => <<'CONF');
