@@ -320,11 +320,3 @@ END
 $$;
 COMMENT ON FUNCTION tandem.comparison_columns IS 'What a comparison of two relations compares, column by column';
 
-CREATE FUNCTION tandem.comparison_query_columns(
-    legacy_sql text, new_sql text, key name[], rules jsonb, search_path text DEFAULT current_setting('search_path'))
-RETURNS SETOF tandem.compared_column
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT * FROM tandem.source_comparison(tandem.query_source(legacy_sql, 'legacy_sql', $5), tandem.query_source(new_sql, 'new_sql', $5), key, NULL, rules)
-$$;
-COMMENT ON FUNCTION tandem.comparison_query_columns IS 'What a comparison of two queries compares, column by column; the scalars stand over the columns of the queries';

@@ -21,7 +21,7 @@ TO PUBLIC;
 -- Query against query.
 GRANT EXECUTE ON FUNCTION
     tandem.diff_query, tandem.compare_query, tandem.compare_queries, tandem.compare_query_counting,
-    tandem.comparison_query_columns, tandem.source_comparison, tandem.relation_source, tandem.query_source, tandem.query_columns,
+    tandem.source_comparison, tandem.relation_source, tandem.query_source, tandem.query_columns,
     tandem.source_columns, tandem.name_list, tandem.mapping_hint
 TO PUBLIC;
 

@@ -1,7 +1,7 @@
 // The codecs of plain types; which codec a type has is in value_plan.cpp, nested ones are in value_nested.cpp.
 //
-// The layout of numeric is private to PostgreSQL, though it is what is on every disk; the tests hold numeric_codec
-// against numeric's own text.
+// The layout of numeric is private to PostgreSQL, though it is what is on every disk; the tests hold it against the
+// join.
 #include "pg/value.hpp"
 
 #include "pg/value_codecs.hpp"
