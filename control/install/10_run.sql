@@ -42,10 +42,12 @@ CREATE TABLE tandem.run_activity (
     differences  bigint,
     elapsed      interval,
     error        text,
-    error_at     timestamptz
+    error_at     timestamptz,
+    step         uuid
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.run_activity IS 'What the rounds of a run last did: heartbeat, validation, error';
 COMMENT ON COLUMN tandem.run_activity.round_at IS 'The heartbeat: when the worker or a tick() last served the run';
+COMMENT ON COLUMN tandem.run_activity.step IS 'The task of the step that is being taken, or that failed and will be tried again';
 COMMENT ON COLUMN tandem.run_activity.validated_at IS 'Start of the last completed validation: changes committed before are covered by it';
 
 CREATE TABLE tandem.option_default (

@@ -55,6 +55,8 @@ BEGIN
     INSERT INTO tandem.rollback AS b (run_id, domain, strategy, automatic, reason, from_weight, epoch, evidence, elapsed)
     VALUES (r.id, domain, strategy, automatic, reason, before_r.weight, r.epoch, evidence, clock_timestamp() - started)
     RETURNING b.* INTO result;
+    PERFORM tandem.task_step(NULL, 'tandem.rollback', 'done', tandem.step_payload(before_r, 'tandem.rollback'),
+        jsonb_build_object('rollback', result.id, 'domain', domain, 'strategy', strategy, 'automatic', automatic, 'from_weight', before_r.weight), reason);
     RETURN result;
 END
 $$;
@@ -96,18 +98,19 @@ $$;
 COMMENT ON FUNCTION tandem.rollback IS
     'Routes every key (or those of one domain) to legacy at the commit of this transaction. proof is the row of view rollback_proofs that the next round completes';
 
--- Completes the oldest rollback that has no proof; false when there is none.
-CREATE FUNCTION tandem.prove_rollback(run tandem.run) RETURNS boolean
+-- Completes the oldest rollback that has no proof, and tells what it found; NULL when there is none.
+CREATE FUNCTION tandem.prove_rollback(run tandem.run) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     b tandem.rollback;
     different bigint;
     known bigint;
+    found jsonb;
 BEGIN
     SELECT * INTO b FROM tandem.rollback AS x WHERE x.run_id = run.id AND x.proof_at IS NULL ORDER BY x.id LIMIT 1;
     IF NOT FOUND THEN
-        RETURN false;
+        RETURN NULL;
     END IF;
     different := tandem.run_comparison(run, 'proof', b.id);
     -- Explained: the same row of the same table, differing in the same way as when the rollback was decided.
@@ -120,8 +123,9 @@ BEGIN
                                            WHERE y.mapping_id = p.mapping_id AND y.purpose = 'validate' AND y.started_at < b.at)
                       AND e.kind = d.kind AND e.key = d.key AND e.columns IS NOT DISTINCT FROM d.columns);
     UPDATE tandem.rollback AS x SET proof_at = clock_timestamp(), differences = different, unexplained = different - known WHERE x.id = b.id;
-    PERFORM tandem.record_event(run, 'proof', NULL, jsonb_build_object('rollback', b.id, 'differences', different, 'unexplained', different - known));
-    RETURN true;
+    found := jsonb_build_object('rollback', b.id, 'differences', different, 'unexplained', different - known);
+    PERFORM tandem.record_event(run, 'proof', NULL, found);
+    RETURN found;
 END
 $$;
 COMMENT ON FUNCTION tandem.prove_rollback IS 'Compares every mapping after a rollback and keeps the result with it';

@@ -32,33 +32,6 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.run_health IS 'Health of a run, 0 to 100, with every deduction by name; alive: a round was made within heartbeat_timeout';
 
-CREATE VIEW tandem.health AS
-SELECT 'worker' AS check_name, NULL::text AS run,
-       CASE WHEN NOT tandem.worker_preloaded() THEN 'WARNING' WHEN w.beat_at > clock_timestamp() - interval '1 minute' THEN 'OK' ELSE 'CRITICAL' END AS status,
-       CASE WHEN NOT tandem.worker_preloaded() THEN 'not preloaded: runs go on only as tick() is called'
-            ELSE 'last beat of the coordinator: ' || coalesce(w.beat_at::text, 'none') END AS message
-  FROM (SELECT) AS one LEFT JOIN tandem.worker AS w ON w.name = 'coordinator'
-UNION ALL
-SELECT 'run', r.name, CASE WHEN h.score > 90 THEN 'OK' WHEN h.score >= 70 THEN 'WARNING' ELSE 'CRITICAL' END,
-       format('health %s%s', h.score, coalesce(': ' || (SELECT string_agg(format('%s −%s', k, v), ', ') FROM jsonb_each_text(h.deductions) AS d (k, v)), ''))
-  FROM tandem.run AS r LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id CROSS JOIN LATERAL tandem.run_health(r, a) AS h
- WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled'
-UNION ALL
-SELECT 'capture', c.run, 'WARNING', string_agg(format('%s: %s', c.new, c.state), '; ' ORDER BY c.new) || ': every validation compares all rows'
-  FROM tandem.capture AS c WHERE c.state LIKE 'interrupted%' GROUP BY c.run
-UNION ALL
-SELECT 'capture', c.run, 'WARNING', format('replication slot %s keeps %s of log', c.slot, pg_size_pretty(max(c.retained_wal)))
-  FROM tandem.capture AS c WHERE c.retained_wal > 1024 * 1024 * 1024 GROUP BY c.run, c.slot
-UNION ALL
-SELECT 'capture', NULL, 'WARNING', format('replication slot %s belongs to no active run: SELECT pg_drop_replication_slot(%L)', p.slot_name, p.slot_name)
-  FROM pg_replication_slots AS p
- WHERE p.database = current_database() AND p.slot_name ~ '^tandem_[0-9]+_[0-9]+$'
-   AND NOT EXISTS (SELECT FROM tandem.capture_slot AS s JOIN tandem.run AS r ON r.id = s.run_id WHERE s.slot = p.slot_name AND r.stage IN ('dualwrite', 'shadow', 'live'))
-UNION ALL
-SELECT 'capture', NULL, 'WARNING', format('%s of captured keys: nothing takes them away, or a long transaction keeps VACUUM from it', pg_size_pretty(s.bytes))
-  FROM (SELECT pg_relation_size('tandem.captured') AS bytes) AS s WHERE s.bytes > 256 * 1024 * 1024;
-COMMENT ON VIEW tandem.health IS 'OK, WARNING or CRITICAL for the worker and each active run; a stale worker is CRITICAL';
-
 -- One round of a run: one batch of the backfill, or a proof, or a validation, and a promotion that has become due.
 -- did says what was done, wait_ms when to come again, done that nothing is left to do.
 CREATE FUNCTION tandem.run_round(run_id integer, OUT did text, OUT wait_ms integer, OUT done boolean)
@@ -67,7 +40,7 @@ AS $$
 DECLARE
     r tandem.run;
     a tandem.run_activity;
-    every interval;
+    step text;
     seen bigint;
     different bigint;
     due timestamptz;
@@ -92,7 +65,6 @@ BEGIN
         RETURN;
     END IF;
     UPDATE tandem.run_activity AS x SET round_at = clock_timestamp() WHERE x.run_id = r.id RETURNING * INTO a;
-    every := tandem.option(r.id, 'validate_every')::interval;
 
     -- In a copy of the database, or restored from a dump: nobody asked for this run here. Until somebody does, nothing is compared
     -- either: the restore may be under way.
@@ -113,45 +85,44 @@ BEGIN
 
     IF r.stage = 'dualwrite' THEN
         PERFORM tandem.discard_captured(r.id);
-        IF r.phase <> 'progressing' THEN
-            -- Rows that were not copied yet are no difference: the proof waits until all are.
-            IF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
-                did := CASE WHEN tandem.prove_rollback(r) THEN 'proof of the rollback' END;
-            END IF;
-            RETURN;
-        END IF;
+    END IF;
+    step := tandem.next_step(r, a);
+    wait_ms := CASE WHEN step IS NULL THEN 1000 ELSE 0 END;
+
+    IF step = 'tandem.backfill_batch' THEN
         seen := tandem.backfill_batch(r.id);
-        IF seen IS NOT NULL THEN
-            did := CASE WHEN seen < 0 THEN 'backfill: waits for open transactions' ELSE format('backfill: %s rows', seen) END;
-            wait_ms := CASE WHEN seen < 0 THEN 50 ELSE extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000 END;
+        IF seen < 0 THEN
+            did := 'backfill: waits for open transactions';
+            wait_ms := 50;
+        ELSE
+            did := format('backfill: %s rows', seen);
+            wait_ms := extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000;
+            PERFORM tandem.end_step(r, step, jsonb_build_object('rows', seen));
+        END IF;
+        RETURN;
+    ELSIF step = 'tandem.proof' THEN
+        PERFORM tandem.end_step(r, step, tandem.prove_rollback(r));
+        did := 'proof of the rollback';
+        RETURN;
+    ELSIF step = 'tandem.comparison' THEN
+        different := tandem.validate_run(r.id, CASE r.stage WHEN 'dualwrite' THEN 'first' END);
+        PERFORM tandem.end_step(r, step, jsonb_build_object('differences', different));
+        IF r.stage = 'dualwrite' THEN
+            IF different = 0 THEN
+                -- Who moved the run meanwhile has the say.
+                PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
+                IF FOUND THEN
+                    PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
+                END IF;
+            END IF;
+            did := format('first comparison: %s differences', different);
             RETURN;
         END IF;
-        different := tandem.validate_run(r.id, 'first');
-        IF different = 0 THEN
-            -- Who moved the run meanwhile has the say.
-            PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
-            IF FOUND THEN
-                PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
-            END IF;
-        END IF;
-        did := format('first comparison: %s differences', different);
-        wait_ms := 0;
-        RETURN;
-    END IF;
-
-    IF tandem.prove_rollback(r) THEN
-        did := 'proof of the rollback';
-        wait_ms := 0;
-        RETURN;
-    END IF;
-
-    -- Due, or wanted for a promotion that waits for nothing else.
-    IF a.validated_at IS NULL OR a.validated_at + every <= clock_timestamp()
-       OR (r.phase = 'progressing' AND a.validated_at <= r.moved_at AND r.moved_at + r.hold <= clock_timestamp()) THEN
-        different := tandem.validate_run(r.id);
         deeds := deeds || format('validation: %s differences', different);
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
         SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
+    ELSIF r.stage = 'dualwrite' THEN
+        RETURN;
     END IF;
 
     IF r.phase = 'progressing' AND EXISTS (SELECT FROM unnest(r.steps) AS s WHERE s > r.weight)
@@ -163,7 +134,7 @@ BEGIN
         END IF;
     END IF;
     did := nullif(array_to_string(deeds, '; '), '');
-    due := a.validated_at + every;
+    due := a.validated_at + tandem.option(r.id, 'validate_every')::interval;
     IF r.phase = 'progressing' THEN
         due := least(due, CASE WHEN r.moved_at + r.hold > clock_timestamp() THEN r.moved_at + r.hold ELSE due END);
     END IF;
@@ -197,6 +168,7 @@ AS $$
 DECLARE
     r tandem.run;
     known boolean;
+    step text;
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = executor_failed.run_id;
     IF NOT FOUND THEN
@@ -207,6 +179,10 @@ BEGIN
     UPDATE tandem.run_activity AS a SET error = format('%s: %s', sqlstate, message), error_at = clock_timestamp() WHERE a.run_id = r.id;
     IF NOT known THEN -- the same failure again is no news
         PERFORM tandem.record_event(r, 'round_failed', message, jsonb_build_object('sqlstate', sqlstate));
+    END IF;
+    SELECT t.kind INTO step FROM tandem.run_activity AS a JOIN tandem.task AS t ON t.id = a.step WHERE a.run_id = r.id AND t.state = 'running';
+    IF FOUND THEN
+        PERFORM tandem.end_step(r, step, jsonb_build_object('sqlstate', sqlstate, 'error', message), 'failed', message);
     END IF;
 END
 $$;

@@ -1,6 +1,6 @@
 // The executor: one per active run, connected as the run's owner, so that nothing it executes can do more than the
 // owner may. A round is one transaction of tandem.execute_round(), the same that tandem.tick() calls; what a round did
-// and when the next is due come back from it.
+// and when the next is due come back from it. Before it, tandem.begin_step() shows what it will do.
 #include "pg/worker.hpp"
 
 namespace pg::worker {
@@ -11,14 +11,39 @@ struct Round {
     long wait_ms;
 };
 
-Round round(int32 run) {
+// Statements of a round are executed in transactions of their own.
+void begin_transaction(const char* activity) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
-    pgstat_report_activity(STATE_RUNNING, "SELECT tandem.execute_round(...)");
+    pgstat_report_activity(STATE_RUNNING, activity);
     if (SPI_connect() != SPI_OK_CONNECT) {
         elog(ERROR, "SPI_connect failed");
     }
+}
+
+void end_transaction() {
+    SPI_finish();
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+    pgstat_report_activity(STATE_IDLE, nullptr);
+}
+
+// So that people see the step while it is being taken.
+void begin_step(int32 run) {
+    begin_transaction("SELECT tandem.begin_step(...)");
+    Oid types[1] = {INT4OID};
+    Datum values[1] = {Int32GetDatum(run)};
+    if (SPI_execute_with_args("SELECT tandem.begin_step($1)", 1, types, values, nullptr, false, 1) != SPI_OK_SELECT) {
+        elog(ERROR, "the executor's query failed");
+    }
+    end_transaction();
+}
+
+Round round(int32 run) {
+    begin_step(run);
+    begin_transaction("SELECT tandem.execute_round(...)");
     Oid types[1] = {INT4OID};
     Datum values[1] = {Int32GetDatum(run)};
     if (SPI_execute_with_args("SELECT done, wait_ms FROM tandem.execute_round($1)", 1, types, values, nullptr, false,
@@ -30,11 +55,7 @@ Round round(int32 run) {
     const Round result = {
         DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)),
         static_cast<long>(DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)))};
-    SPI_finish();
-    PopActiveSnapshot();
-    CommitTransactionCommand();
-    pgstat_report_stat(false);
-    pgstat_report_activity(STATE_IDLE, nullptr);
+    end_transaction();
     return result;
 }
 
@@ -44,18 +65,12 @@ void report_failure(int32 run, ErrorData* error) {
     error->elevel = LOG;
     ThrowErrorData(error); // at LOG it writes the server's log and returns
     AbortCurrentTransaction();
-    StartTransactionCommand();
-    PushActiveSnapshot(GetTransactionSnapshot());
-    if (SPI_connect() != SPI_OK_CONNECT) {
-        elog(ERROR, "SPI_connect failed");
-    }
+    begin_transaction("SELECT tandem.executor_failed(...)");
     Oid types[3] = {INT4OID, TEXTOID, TEXTOID};
     Datum values[3] = {Int32GetDatum(run), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
                        CStringGetTextDatum(error->message != nullptr ? error->message : "")};
     SPI_execute_with_args("SELECT tandem.executor_failed($1, $2, $3)", 3, types, values, nullptr, false, 1);
-    SPI_finish();
-    PopActiveSnapshot();
-    CommitTransactionCommand();
+    end_transaction();
 }
 
 // Conflicts with other sessions are tried again at once; anything else ends this executor.

@@ -1,0 +1,95 @@
+-- step: what a run does next, and the task that stands for it, so that an operator sees one list of work: tandem.tasks.
+--
+-- The executor takes a step in two transactions: begin_step() shows it as running, and the round that does the work ends it, in the same
+-- transaction as its effect. A step that fails is tried again as another attempt of the same task. tick() has one transaction only: there a
+-- step appears when it is done.
+
+CREATE FUNCTION tandem.task_step(id uuid, kind text, state text, payload jsonb, result jsonb, reason text) RETURNS uuid
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_task_step';
+COMMENT ON FUNCTION tandem.task_step IS
+    'The task of a step of a run: made where id is NULL, else moved to the state (running: another attempt); the same transitions hold as for other tasks. For the rounds only';
+
+CREATE FUNCTION tandem.next_step(run tandem.run, activity tandem.run_activity) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN run.home <> tandem.home() OR run.stage NOT IN ('dualwrite', 'shadow', 'live') OR run.phase = 'cancelled' THEN NULL
+        -- Rows that were not copied yet are no difference: a proof waits until all are.
+        WHEN run.stage = 'dualwrite' AND EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = run.id AND b.finished_at IS NULL)
+            THEN CASE run.phase WHEN 'progressing' THEN 'tandem.backfill_batch' END
+        WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN 'tandem.comparison'
+        WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = run.id AND b.proof_at IS NULL) THEN 'tandem.proof'
+        WHEN run.stage = 'dualwrite' THEN NULL
+        -- Due, or wanted for a promotion that waits for nothing else.
+        WHEN activity.validated_at IS NULL OR activity.validated_at + tandem.option(run.id, 'validate_every')::interval <= clock_timestamp()
+             OR (run.phase = 'progressing' AND activity.validated_at <= run.moved_at AND run.moved_at + run.hold <= clock_timestamp()) THEN 'tandem.comparison'
+    END
+$$;
+COMMENT ON FUNCTION tandem.next_step IS 'What a round of the run would do now: tandem.backfill_batch, tandem.comparison, tandem.proof, or NULL for nothing';
+
+-- SECURITY DEFINER, as execute_round(): the executor is connected as the run's owner.
+CREATE FUNCTION tandem.begin_step(run_id integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+    a tandem.run_activity;
+    step text;
+    open record;
+BEGIN
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = begin_step.run_id;
+    -- A tick() that is at it shows its step itself.
+    IF NOT FOUND OR NOT pg_try_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id) THEN
+        RETURN;
+    END IF;
+    PERFORM tandem.authorize(r, 'tick');
+    SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
+    step := tandem.next_step(r, a);
+    SELECT t.id, t.kind, t.state, t.worker INTO open FROM tandem.task AS t WHERE t.id = a.step;
+    IF open.kind IS DISTINCT FROM step AND open.state IN ('running', 'failed') THEN
+        PERFORM tandem.task_step(open.id, NULL, 'cancelled', NULL, NULL, 'overtaken: the run was moved');
+    ELSIF open.kind = step AND (open.state = 'failed' OR (open.state = 'running' AND open.worker <> tandem.executor_name())) THEN
+        PERFORM tandem.task_step(open.id, NULL, 'running', NULL, NULL, CASE open.state WHEN 'failed' THEN 'tried again' ELSE 'the executor that had begun it ended' END);
+        RETURN;
+    ELSIF open.kind = step AND open.state = 'running' THEN
+        RETURN;
+    END IF;
+    IF step IS NOT NULL OR a.step IS NOT NULL THEN
+        UPDATE tandem.run_activity AS x
+           SET step = CASE WHEN step IS NOT NULL THEN tandem.task_step(NULL, step, 'running', tandem.step_payload(r, step), NULL, NULL) END
+         WHERE x.run_id = r.id;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.begin_step IS 'Shows the step that the next round will take as a running task, in a transaction before that round';
+
+CREATE FUNCTION tandem.executor_name() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT 'executor ' || pg_backend_pid() $$;
+COMMENT ON FUNCTION tandem.executor_name IS 'The worker of a step''s task';
+
+CREATE FUNCTION tandem.step_payload(run tandem.run, step text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT jsonb_build_object('run', run.name, 'stage', run.stage, 'epoch', run.epoch) $$;
+COMMENT ON FUNCTION tandem.step_payload IS 'What the task of a step says about it';
+
+-- In the transaction of the step's effect. `name` is a column of the same variable's in callers.
+CREATE FUNCTION tandem.end_step(run tandem.run, step text, result jsonb, state text DEFAULT 'done', reason text DEFAULT NULL) RETURNS uuid
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    open uuid;
+BEGIN
+    SELECT t.id INTO open FROM tandem.run_activity AS a JOIN tandem.task AS t ON t.id = a.step
+     WHERE a.run_id = run.id AND t.kind = end_step.step AND t.state = 'running';
+    IF open IS NOT NULL THEN
+        PERFORM tandem.task_step(open, NULL, state, NULL, result, reason);
+        IF state <> 'failed' THEN
+            UPDATE tandem.run_activity AS a SET step = NULL WHERE a.run_id = run.id;
+        END IF;
+        RETURN open;
+    END IF;
+    RETURN tandem.task_step(NULL, step, state, tandem.step_payload(run, step), result, reason);
+END
+$$;
+COMMENT ON FUNCTION tandem.end_step IS 'Ends the task of a step with its result; makes one that is ended already where the step was not shown before';
