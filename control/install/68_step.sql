@@ -29,7 +29,7 @@ COMMENT ON FUNCTION tandem.next_step IS 'What a round of the run would do now: t
 
 -- SECURITY DEFINER, as execute_round(): the executor is connected as the run's owner.
 CREATE FUNCTION tandem.begin_step(run_id integer) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET tandem.tenant = ''
 AS $$
 DECLARE
     r tandem.run;
@@ -73,9 +73,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT jsonb_build_object('run', run.name, 'stage', run.stage, 'epoch', run.epoch) $$;
 COMMENT ON FUNCTION tandem.step_payload IS 'What the task of a step says about it';
 
--- In the transaction of the step's effect. `name` is a column of the same variable's in callers.
+-- In the transaction of the step's effect.
 CREATE FUNCTION tandem.end_step(run tandem.run, step text, result jsonb, state text DEFAULT 'done', reason text DEFAULT NULL) RETURNS uuid
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET tandem.tenant = ''
 AS $$
 DECLARE
     open uuid;

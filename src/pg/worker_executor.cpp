@@ -38,6 +38,8 @@ void begin_step(int32 run) {
     if (SPI_execute_with_args("SELECT tandem.begin_step($1)", 1, types, values, nullptr, false, 1) != SPI_OK_SELECT) {
         elog(ERROR, "the executor's query failed");
     }
+    // Nothing is lost with it but that view of things; and a backfill makes a batch every few milliseconds.
+    (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
     end_transaction();
 }
 
