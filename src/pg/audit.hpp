@@ -3,6 +3,10 @@
 
 #include "pg/prelude.hpp"
 
+extern "C" {
+#include "utils/uuid.h"
+}
+
 namespace pg::audit {
 
 struct Event {
