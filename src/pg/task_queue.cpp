@@ -10,12 +10,6 @@ extern "C" {
 namespace pg::queue {
 namespace {
 
-// Somebody may claim it: it is in a state that allows it, and nobody holds it. An escalated task keeps its lease.
-bool can_be_claimed(const task::Row& row) {
-    return tandem::is_claimable(row.state, row.attempt, row.max_attempts) && row.lease_until == task::kNone &&
-           !task::is_reserved(task::view(row.kind));
-}
-
 FullTransactionId removed_in{}; // the transaction that removed rows last
 
 struct Expected {

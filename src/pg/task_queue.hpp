@@ -29,6 +29,12 @@ inline bool operator<(const Position& a, const Position& b) {
 }
 inline bool same_id(const pg_uuid_t& a, const pg_uuid_t& b) { return memcmp(a.data, b.data, UUID_LEN) == 0; }
 
+// Somebody may claim it: it is in a state that allows it, and nobody holds it. An escalated task keeps its lease.
+inline bool can_be_claimed(const task::Row& row) {
+    return tandem::is_claimable(row.state, row.attempt, row.max_attempts) && row.lease_until == task::kNone &&
+           !task::is_reserved(task::view(row.kind));
+}
+
 // --- tandem.task_ready and its one index, opened
 struct ReadyTable {
     Relation heap;
