@@ -114,6 +114,8 @@ uint32 hash_names(std::string_view tenant, std::string_view kind);
 void entry_added(Level* level, const Position& position);
 // Nothing in it can be claimed now.
 bool may_skip(const Levels* all, Level* level, TimestampTz now);
+// When that may change; DT_NOBEGIN: not known.
+TimestampTz next_time(Level* level);
 // `again`: a scan found nothing; everything is read, if that was not done within the last second.
 LevelScan begin_scan(Level* level, TimestampTz now, bool again);
 // `upto`: all before it is dead, or stands in scan.left. `next_at`: nothing can be claimed before.
@@ -122,7 +124,14 @@ void end_scan(const LevelScan& scan, const Position& upto, TimestampTz next_at);
 // --- wake-ups
 // A task became claimable, or will be at run_at: told at commit.
 void note_claimable(const text* kind, TimestampTz run_at);
+void on_transaction_end(bool committed);
+void request_wake_memory();
+void attach_wake_memory();
 
-void register_callbacks();
+// The coordinator's side. False: there is no room, and listeners hear of tasks at every look only.
+bool begin_waking();
+// In no transaction: sends what committed transactions noted, and what became due. `look`: whatever can be claimed is told again, and what is
+// due next found out. Answers when to come again, or DT_NOEND.
+TimestampTz wake_listeners(bool look);
 
 } // namespace pg::queue

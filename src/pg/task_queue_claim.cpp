@@ -9,6 +9,7 @@
 
 extern "C" {
 #include "utils/array.h"
+#include "utils/datum.h"
 }
 
 namespace pg::queue {
@@ -20,25 +21,9 @@ constexpr const char* kHint = "tandem.task_claim('worker-1', kinds => '{mail,rep
 
 struct Request {
     text* worker;
-    text** kinds; // nullptr: all
-    int kind_count;
-    uint32* kind_hashes;
     int64 n;
     Interval* lease;
-    task::Scope scope;
-    TimestampTz now;
-};
-
-struct Source {
-    Level* level;
-    text* tenant;
-    text* kind;
-    int16 priority;
-};
-
-struct Sources {
-    Source* data;
-    int count, room;
+    Wanted wanted;
 };
 
 // All that a claim has at hand.
@@ -50,83 +35,6 @@ struct Claim {
     int64 claimed;
     bool skipped; // some were locked
 };
-
-bool wants(const Request& request, std::string_view kind) {
-    if (task::is_reserved(kind)) {
-        return false;
-    }
-    if (request.kinds == nullptr) {
-        return true;
-    }
-    return std::any_of(request.kinds, request.kinds + request.kind_count,
-                       [&](const text* name) { return task::view(name) == kind; });
-}
-
-void add_source(Sources* sources, const Source& source) {
-    if (sources->count == sources->room) {
-        sources->room = std::max(16, 2 * sources->room);
-        const Size size = sizeof(Source) * static_cast<Size>(sources->room);
-        sources->data =
-            static_cast<Source*>(sources->data == nullptr ? palloc(size) : repalloc(sources->data, size));
-    }
-    sources->data[sources->count++] = source;
-}
-
-struct Listing {
-    const Request* request;
-    const ReadyTable* table;
-    Levels* all;
-    Sources* sources; // nullptr: levels are only made known
-};
-
-void visit_level(void* context, text* tenant, text* kind, int16 priority) {
-    auto* listing = static_cast<Listing*>(context);
-    Level* level = find_level(listing->all, *listing->table, task::view(tenant), task::view(kind), priority);
-    if (listing->sources != nullptr && wants(*listing->request, task::view(kind)) &&
-        task::is_visible(listing->request->scope, tenant) &&
-        !(level != nullptr && may_skip(listing->all, level, listing->request->now))) {
-        add_source(listing->sources, {level, tenant, kind, priority});
-    }
-}
-
-// From memory where all levels are known there, else from the index.
-Sources find_sources(const Request& request, const ReadyTable& table) {
-    Sources sources{};
-    Levels* all = levels();
-    Listing listing{&request, &table, all, nullptr};
-    if (are_shared(all) && !are_complete(all, table)) {
-        list_levels(table, nullptr, nullptr, visit_level, &listing);
-        end_listing(all, table);
-    }
-    if (are_complete(all, table)) {
-        const int count = level_count(all);
-        for (int i = 0; i < count; i++) {
-            Level* level = level_at(all, i);
-            const std::string_view tenant{level->tenant, level->tenant_size};
-            const std::string_view kind{level->kind, level->kind_size};
-            if (level->database == MyDatabaseId && level->file == table.heap->rd_rel->relfilenode &&
-                (request.scope.all || tenant == request.scope.only) && wants(request, kind) &&
-                !may_skip(all, level, request.now)) {
-                add_source(&sources, {level, cstring_to_text_with_len(tenant.data(), level->tenant_size),
-                                      cstring_to_text_with_len(kind.data(), level->kind_size), level->priority});
-            }
-        }
-        return sources;
-    }
-    listing.sources = &sources;
-    if (request.scope.all) {
-        list_levels(table, nullptr, nullptr, visit_level, &listing);
-        return sources;
-    }
-    text* tenant = cstring_to_text_with_len(request.scope.only.data(), static_cast<int>(request.scope.only.size()));
-    if (request.kinds == nullptr) {
-        list_levels(table, tenant, nullptr, visit_level, &listing);
-    }
-    for (int i = 0; i < request.kind_count; i++) {
-        list_levels(table, tenant, request.kinds[i], visit_level, &listing);
-    }
-    return sources;
-}
 
 void answer(Claim* claim, const task::Row& row) {
     pg_uuid_t id = row.id;
@@ -173,7 +81,7 @@ void claim_one(Claim* claim, const Cursor& cursor, const Candidate& candidate) {
         // In SERIALIZABLE the task is not read as it is now.
         if ((outcome == task::Outcome::missing || stale) && !IsolationIsSerializable() &&
             is_there(&claim->reader, candidate)) {
-            remove_stale(claim->reader.table, candidate.tid);
+            remove_stale(claim->reader.table, const_cast<ItemPointer>(&candidate.tid));
         }
         break;
     }
@@ -185,7 +93,7 @@ void claim_from(Claim* claim, const Source* sources, int count, bool again) {
     auto* cursors = static_cast<Cursor*>(palloc_extended(sizeof(Cursor) * static_cast<Size>(count), MCXT_ALLOC_HUGE));
     for (int i = 0; i < count; i++) {
         open_cursor(&cursors[i], sources[i].level, PointerGetDatum(sources[i].tenant),
-                    PointerGetDatum(sources[i].kind), sources[i].priority, request.now, again);
+                    PointerGetDatum(sources[i].kind), sources[i].priority, request.wanted.now, again);
     }
     const MemoryContext work =
         AllocSetContextCreate(CurrentMemoryContext, "pg_tandem claim", ALLOCSET_SMALL_SIZES);
@@ -215,7 +123,7 @@ void claim_from(Claim* claim, const Source* sources, int count, bool again) {
 }
 
 void claim_all(Claim* claim, bool again) {
-    Sources sources = find_sources(*claim->request, claim->reader.table);
+    Sources sources = find_sources(claim->request->wanted, claim->reader.table, nullptr);
     std::sort(sources.data, sources.data + sources.count,
               [](const Source& a, const Source& b) { return a.priority > b.priority; });
     for (int from = 0; from < sources.count && claim->claimed < claim->request->n;) {
@@ -247,16 +155,16 @@ void get_kinds(ArrayType* array, Request* request) {
     if (count > kMostKinds) {
         refuse("too many kinds", psprintf("There are %d; at most %d can be named.", count, kMostKinds));
     }
-    request->kinds = static_cast<text**>(palloc(sizeof(text*) * static_cast<Size>(count)));
+    request->wanted.kinds = static_cast<text**>(palloc(sizeof(text*) * static_cast<Size>(count)));
     for (int i = 0; i < count; i++) {
         if (nulls[i]) {
             refuse("a kind must not be NULL", psprintf("Element %d is.", i + 1));
         }
         auto* kind = reinterpret_cast<text*>(DatumGetPointer(elements[i]));
-        const bool known = std::any_of(request->kinds, request->kinds + request->kind_count,
+        const bool known = std::any_of(request->wanted.kinds, request->wanted.kinds + request->wanted.kind_count,
                                        [&](const text* other) { return task::view(other) == task::view(kind); });
         if (!known) { // named twice, it is claimed from once
-            request->kinds[request->kind_count++] = kind;
+            request->wanted.kinds[request->wanted.kind_count++] = kind;
         }
     }
 }
@@ -275,9 +183,9 @@ Request get_request(FunctionCallInfo fcinfo) {
         refuse("lease must not be NULL", "It says how long the worker may be silent before another one gets the task.");
     }
     request.lease = PG_GETARG_INTERVAL_P(3);
-    request.now = GetCurrentTimestamp();
-    (void)lease_end(request.now, request.lease, kHint);
-    request.scope = task::current_scope();
+    request.wanted.now = GetCurrentTimestamp();
+    (void)lease_end(request.wanted.now, request.lease, kHint);
+    request.wanted.scope = task::current_scope();
     return request;
 }
 
@@ -300,8 +208,8 @@ TANDEM_FUNCTION(tandem_task_claim) {
         begin_reading(&claim.reader, table);
         claim_all(&claim, false);
         // Without a coordinator it falls to the claims to take back what others have lost.
-        if (claim.claimed == 0 && pg::worker::shared == nullptr && rescue_now_and_then(request.now) > 0) {
-            request.now = GetCurrentTimestamp();
+        if (claim.claimed == 0 && pg::worker::shared == nullptr && rescue_now_and_then(request.wanted.now) > 0) {
+            request.wanted.now = GetCurrentTimestamp();
             claim_all(&claim, true);
         }
         end_reading(&claim.reader);

@@ -11,7 +11,6 @@ extern "C" {
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
 #include "utils/array.h"
-#include "utils/datum.h"
 #include "utils/jsonb.h"
 }
 
@@ -101,10 +100,7 @@ TimestampTz lease_end(TimestampTz now, Interval* lease, const char* hint) {
 }
 
 int64 next_lease_token() {
-    static Oid sequence = InvalidOid;
-    const Oid now = get_relname_relid("task_lease_token", get_namespace_oid("tandem", false));
-    sequence = now;
-    return nextval_internal(sequence, false);
+    return nextval_internal(get_relname_relid("task_lease_token", get_namespace_oid("tandem", false)), false);
 }
 
 Datum lease_evidence(text* worker, int64 token) {

@@ -196,14 +196,13 @@ void request_levels_memory() {
     RequestNamedLWLockTranche(kTranche, 1);
 }
 
+// Called under AddinShmemInitLock.
 void attach_levels_memory() {
     bool found = false;
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     shared_levels = static_cast<Levels*>(ShmemInitStruct(kTranche, sizeof(Levels), &found));
     if (!found) {
         initialise(shared_levels, &GetNamedLWLockTranche(kTranche)->lock);
     }
-    LWLockRelease(AddinShmemInitLock);
 }
 
 Levels* levels() {
@@ -301,6 +300,13 @@ bool may_skip(const Levels* all, Level* level, TimestampTz now) {
     const bool skip = level->next_at > now && level->whole_at > now - kSharedWhole;
     SpinLockRelease(&level->mutex);
     return skip;
+}
+
+TimestampTz next_time(Level* level) {
+    SpinLockAcquire(&level->mutex);
+    const TimestampTz result = level->next_at;
+    SpinLockRelease(&level->mutex);
+    return result;
 }
 
 LevelScan begin_scan(Level* level, TimestampTz now, bool again) {

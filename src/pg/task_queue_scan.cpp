@@ -250,4 +250,94 @@ void list_levels(const ReadyTable& table, text* only_tenant, text* only_kind, Vi
     index_endscan(scan);
 }
 
+namespace {
+
+bool wants(const Wanted& wanted, std::string_view kind) {
+    if (task::is_reserved(kind)) {
+        return false;
+    }
+    if (wanted.kinds == nullptr) {
+        return true;
+    }
+    return std::any_of(wanted.kinds, wanted.kinds + wanted.kind_count,
+                       [&](const text* name) { return task::view(name) == kind; });
+}
+
+void add_source(Sources* sources, const Source& source) {
+    if (sources->count == sources->room) {
+        sources->room = std::max(16, 2 * sources->room);
+        const Size size = sizeof(Source) * static_cast<Size>(sources->room);
+        sources->data =
+            static_cast<Source*>(sources->data == nullptr ? palloc(size) : repalloc(sources->data, size));
+    }
+    sources->data[sources->count++] = source;
+}
+
+struct Listing {
+    const Wanted* wanted;
+    const ReadyTable* table;
+    Levels* all;
+    Sources* sources; // nullptr: levels are only made known
+    TimestampTz* next;
+};
+
+// Nothing in it can be claimed now.
+bool passes_over(const Listing& listing, Level* level) {
+    const bool skip = level != nullptr && may_skip(listing.all, level, listing.wanted->now);
+    if (skip && listing.next != nullptr) {
+        *listing.next = std::min(*listing.next, next_time(level));
+    }
+    return skip;
+}
+
+void visit_level(void* context, text* tenant, text* kind, int16 priority) {
+    auto* listing = static_cast<Listing*>(context);
+    Level* level = find_level(listing->all, *listing->table, task::view(tenant), task::view(kind), priority);
+    if (listing->sources != nullptr && wants(*listing->wanted, task::view(kind)) &&
+        task::is_visible(listing->wanted->scope, tenant) && !passes_over(*listing, level)) {
+        add_source(listing->sources, {level, tenant, kind, priority});
+    }
+}
+
+} // namespace
+
+// From memory where all levels are known there, else from the index.
+Sources find_sources(const Wanted& wanted, const ReadyTable& table, TimestampTz* next) {
+    Sources sources{};
+    Levels* all = levels();
+    Listing listing{&wanted, &table, all, nullptr, next};
+    if (are_shared(all) && !are_complete(all, table)) {
+        list_levels(table, nullptr, nullptr, visit_level, &listing);
+        end_listing(all, table);
+    }
+    if (are_complete(all, table)) {
+        const int count = level_count(all);
+        for (int i = 0; i < count; i++) {
+            Level* level = level_at(all, i);
+            const std::string_view tenant{level->tenant, level->tenant_size};
+            const std::string_view kind{level->kind, level->kind_size};
+            if (level->database == MyDatabaseId && level->file == table.heap->rd_rel->relfilenode &&
+                (wanted.scope.all || tenant == wanted.scope.only) && wants(wanted, kind) &&
+                !passes_over(listing, level)) {
+                add_source(&sources, {level, cstring_to_text_with_len(tenant.data(), level->tenant_size),
+                                      cstring_to_text_with_len(kind.data(), level->kind_size), level->priority});
+            }
+        }
+        return sources;
+    }
+    listing.sources = &sources;
+    if (wanted.scope.all) {
+        list_levels(table, nullptr, nullptr, visit_level, &listing);
+        return sources;
+    }
+    text* tenant = cstring_to_text_with_len(wanted.scope.only.data(), static_cast<int>(wanted.scope.only.size()));
+    if (wanted.kinds == nullptr) {
+        list_levels(table, tenant, nullptr, visit_level, &listing);
+    }
+    for (int i = 0; i < wanted.kind_count; i++) {
+        list_levels(table, tenant, wanted.kinds[i], visit_level, &listing);
+    }
+    return sources;
+}
+
 } // namespace pg::queue

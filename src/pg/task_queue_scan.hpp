@@ -56,4 +56,26 @@ bool is_there(Reader* reader, const Candidate& candidate);
 using Visit = void (*)(void* context, text* tenant, text* kind, int16 priority);
 void list_levels(const ReadyTable& table, text* tenant, text* kind, Visit visit, void* context);
 
+// Whose tasks, and of which kinds.
+struct Wanted {
+    task::Scope scope;
+    text** kinds; // nullptr: all
+    int kind_count;
+    TimestampTz now;
+};
+struct Source {
+    Level* level;
+    text* tenant;
+    text* kind;
+    int16 priority;
+};
+
+struct Sources {
+    Source* data;
+    int count, room;
+};
+
+// The levels that may have some that can be claimed now. `next` is lowered to when others may (may be nullptr).
+Sources find_sources(const Wanted& wanted, const ReadyTable& table, TimestampTz* next);
+
 } // namespace pg::queue
