@@ -35,13 +35,6 @@ constexpr StateText kStateTexts[tandem::kTaskStates] = {
     make_state_text("pending"), make_state_text("claimed"), make_state_text("running"),   make_state_text("done"),
     make_state_text("failed"),  make_state_text("dead"),    make_state_text("escalated"), make_state_text("cancelled")};
 
-void begin_writing() {
-    PreventCommandIfReadOnly("a change of a task");
-    PreventCommandIfParallelMode("a change of a task");
-    // What this statement wrote before is visible to what follows: one task may be changed twice by one statement.
-    CommandCounterIncrement();
-}
-
 [[noreturn]] void serialization_failure() {
     ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                     errmsg("could not serialize access to a task due to concurrent update"),
@@ -102,10 +95,23 @@ void move_to(Row& row, tandem::TaskState to, TimestampTz now) {
     }
 }
 
+void begin_writing() {
+    PreventCommandIfReadOnly("a change of a task");
+    PreventCommandIfParallelMode("a change of a task");
+    // What this statement wrote before is visible to what follows: one task may be changed twice by one statement.
+    CommandCounterIncrement();
+}
+
 Outcome change(const pg_uuid_t& id, Wait wait, const Note& note, Decide decide, void* context) {
     begin_writing();
     const Table table = open_table(RowExclusiveLock);
-    const Scope scope = current_scope();
+    const Outcome outcome = change_in(table, current_scope(), id, wait, note, decide, context);
+    close_table(table);
+    return outcome;
+}
+
+Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, Wait wait, const Note& note,
+                  Decide decide, void* context) {
     Outcome outcome = Outcome::missing;
     Found found;
     Columns columns;
@@ -163,7 +169,6 @@ Outcome change(const pg_uuid_t& id, Wait wait, const Note& note, Decide decide, 
         }
         CHECK_FOR_INTERRUPTS();
     }
-    close_table(table);
     return outcome;
 }
 
@@ -263,6 +268,7 @@ bool insert(Row& row, const Note& note) {
     row.version = row.version == 0 ? 1 : row.version;
     row.created_at = row.created_at == kNone ? now : row.created_at;
     row.updated_at = row.updated_at == kNone ? now : row.updated_at;
+    row.run_at = row.run_at == kNone ? row.created_at : row.run_at;
     const deadline::Due due = deadline::due_for(row.kind, row.severity, row.created_at, row.run_at);
     row.start_due = due.start_due;
     row.finish_due = due.finish_due;

@@ -77,15 +77,17 @@ Outcome change(const pg_uuid_t& id, Wait wait, const Note& note, Decide decide, 
 
 // The same for a lambda: change(id, wait, note, [&](const Row& before, Row& after) { ...; return Decision::write; }).
 template <class F>
+Decision decision_of(void* context, const Row& before, Row& after) {
+    static_assert(std::is_trivially_destructible_v<std::remove_reference_t<F>>);
+    return (*static_cast<std::remove_reference_t<F>*>(context))(before, after);
+}
+template <class F>
+void* context_of(F& decide) {
+    return const_cast<void*>(static_cast<const void*>(&decide));
+}
+template <class F>
 Outcome change(const pg_uuid_t& id, Wait wait, const Note& note, F&& decide) {
-    using Lambda = std::remove_reference_t<F>;
-    static_assert(std::is_trivially_destructible_v<Lambda>);
-    return change(
-        id, wait, note,
-        [](void* context, const Row& before, Row& after) -> Decision {
-            return (*static_cast<Lambda*>(context))(before, after);
-        },
-        const_cast<void*>(static_cast<const void*>(&decide)));
+    return change(id, wait, note, decision_of<F>, context_of(decide));
 }
 
 // Puts a task into a state, with all that follows from it. The one place where that is defined:
@@ -103,7 +105,7 @@ Outcome change(const pg_uuid_t& id, Wait wait, const Note& note, F&& decide) {
 // task_finish sets run_at of what failed (backoff) after it.
 void move_to(Row& row, tandem::TaskState to, TimestampTz now);
 
-// A new task. `row` is complete but for id (all zero: one is made), version and created_at/updated_at (0: 1 and now);
+// A new task. `row` is complete but for id (all zero: one is made), version, created_at, updated_at and run_at (0: 1 and now);
 // kind_of() and the defaults are the caller's. false: a task of its (tenant, kind, idem_key), or of its id where one was
 // given, is there already; `row` then holds it, copied. A session that makes the same task at the same time is waited for.
 bool insert(Row& row, const Note& note);

@@ -64,6 +64,17 @@ struct Found {
 // What is committed now, or was written by this transaction; in SERIALIZABLE: what the transaction's snapshot shows.
 bool fetch_current(const Table& table, const pg_uuid_t& id, Found& found);
 
+// change(), for callers who change several tasks: they begin once, with begin_writing(), open_table() and
+// current_scope().
+void begin_writing();
+Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, Wait wait, const Note& note,
+                  Decide decide, void* context);
+template <class F>
+Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, Wait wait, const Note& note,
+                  F&& decide) {
+    return change_in(table, scope, id, wait, note, decision_of<F>, context_of(decide));
+}
+
 // Index entries of a tuple that was stored.
 void insert_index_entries(const Table& table, HeapTuple tuple, UpdateIndexes indexes);
 
