@@ -4,6 +4,7 @@
 
 extern "C" {
 #include "access/heapam.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 }
 
@@ -104,6 +105,7 @@ Times read_times(Relation heap, HeapTuple tuple, pg_uuid_t* id) {
     Times times;
     for (int i = 0; i < kDeadlines; i++) {
         times.at[i] = nulls[i + 1] ? kNone : DatumGetTimestampTz(values[i + 1]);
+        times.at[i] = TIMESTAMP_NOT_FINITE(times.at[i]) ? kNone : times.at[i]; // not written by us
     }
     if (id != nullptr) {
         *id = *DatumGetUUIDP(values[0]);
@@ -175,7 +177,7 @@ TimestampTz look_at(const Times& times) {
         result = times.at[i] == kNone ? result : std::min(result, times.at[i]);
     }
     const TimestampTz lease = times.at[kLeaseDue];
-    if (lease != kNone && lease < kNever - kLeaseGrain) {
+    if (lease != kNone && lease < kNever) {
         const int64 beyond = (lease % kLeaseGrain + kLeaseGrain) % kLeaseGrain;
         result = std::min(result, beyond == 0 ? lease : lease + kLeaseGrain - beyond);
     }

@@ -113,15 +113,16 @@ void request_ring_memory() {
     RequestNamedLWLockTranche(kTranche, kRings);
 }
 
-// Called under AddinShmemInitLock.
 void attach_ring_memory() {
     bool found = false;
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     rings = static_cast<Ring*>(ShmemInitStruct("pg_tandem deadlines", sizeof(Ring) * kRings, &found));
     locks = GetNamedLWLockTranche(kTranche);
     for (int i = 0; !found && i < kRings; i++) {
         // The notices are not touched: what nobody uses takes no memory.
         memset(&rings[i], 0, offsetof(Ring, notices));
     }
+    LWLockRelease(AddinShmemInitLock);
 }
 
 bool take_ring() {

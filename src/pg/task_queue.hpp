@@ -130,6 +130,8 @@ void attach_wake_memory();
 
 // The coordinator's side. False: there is no room, and listeners hear of tasks at every look only.
 bool begin_waking();
+// Committed transactions noted something that nobody was told yet.
+bool has_news();
 // In no transaction: sends what committed transactions noted, and what became due. `look`: whatever can be claimed is told again, and what is
 // due next found out. Answers when to come again, or DT_NOEND.
 TimestampTz wake_listeners(bool look);

@@ -249,6 +249,10 @@ bool begin_waking() {
     return mine != nullptr;
 }
 
+bool has_news() {
+    return mine != nullptr && pg_atomic_read_u64(&mine->pending) != 0;
+}
+
 TimestampTz wake_listeners(bool look) {
     const uint64 bits = mine == nullptr ? 0 : pg_atomic_exchange_u64(&mine->pending, 0);
     const TimestampTz due = mine == nullptr ? DT_NOEND : static_cast<TimestampTz>(pg_atomic_read_u64(&mine->next));
