@@ -3,6 +3,10 @@
 
 #include "pg/prelude.hpp"
 
+extern "C" {
+#include "utils/uuid.h"
+}
+
 namespace pg::audit {
 
 // The columns of tandem.event, as 07_audit.sql has them.

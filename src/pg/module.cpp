@@ -5,6 +5,8 @@
 #include "pg/audit.hpp"
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
+#include "pg/deadline.hpp"
+#include "pg/task.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
@@ -22,6 +24,7 @@ void on_shmem_request() {
         previous_request_hook();
     }
     pg::worker::request_shared_memory();
+    pg::deadline::request_ring_memory();
 }
 
 void on_shmem_startup() {
@@ -29,6 +32,7 @@ void on_shmem_startup() {
         previous_startup_hook();
     }
     pg::worker::attach_shared_memory();
+    pg::deadline::attach_ring_memory();
 }
 
 // What this transaction has to tell the workers once it is committed and visible.
@@ -45,6 +49,7 @@ void on_transaction_end(XactEvent event, void*) {
         }
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
+        pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }
@@ -60,6 +65,7 @@ void define_settings() {
         pg::worker::kMaxSlots / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     pg::audit::define_settings();
     pg::compare::define_settings();
+    pg::task::define_settings();
     MarkGUCPrefixReserved("tandem");
 }
 
