@@ -42,7 +42,7 @@ script() {
     many) # 100 in a call
         printf '\\set i :i + 100\n'
         echo "SELECT count(*) FILTER (WHERE m.ok) FROM (SELECT array_agg(('00000000-0000-7000-8000-' || 100000000000 + n % $ROWS)::uuid) AS ids, array_agg(1 + n / $ROWS) AS versions"
-        echo "  FROM generate_series(:i::bigint - 99, :i::bigint) AS n) AS a, tandem.task_cas_many(a.ids, a.versions, array_fill('running'::text, '{100}')) AS m;\" ;;
+        echo "  FROM generate_series(:i::bigint - 99, :i::bigint) AS n) AS a, tandem.task_cas_many(a.ids, a.versions, array_fill('running'::text, '{100}')) AS m;" ;;
     together) # 100 calls in a transaction
         echo 'BEGIN;'
         for _ in {1..100}; do script cas; done

@@ -27,7 +27,7 @@ struct World {
 inline constexpr int kStartWithinMs = 250;
 inline constexpr int kFinishWithinMs = 600;
 
-// Kinds with their legal changes, retries and policies. Needs a superuser, or the owner of tandem's tables.
+// Kinds with their retries and policies. Needs a superuser, or the owner of tandem's tables.
 World make_world(Connection& connection, std::uint64_t seed);
 
 // New tasks for a phase to contend for, and one that is done.
