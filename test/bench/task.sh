@@ -26,7 +26,7 @@ sql -v rows=$ROWS -f test/bench/task.sql
 # --- single changes ----------------------------------------------------------------------------------------------
 # Change number i is of row i mod ROWS, whose version is 1 + i / ROWS: a script knows what to expect without reading.
 declare -A TABLE=([cas]=tandem.task [plain]=bench.plain [event]=bench.plain_with_event [many]=tandem.task [together]=tandem.task)
-changes() { sql -c "SELECT sum(version - 1) FROM ${TABLE[$1]} WHERE kind = 'bench'"; }
+changes() { sql -c "SELECT sum(version - 1) FROM ${TABLE[$1]} WHERE kind = '$([ "$1" = many ] && echo bench.many || echo bench)'"; }
 ID="('00000000-0000-7000-8000-' || :n)::uuid"
 next() { printf '\\set i :i + 1\n\\set n 100000000000 + :i %% %d\n\\set v 1 + :i / %d\n' $ROWS $ROWS; }
 plain() { echo "UPDATE $1 SET state = 'running', version = version + 1, updated_at = clock_timestamp() WHERE id = $ID AND version = :v"; }
@@ -40,9 +40,8 @@ script() {
         echo "INSERT INTO bench.event (at, lsn, kind, actor, role, client, task_id, state, version)"
         echo "SELECT clock_timestamp(), pg_current_wal_insert_lsn(), 'change', session_user, current_user, current_setting('application_name'), id, state, version FROM u;" ;;
     many) # 100 in a call
-        printf '\\set i :i + 100\n'
-        echo "SELECT count(*) FILTER (WHERE m.ok) FROM (SELECT array_agg(('00000000-0000-7000-8000-' || 100000000000 + n % $ROWS)::uuid) AS ids, array_agg(1 + n / $ROWS) AS versions"
-        echo "  FROM generate_series(:i::bigint - 99, :i::bigint) AS n) AS a, tandem.task_cas_many(a.ids, a.versions, array_fill('running'::text, '{100}')) AS m;" ;;
+        printf '\\set i :i + 100\n\\set b (:i / 100) %% %d\n\\set v 1 + :i / %d\n' $((ROWS / 100)) $ROWS
+        echo "SELECT count(*) FILTER (WHERE m.ok) FROM bench.batch AS b, tandem.task_cas_many(b.ids, array_fill(:v::bigint, '{100}'), b.states) AS m WHERE b.n = :b;" ;;
     together) # 100 calls in a transaction
         echo 'BEGIN;'
         for _ in {1..100}; do script cas; done
