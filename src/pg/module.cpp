@@ -4,6 +4,7 @@
 
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
+#include "pg/deadline.hpp"
 #include "pg/task.hpp"
 #include "pg/worker.hpp"
 
@@ -22,6 +23,7 @@ void on_shmem_request() {
         previous_request_hook();
     }
     pg::worker::request_shared_memory();
+    pg::deadline::request_ring_memory();
 }
 
 void on_shmem_startup() {
@@ -29,6 +31,7 @@ void on_shmem_startup() {
         previous_startup_hook();
     }
     pg::worker::attach_shared_memory();
+    pg::deadline::attach_ring_memory();
 }
 
 // What this transaction has to tell the workers once it is committed and visible.
@@ -45,6 +48,7 @@ void on_transaction_end(XactEvent event, void*) {
         }
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
+        pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }

@@ -63,7 +63,7 @@ bool take_slot(int32 run) {
         }
     }
     if (free_slot != nullptr) {
-        *free_slot = Slot{true, MyDatabaseId, run, MyProcPid, MyLatch};
+        *free_slot = Slot{true, MyDatabaseId, run, MyProcPid, MyLatch, false};
         my_slot = free_slot;
     }
     LWLockRelease(shared->lock);
@@ -124,12 +124,32 @@ void wake(Oid database) {
         return;
     }
     LWLockAcquire(shared->lock, LW_SHARED);
-    for (const Slot& slot : shared->slots) {
+    for (Slot& slot : shared->slots) {
         if (slot.used && slot.database == database) {
+            slot.woken = true; // several may write that at the same time
             SetLatch(slot.latch);
         }
     }
     LWLockRelease(shared->lock);
+}
+
+bool was_woken() {
+    if (my_slot == nullptr || !my_slot->woken) {
+        return false;
+    }
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    my_slot->woken = false;
+    LWLockRelease(shared->lock);
+    return true;
+}
+
+void log_failure(const char* what, ErrorData* error) {
+    error->elevel = LOG;
+    error->context = psprintf("%s%s%s", what, error->context != nullptr ? "\n" : "", error->context != nullptr ? error->context : "");
+    ThrowErrorData(error); // at LOG it writes the server's log and returns
+    AbortCurrentTransaction();
+    FreeErrorData(error);
+    pgstat_report_activity(STATE_IDLE, nullptr);
 }
 
 void stop_database(Oid database, int hold_seconds) {
