@@ -4,6 +4,7 @@
 #   make test         every test, likewise
 #   make test-matrix  the tests on PostgreSQL 15, 17 and 18, each in a clean Debian root
 #   make bench        the figures of docs/figures.md, as ratios from one run
+#   make stress       many clients on tasks at once, and what must hold afterwards; MODE=full, STRESS="load --tasks 200 --threads 20"
 #   make, make install, make installcheck   the extension itself, for PG_CONFIG
 #
 # The folder is the list: sources and install fragments are globbed, so no list stands twice.
@@ -13,7 +14,7 @@ EXTENSION_VERSION := 0.1.0
 .DEFAULT_GOAL := all
 
 # --- commands that set up everything themselves; they need no PostgreSQL to be there yet
-.PHONY: demo test test-matrix bench stage lint
+.PHONY: demo test test-matrix bench stress stress-program stage lint
 demo:
 	@test/tools/with-deps.sh test/demo/demo.sh
 test:
@@ -22,11 +23,23 @@ test-matrix:
 	@test/tools/matrix.sh
 bench:
 	@WITH_PEERS=1 test/tools/with-deps.sh test/bench/bench.sh
+stress:
+	@MODE='$(MODE)' STRESS='$(STRESS)' test/tools/with-deps.sh test/stress/stress.sh
 lint:
 	@test/tools/with-deps.sh test/tools/lint.sh
 
-# --- the extension
 PG_CONFIG ?= pg_config
+
+# --- the stress program: a client, of libpq and threads; never installed
+STRESS_OBJS = $(patsubst test/stress/%.cpp,build/stress/%.o,$(sort $(wildcard test/stress/*.cpp)))
+stress-program: build/tandem_stress
+build/tandem_stress: $(STRESS_OBJS)
+	$(CXX) -o $@ $^ -L$(shell $(PG_CONFIG) --libdir) -Wl,-rpath,$(shell $(PG_CONFIG) --libdir) -lpq -pthread
+build/stress/%.o: test/stress/%.cpp $(wildcard test/stress/*.hpp) Makefile
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O2 -Wall -Wextra -Werror -isystem $(shell $(PG_CONFIG) --includedir) -pthread -c -o $@ $<
+
+# --- the extension
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 ifneq ($(wildcard $(PGXS)),)

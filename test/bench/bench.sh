@@ -116,3 +116,4 @@ echo "calls of route() after rollback() had returned that said new: $late"
 cluster_stop
 test/bench/compare.sh
 test/bench/capture.sh
+test/bench/task.sh

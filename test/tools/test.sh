@@ -121,6 +121,13 @@ kind_build() {
     fi
     cp -r build/stage "$WORK/stage"
     chmod -R a+rX "$WORK/stage"
+    begun=$(now)
+    if make --no-print-directory -s -j "$(nproc)" PG_CONFIG="$PG_CONFIG" stress-program; then
+        cp build/tandem_stress "$WORK/"
+        note passed build "the stress program" $(($(now) - begun))
+    else
+        note FAILED build "the stress program" $(($(now) - begun)) "make stress-program (above)"
+    fi
 
     names=$(nm --dynamic --defined-only pg_tandem.so | awk '{ sub(/@.*/, "", $NF); print $NF }' |
         grep -vxE 'Pg_magic_func|_PG_init|pg_finfo_[a-z0-9_]+|tandem_[a-z0-9_]+' || true)
@@ -273,6 +280,7 @@ kind_tap() {
         chmod -R a+rX "$TANDEM_DATA"
         export TANDEM_DATA
     fi
+    [ ! -e "$WORK/tandem_stress" ] || export TANDEM_STRESS=$WORK/tandem_stress
     export TANDEM_STAGE TANDEM_SETTINGS PERL5LIB=$PGXS_TEST/perl:$home/test/t${PERL5LIB:+:$PERL5LIB}
     export PG_REGRESS=$PGXS_TEST/regress/pg_regress PGPORT=65432 TMPDIR=$home/tmp # sockets: a short path
     mkdir "$TMPDIR"
