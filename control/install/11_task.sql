@@ -165,7 +165,7 @@ BEGIN
     DELETE FROM tandem.transition AS t WHERE t.kind = task_transitions.kind;
     INSERT INTO tandem.transition
     SELECT DISTINCT task_transitions.kind, t.key, a #>> '{}' FROM jsonb_each(transitions) AS t, jsonb_array_elements(t.value) AS a WHERE t.key <> a #>> '{}';
-    INSERT INTO tandem.event (kind, reason, evidence) VALUES ('task_transitions', NULL, jsonb_build_object('kind', kind, 'transitions', transitions));
+    PERFORM tandem.append_event('task_transitions', NULL, jsonb_build_object('kind', kind, 'transitions', transitions));
     RETURN QUERY SELECT t.* FROM tandem.transition AS t WHERE t.kind = task_transitions.kind ORDER BY t.from_state, t.to_state;
 END
 $$;

@@ -71,6 +71,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.backfill_begin IS 'A backfill row for each mapping, with the planner''s estimate of its rows';
 
+CREATE FUNCTION tandem.backfill_next(run_id integer) RETURNS SETOF tandem.mapping
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.*
+      FROM tandem.mapping AS m JOIN tandem.mapping_order($1) AS o ON o.mapping_id = m.id JOIN tandem.backfill AS b ON b.mapping_id = m.id
+     WHERE b.finished_at IS NULL ORDER BY o.depth, m.id LIMIT 1
+$$;
+COMMENT ON FUNCTION tandem.backfill_next IS 'The mapping whose backfill is next, or goes on; none: all is copied';
+
 -- The next batch of the run; the rows that it saw, NULL when there is nothing left to copy, -1 when it waits for open transactions.
 CREATE FUNCTION tandem.backfill_batch(run_id integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -88,9 +97,7 @@ DECLARE
     copied bigint;
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id;
-    SELECT x.* INTO m
-      FROM tandem.mapping AS x JOIN tandem.mapping_order(r.id) AS o ON o.mapping_id = x.id JOIN tandem.backfill AS f ON f.mapping_id = x.id
-     WHERE f.finished_at IS NULL ORDER BY o.depth, x.id LIMIT 1;
+    SELECT x.* INTO m FROM tandem.backfill_next(r.id) AS x;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;

@@ -106,7 +106,7 @@ DECLARE
     b tandem.rollback;
     different bigint;
     known bigint;
-    found jsonb;
+    outcome jsonb;
 BEGIN
     SELECT * INTO b FROM tandem.rollback AS x WHERE x.run_id = run.id AND x.proof_at IS NULL ORDER BY x.id LIMIT 1;
     IF NOT FOUND THEN
@@ -123,9 +123,9 @@ BEGIN
                                            WHERE y.mapping_id = p.mapping_id AND y.purpose = 'validate' AND y.started_at < b.at)
                       AND e.kind = d.kind AND e.key = d.key AND e.columns IS NOT DISTINCT FROM d.columns);
     UPDATE tandem.rollback AS x SET proof_at = clock_timestamp(), differences = different, unexplained = different - known WHERE x.id = b.id;
-    found := jsonb_build_object('rollback', b.id, 'differences', different, 'unexplained', different - known);
-    PERFORM tandem.record_event(run, 'proof', NULL, found);
-    RETURN found;
+    outcome := jsonb_build_object('rollback', b.id, 'differences', different, 'unexplained', different - known);
+    PERFORM tandem.record_event(run, 'proof', NULL, outcome);
+    RETURN outcome;
 END
 $$;
 COMMENT ON FUNCTION tandem.prove_rollback IS 'Compares every mapping after a rollback and keeps the result with it';

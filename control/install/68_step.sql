@@ -34,7 +34,7 @@ AS $$
 DECLARE
     r tandem.run;
     a tandem.run_activity;
-    step text;
+    due text;
     open record;
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = begin_step.run_id;
@@ -44,19 +44,19 @@ BEGIN
     END IF;
     PERFORM tandem.authorize(r, 'tick');
     SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
-    step := tandem.next_step(r, a);
+    due := tandem.next_step(r, a);
     SELECT t.id, t.kind, t.state, t.worker INTO open FROM tandem.task AS t WHERE t.id = a.step;
-    IF open.kind IS DISTINCT FROM step AND open.state IN ('running', 'failed') THEN
+    IF open.kind IS DISTINCT FROM due AND open.state IN ('running', 'failed') THEN
         PERFORM tandem.task_step(open.id, NULL, 'cancelled', NULL, NULL, 'overtaken: the run was moved');
-    ELSIF open.kind = step AND (open.state = 'failed' OR (open.state = 'running' AND open.worker <> tandem.executor_name())) THEN
+    ELSIF open.kind = due AND (open.state = 'failed' OR (open.state = 'running' AND open.worker <> tandem.executor_name())) THEN
         PERFORM tandem.task_step(open.id, NULL, 'running', NULL, NULL, CASE open.state WHEN 'failed' THEN 'tried again' ELSE 'the executor that had begun it ended' END);
         RETURN;
-    ELSIF open.kind = step AND open.state = 'running' THEN
+    ELSIF open.kind = due AND open.state = 'running' THEN
         RETURN;
     END IF;
-    IF step IS NOT NULL OR a.step IS NOT NULL THEN
+    IF due IS NOT NULL OR a.step IS NOT NULL THEN
         UPDATE tandem.run_activity AS x
-           SET step = CASE WHEN step IS NOT NULL THEN tandem.task_step(NULL, step, 'running', tandem.step_payload(r, step), NULL, NULL) END
+           SET step = CASE WHEN due IS NOT NULL THEN tandem.task_step(NULL, due, 'running', tandem.step_payload(r, due), NULL, NULL) END
          WHERE x.run_id = r.id;
     END IF;
 END
@@ -70,7 +70,13 @@ COMMENT ON FUNCTION tandem.executor_name IS 'The worker of a step''s task';
 
 CREATE FUNCTION tandem.step_payload(run tandem.run, step text) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT jsonb_build_object('run', run.name, 'stage', run.stage, 'epoch', run.epoch) $$;
+AS $$
+    SELECT jsonb_build_object('run', run.name, 'stage', run.stage, 'epoch', run.epoch)
+        || CASE WHEN step = 'tandem.backfill_batch'
+                THEN (SELECT jsonb_build_object('legacy', m.legacy_schema || '.' || m.legacy_table, 'batch', b.batches + 1)
+                        FROM tandem.backfill_next(run.id) AS m JOIN tandem.backfill AS b ON b.mapping_id = m.id)
+                ELSE '{}' END
+$$;
 COMMENT ON FUNCTION tandem.step_payload IS 'What the task of a step says about it';
 
 -- In the transaction of the step's effect.

@@ -32,9 +32,13 @@ AS $$
           FROM tandem.task AS t WHERE t.state = 'dead' AND t.finished_at > clock_timestamp() - interval '24 hours'
         UNION ALL
         SELECT 'old_transaction', NULL, coalesce(round(extract(epoch FROM clock_timestamp() - min(x.since))), 0), 300, 3600, 's',
-               coalesce('the oldest open or prepared transaction began at ' || min(x.since)::timestamptz(0)::text, 'none') || ': it holds back VACUUM and the sealing of events'
+               coalesce('the oldest open or prepared transaction, which began at ' || min(x.since)::timestamptz(0)::text || ', holds back VACUUM and the sealing of events', 'no transaction is open')
           FROM (SELECT a.xact_start FROM pg_stat_activity AS a WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid() AND a.backend_type <> 'walsender'
                  UNION ALL SELECT p.prepared FROM pg_prepared_xacts AS p) AS x (since)
+        UNION ALL
+        SELECT 'audit', NULL, round(extract(epoch FROM s.lag)), 60, 3600, 's',
+               CASE WHEN s.lag > interval '0' THEN format('the oldest event that is not sealed yet is %s old', date_trunc('second', s.lag)) ELSE 'every event is sealed' END
+          FROM tandem.audit_status() AS s WHERE s.broken IS NULL
         UNION ALL
         SELECT 'connections', NULL, round(100.0 * count(*) / current_setting('max_connections')::integer, 1), 80, 95, '%',
                format('%s of %s connections are in use', count(*), current_setting('max_connections'))
@@ -54,6 +58,8 @@ AS $$
                 ELSE CASE WHEN m.value <= m.crit THEN 'CRITICAL' WHEN m.value <= m.warn THEN 'WARNING' ELSE 'OK' END END,
            m.value, m.warn, m.crit, m.unit, m.message
       FROM measured AS m
+    UNION ALL
+    SELECT 'audit', NULL, 'CRITICAL', NULL, NULL, NULL, NULL, 'the audit record was altered: ' || s.broken FROM tandem.audit_status() AS s WHERE s.broken IS NOT NULL
     UNION ALL
     SELECT 'capture', c.run, 'WARNING', NULL, NULL, NULL, NULL, string_agg(format('%s: %s', c.new, c.state), '; ' ORDER BY c.new) || ': every validation compares all rows'
       FROM tandem.capture AS c WHERE c.state LIKE 'interrupted%' GROUP BY c.run

@@ -403,7 +403,9 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
 // Records up to here, of which it is not known any more where they stand.
 void JsonScanner::doubt(Track& track, std::size_t from, std::size_t before) {
     for (std::size_t i = from; i < track.records.size() && track.records[i].begin < before; i++) {
-        track.records[i].doubt = track.records[i].own_name ? track.records[i].doubt : kDoubtful;
+        if (!track.records[i].own_name) {
+            track.records[i].doubt = kDoubtful;
+        }
     }
 }
 
