@@ -4,6 +4,7 @@
 
 extern "C" {
 #include "access/heapam.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 }
 
