@@ -1,12 +1,13 @@
 // The coordinator: one per database that has the extension.
 //
 //   deadlines  as they fall due; it sleeps to the next one
-//   rounds     every naptime, and when woken: asks the tables which runs need work, keeps one executor alive for each of them, writes its
+//   rounds     every naptime, and when woken: asks the tables which runs need work, keeps one executor alive for each
+//   of them, writes its
 //              heartbeat
 //   chores     in slices of a few milliseconds
 //
-// Deadlines go first: a round or a slice begins only where the next deadline is some milliseconds away, unless it has been put
-// off for long.
+// Deadlines go first: a round or a slice begins only where the next deadline is some milliseconds away, unless it has
+// been put off for long.
 #include "pg/deadline.hpp"
 #include "pg/worker.hpp"
 
@@ -187,7 +188,9 @@ bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
     return true;
 }
 
-TimestampTz first_chore(const ChoreTimes* times) { return *std::min_element(times->next, times->next + kChoreCount); }
+TimestampTz first_chore(const ChoreTimes* times) {
+    return *std::min_element(times->next, times->next + kChoreCount);
+}
 
 constexpr int64 kTroubleMs = 100;
 
@@ -210,10 +213,14 @@ void coordinator_loop() {
         CHECK_FOR_INTERRUPTS();
         const bool ours = extension == Extension::present;
         TimestampTz now = GetCurrentTimestamp();
-        next_round = was_woken() ? now : std::min(next_round, TimestampTzPlusMilliseconds(now, naptime_ms)); // also where the clock was set back
+        next_round = was_woken()
+                         ? now
+                         : std::min(next_round,
+                                    TimestampTzPlusMilliseconds(now, naptime_ms)); // also where the clock was set back
         trouble_until = std::min(trouble_until, TimestampTzPlusMilliseconds(now, kTroubleMs));
         const TimestampTz next = ours ? std::max(next_deadline(deadlines), trouble_until) : pg::deadline::kNever;
-        const bool others_starve = now - next_round >= kRoundPatience || (ours && now - first_chore(chores) >= kChorePatience);
+        const bool others_starve =
+            now - next_round >= kRoundPatience || (ours && now - first_chore(chores) >= kChorePatience);
         if (next <= now && !others_starve) {
             if (!settle_deadlines(deadlines)) {
                 trouble_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kTroubleMs);
