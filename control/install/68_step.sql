@@ -73,8 +73,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT jsonb_build_object('run', run.name, 'stage', run.stage, 'epoch', run.epoch)
         || CASE WHEN step = 'tandem.backfill_batch'
-                THEN (SELECT jsonb_build_object('legacy', m.legacy_schema || '.' || m.legacy_table, 'batch', b.batches + 1)
-                        FROM tandem.backfill_next(run.id) AS m JOIN tandem.backfill AS b ON b.mapping_id = m.id)
+                THEN coalesce((SELECT jsonb_build_object('legacy', m.legacy_schema || '.' || m.legacy_table, 'batch', b.batches + 1)
+                                 FROM tandem.backfill_next(run.id) AS m JOIN tandem.backfill AS b ON b.mapping_id = m.id), '{}')
                 ELSE '{}' END
 $$;
 COMMENT ON FUNCTION tandem.step_payload IS 'What the task of a step says about it';

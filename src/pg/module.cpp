@@ -25,9 +25,9 @@ void on_shmem_request() {
         previous_request_hook();
     }
     pg::worker::request_shared_memory();
+    pg::deadline::request_ring_memory();
     pg::queue::request_levels_memory();
     pg::queue::request_wake_memory();
-    pg::deadline::request_ring_memory();
 }
 
 void on_shmem_startup() {
@@ -35,11 +35,11 @@ void on_shmem_startup() {
         previous_startup_hook();
     }
     pg::worker::attach_shared_memory();
+    pg::deadline::attach_ring_memory();
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     pg::queue::attach_levels_memory();
     pg::queue::attach_wake_memory();
     LWLockRelease(AddinShmemInitLock);
-    pg::deadline::attach_ring_memory();
 }
 
 // What this transaction has to tell the workers once it is committed and visible.
@@ -56,8 +56,8 @@ void on_transaction_end(XactEvent event, void*) {
         }
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
-        pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
         pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
+        pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }

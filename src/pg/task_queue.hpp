@@ -134,6 +134,8 @@ bool begin_waking();
 bool has_news();
 // In no transaction: sends what committed transactions noted, and what became due. `look`: whatever can be claimed is told again, and what is
 // due next found out. Answers when to come again, or DT_NOEND.
+// Is there anything to tell that was not told? Cheap.
+bool has_news();
 TimestampTz wake_listeners(bool look);
 
 } // namespace pg::queue

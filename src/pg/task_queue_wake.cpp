@@ -250,7 +250,8 @@ bool begin_waking() {
 }
 
 bool has_news() {
-    return mine != nullptr && pg_atomic_read_u64(&mine->pending) != 0;
+    return mine != nullptr && (pg_atomic_read_u64(&mine->pending) != 0 ||
+                               static_cast<TimestampTz>(pg_atomic_read_u64(&mine->next)) <= GetCurrentTimestamp());
 }
 
 TimestampTz wake_listeners(bool look) {

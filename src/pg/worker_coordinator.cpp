@@ -152,24 +152,14 @@ Extension round(Backoffs* backoffs) {
 
 // --- chores
 
-// Listeners are told of new tasks so often at most, and of all that can be claimed at every naptime.
-constexpr long kWakeEveryMs = 5;
-TimestampTz told_at = 0;
-
-bool has_news() {
-    const TimestampTz now = GetCurrentTimestamp();
-    return queue::has_news() && (now < told_at || now >= told_at + kWakeEveryMs * 1000);
-}
-
-long tell_listeners() {
+// Once a naptime it also looks for what nobody told of.
+long wake_listeners() {
     static TimestampTz looked_at = 0;
-    told_at = GetCurrentTimestamp();
-    const bool look = told_at < looked_at || told_at >= TimestampTzPlusMilliseconds(looked_at, naptime_ms);
-    looked_at = look ? told_at : looked_at;
-    const bool news = queue::has_news();
-    const TimestampTz next = std::min(queue::wake_listeners(look), TimestampTzPlusMilliseconds(looked_at, naptime_ms));
-    return news ? kWakeEveryMs
-                : std::clamp<long>(TimestampDifferenceMilliseconds(told_at, next), kWakeEveryMs, naptime_ms);
+    const TimestampTz begun = GetCurrentTimestamp();
+    const bool look = begun < looked_at || TimestampDifferenceExceeds(looked_at, begun, naptime_ms);
+    looked_at = look ? begun : looked_at;
+    const TimestampTz next = queue::wake_listeners(look);
+    return std::min<long>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), naptime_ms);
 }
 
 // A slice of the decided events into the chain of seals.
@@ -195,9 +185,9 @@ long seal_events() {
 }
 
 constexpr Chore kChores[] = {
-    {"reading deadlines", [] { return read_deadlines(deadlines); }, nullptr},
-    {"telling listeners of tasks", tell_listeners, has_news},
-    {"sealing events", seal_events, nullptr},
+    {"pg_tandem: telling who waits for tasks", wake_listeners, queue::has_news, 5},
+    {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
+    {"pg_tandem: sealing events", seal_events, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
@@ -209,6 +199,7 @@ constexpr int64 kLongestWait = 60'000'000; // a clock that is set back must not 
 
 struct ChoreTimes {
     TimestampTz next[kChoreCount];
+    TimestampTz done[kChoreCount];
 };
 
 // Does the chore that has waited longest, if one is due. False: none is.
@@ -217,7 +208,8 @@ bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
     for (int i = 0; i < kChoreCount; i++) {
         times->next[i] = std::min(times->next[i], now + kLongestWait);
         if (kChores[i].is_wanted != nullptr && kChores[i].is_wanted()) {
-            times->next[i] = std::min(times->next[i], now);
+            const TimestampTz pause_ends = TimestampTzPlusMilliseconds(std::min(times->done[i], now), kChores[i].pause_ms);
+            times->next[i] = std::min(times->next[i], std::max(now, pause_ends));
         }
         if (times->next[i] <= now && (chosen < 0 || times->next[i] < times->next[chosen])) {
             chosen = i;
@@ -229,7 +221,8 @@ bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
     const Chore& chore = kChores[chosen];
     long wait_ms = kChoreBackoffMs;
     survives(chore.name, [&] { wait_ms = chore.slice(); });
-    times->next[chosen] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+    times->done[chosen] = GetCurrentTimestamp();
+    times->next[chosen] = TimestampTzPlusMilliseconds(times->done[chosen], wait_ms);
     return true;
 }
 
