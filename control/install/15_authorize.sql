@@ -12,6 +12,11 @@ SELECT l.level, f.function
         ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed,grant_role,revoke_role}')
        ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
 
+-- The audit record: whoever may see events may ask whether they are genuine.
+INSERT INTO tandem.role_level
+SELECT l.level, f.function
+  FROM unnest('{viewer,operator,approver,oncall,admin}'::text[]) AS l (level), unnest('{audit_verify,audit_status}'::name[]) AS f (function);
+
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
 COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
 
@@ -61,6 +66,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
         RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object', HINT = 'CREATE ROLE it first.';
     END IF;
+    PERFORM tandem.append_event('grant_role', NULL, jsonb_build_object('role', role, 'level', level));
     FOR f IN SELECT p.oid::regprocedure AS signature FROM tandem.role_level AS l
                JOIN pg_proc AS p ON p.proname = l.function AND p.pronamespace = 'tandem'::regnamespace
               WHERE l.level = grant_role.level LOOP
@@ -69,6 +75,7 @@ BEGIN
     EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
+    EXECUTE format('GRANT SELECT ON tandem.event TO %I', role);
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
 END
 $$;
@@ -86,6 +93,7 @@ BEGIN
         RAISE EXCEPTION 'role "%" has no level "%"', role, level USING ERRCODE = 'undefined_object',
               HINT = 'SELECT * FROM tandem.role_grant shows the levels.';
     END IF;
+    PERFORM tandem.append_event('revoke_role', NULL, jsonb_build_object('role', role, 'level', level));
     IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
         EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM %I', role);
         EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA tandem FROM %I', role);

@@ -152,6 +152,7 @@ Extension round(Backoffs* backoffs) {
 
 constexpr Chore kChores[] = {
     {"reading deadlines", [] { return read_deadlines(deadlines); }, nullptr},
+    {"sealing the audit record", seal_audit, nullptr},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
