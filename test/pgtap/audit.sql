@@ -2,7 +2,7 @@
 BEGIN;
 SELECT no_plan();
 SET client_min_messages = warning;
-CREATE ROLE operator_role; CREATE ROLE viewer_role; CREATE ROLE admin_role; CREATE ROLE stranger;
+CREATE ROLE operator_role LOGIN; CREATE ROLE viewer_role; CREATE ROLE admin_role; CREATE ROLE stranger;
 GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA pg_temp TO PUBLIC;
 CREATE FUNCTION pg_temp.partition_of(seq bigint) RETURNS text LANGUAGE sql AS $$ SELECT e.tableoid::regclass::text FROM tandem.event AS e WHERE e.seq = $1 $$;
@@ -112,7 +112,7 @@ RESET ROLE;
 SELECT is((SELECT count(*) FROM tandem.events('r') AS e WHERE e.run IS DISTINCT FROM 'r'), 0::bigint, 'events() of a run are its own');
 
 -- The setting.
-SELECT throws_ok(format('SET tandem.event_retention = %L', v), '22023', NULL, format('no retention of "%s"', v)) FROM unnest('{1,days,0 days,-1 days,1 hour,1 day 1 day,100000 years, 1 day}'::text[]) AS v;
+SELECT throws_ok(format('SET tandem.event_retention = %L', v), '22023', NULL, format('no retention of "%s"', v)) FROM unnest('{1,days,0 days,-1 days,1 hour,1 day 1 day,100000 years," 1 day"}'::text[]) AS v;
 SELECT lives_ok(format('SET tandem.event_retention = %L', v), format('a retention of "%s"', v)) FROM unnest('{"",forever,30 days,1 day,13 months,1year,7 years}'::text[]) AS v;
 SET tandem.event_retention = '1 day';
 SELECT is(tandem.audit_retention(), 0, 'what is not sealed is not dropped');
