@@ -19,6 +19,11 @@ SELECT l.level, f.function
 INSERT INTO tandem.role_level
 SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level), unnest('{task_transitions}'::name[]) AS f (function);
 
+-- The audit record: whoever may see events may ask whether they are genuine.
+INSERT INTO tandem.role_level
+SELECT l.level, f.function
+  FROM unnest('{viewer,operator,approver,oncall,admin}'::text[]) AS l (level), unnest('{audit_verify,audit_status}'::name[]) AS f (function);
+
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
 COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
 -- Levels decide which tenants' tasks a session sees; every backend keeps what it has read.
@@ -70,6 +75,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
         RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object', HINT = 'CREATE ROLE it first.';
     END IF;
+    PERFORM tandem.append_event('grant_role', NULL, jsonb_build_object('role', role, 'level', level));
     FOR f IN SELECT p.oid::regprocedure AS signature FROM tandem.role_level AS l
                JOIN pg_proc AS p ON p.proname = l.function AND p.pronamespace = 'tandem'::regnamespace
               WHERE l.level = grant_role.level LOOP
@@ -86,6 +92,7 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
     EXECUTE format('GRANT SELECT ON tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.sees_tenant TO %I', role);
+    EXECUTE format('GRANT SELECT ON tandem.event TO %I', role);
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
 END
 $$;
@@ -103,6 +110,7 @@ BEGIN
         RAISE EXCEPTION 'role "%" has no level "%"', role, level USING ERRCODE = 'undefined_object',
               HINT = 'SELECT * FROM tandem.role_grant shows the levels.';
     END IF;
+    PERFORM tandem.append_event('revoke_role', NULL, jsonb_build_object('role', role, 'level', level));
     IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
         EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM %I', role);
         EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA tandem FROM %I', role);

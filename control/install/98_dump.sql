@@ -9,7 +9,7 @@ BEGIN
     FOR relation IN
         SELECT c.oid FROM pg_catalog.pg_class AS c
          WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind IN ('r', 'S')
-           AND c.relname NOT IN ('option_default', 'role_level', 'worker', 'captured', 'capture_state', 'capture_slot')
+           AND c.relname NOT IN ('option_default', 'role_level', 'worker', 'captured', 'capture_state', 'capture_slot', 'audit_progress')
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(relation, CASE relation WHEN 'tandem.sla_policy'::regclass THEN 'WHERE NOT shipped' WHEN 'tandem.transition'::regclass THEN 'WHERE kind <> ''*''' ELSE '' END);
     END LOOP;

@@ -162,32 +162,10 @@ long wake_listeners() {
     return std::min<long>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), naptime_ms);
 }
 
-// A slice of the decided events into the chain of seals.
-long seal_events() {
-    SetCurrentStatementStartTimestamp();
-    StartTransactionCommand();
-    PushActiveSnapshot(GetTransactionSnapshot());
-    pgstat_report_activity(STATE_RUNNING, "pg_tandem coordinator: sealing events");
-    if (SPI_connect() != SPI_OK_CONNECT) {
-        elog(ERROR, "SPI_connect failed");
-    }
-    if (SPI_execute("SELECT tandem.audit_seal_round()", false, 1) != SPI_OK_SELECT || SPI_processed != 1) {
-        elog(ERROR, "sealing failed");
-    }
-    bool isnull = false;
-    const bool more = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-    SPI_finish();
-    PopActiveSnapshot();
-    CommitTransactionCommand();
-    pgstat_report_stat(false);
-    pgstat_report_activity(STATE_IDLE, nullptr);
-    return more ? 10 : 500;
-}
-
 constexpr Chore kChores[] = {
     {"pg_tandem: telling who waits for tasks", wake_listeners, queue::has_news, 5},
     {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
-    {"pg_tandem: sealing events", seal_events, nullptr, 0},
+    {"pg_tandem: sealing the audit record", seal_audit, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
