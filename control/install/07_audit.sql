@@ -1,18 +1,21 @@
 -- audit: the append-only record of what happened to runs and tasks, and of what people did. Writers only insert; the worker seals what is
--- decided into a hash chain (audit_seal).
+-- decided into a hash chain (08_audit_seal.sql).
 --
--- One partition a month, made when the first event of the month is written, never by CREATE EXTENSION: a restore brings its own.
+-- One partition a month (UTC), made when the first event of the month is written, never by CREATE EXTENSION: a restore brings its own.
+-- Indexes and TRUNCATE triggers stand on the partitions, not on this table: what stands here is made anew on every partition that a
+-- restore attaches, and pg_dump's own CREATE INDEX would then find the name taken. Row triggers are different: pg_dump leaves their copies out.
 
 CREATE SEQUENCE tandem.event_seq;
 
+-- No defaults: a row comes from append_event(), which takes a transaction id before it takes seq, as sealing needs it.
 CREATE TABLE tandem.event (
-    seq      bigint NOT NULL DEFAULT nextval('tandem.event_seq'),
-    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    lsn      pg_lsn DEFAULT pg_current_wal_insert_lsn(),
+    seq      bigint NOT NULL,
+    at       timestamptz NOT NULL,
+    lsn      pg_lsn,
     kind     text NOT NULL,
-    actor    text NOT NULL DEFAULT session_user,
-    role     text NOT NULL DEFAULT pg_get_userbyid(tandem.acting_role()),
-    client   text DEFAULT current_setting('application_name'),
+    actor    text NOT NULL,
+    role     text NOT NULL,
+    client   text,
     reason   text,
     run      text,
     stage    text,
@@ -24,3 +27,48 @@ CREATE TABLE tandem.event (
     version  bigint,
     evidence jsonb
 ) PARTITION BY RANGE (at);
+COMMENT ON TABLE tandem.event IS 'Append-only record: every verb, every transition and every change of a task, with who, why, the state after it, and evidence';
+COMMENT ON COLUMN tandem.event.seq IS 'Order in which events were begun; numbers of transactions that failed are missing';
+COMMENT ON COLUMN tandem.event.lsn IS 'Where the write-ahead log was when the event was written';
+COMMENT ON COLUMN tandem.event.actor IS 'The user that logged in (session_user)';
+COMMENT ON COLUMN tandem.event.role IS 'The role in whose name it acted (SET ROLE)';
+COMMENT ON COLUMN tandem.event.client IS 'application_name';
+
+CREATE FUNCTION tandem.append_event(
+    kind text, reason text DEFAULT NULL, evidence jsonb DEFAULT NULL,
+    run text DEFAULT NULL, stage text DEFAULT NULL, phase text DEFAULT NULL, weight integer DEFAULT NULL, epoch bigint DEFAULT NULL,
+    at timestamptz DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'tandem_append_event';
+COMMENT ON FUNCTION tandem.append_event IS 'Appends an event in the name of the session; returns its seq. For our own functions';
+
+CREATE FUNCTION tandem.refuse_change() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'tandem_refuse_change';
+COMMENT ON FUNCTION tandem.refuse_change IS 'Trigger: refuses UPDATE, DELETE and TRUNCATE of the audit record, whoever asks';
+
+-- ALWAYS: session_replication_role does not get around it. The row trigger is copied to every partition.
+CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON tandem.event FOR EACH ROW EXECUTE FUNCTION tandem.refuse_change();
+CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON tandem.event FOR EACH STATEMENT EXECUTE FUNCTION tandem.refuse_change();
+ALTER TABLE tandem.event ENABLE ALWAYS TRIGGER refuse_change, ENABLE ALWAYS TRIGGER refuse_statement;
+
+-- Called by append_event() as the owner of tandem.event, in the transaction that needs the month; whoever needs it too waits for that one.
+CREATE FUNCTION tandem.make_event_partition(name name, from_at timestamptz, to_at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET client_min_messages = warning
+AS $$
+BEGIN
+    LOCK TABLE tandem.event IN SHARE UPDATE EXCLUSIVE MODE;
+    IF to_regclass(format('tandem.%I', name)) IS NOT NULL THEN -- meanwhile somebody else made it
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE tandem.%1$I (LIKE tandem.event);'
+                   'CREATE INDEX %2$I ON tandem.%1$I USING brin (seq) WITH (pages_per_range = 16);'
+                   'CREATE INDEX %3$I ON tandem.%1$I (run, seq) WHERE run IS NOT NULL;'
+                   'CREATE INDEX %4$I ON tandem.%1$I (task_id, seq) WHERE task_id IS NOT NULL;'
+                   'CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON tandem.%1$I FOR EACH STATEMENT EXECUTE FUNCTION tandem.refuse_change();'
+                   'ALTER TABLE tandem.%1$I ENABLE ALWAYS TRIGGER refuse_statement;'
+                   'ALTER TABLE tandem.event ATTACH PARTITION tandem.%1$I FOR VALUES FROM (%5$L) TO (%6$L)',
+                   name, name || '_seq', name || '_run', name || '_task', from_at, to_at);
+END
+$$;
+COMMENT ON FUNCTION tandem.make_event_partition IS 'Makes the partition of one month, with its indexes and triggers, unless it is there';

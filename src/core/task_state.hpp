@@ -21,13 +21,40 @@ constexpr Transitions transition_bit(TaskState from, TaskState to) {
 constexpr bool is_legal(Transitions transitions, TaskState from, TaskState to) {
     return (transitions & transition_bit(from, to)) != 0;
 }
+
 // done, dead, cancelled: nothing more is due.
 constexpr bool is_finished(TaskState state) {
     return state == TaskState::done || state == TaskState::dead || state == TaskState::cancelled;
 }
+// Somebody works on it.
+constexpr bool is_active(TaskState state) {
+    return state == TaskState::claimed || state == TaskState::running;
+}
+
 // pending and escalated tasks, and failed ones that have attempts left, can be claimed.
 constexpr bool is_claimable(TaskState state, int attempt, int max_attempts) {
-    return state == TaskState::pending || state == TaskState::escalated || (state == TaskState::failed && attempt < max_attempts);
+    return state == TaskState::pending || state == TaskState::escalated ||
+           (state == TaskState::failed && attempt < max_attempts);
+}
+
+// The change from a state to itself carries a patch only (progress of a long task): legal wherever the state is not
+// finished, and not asked of the table.
+constexpr bool may_change(Transitions transitions, TaskState from, TaskState to) {
+    return from == to ? !is_finished(from) : is_legal(transitions, from, to);
+}
+
+// What a kind without rows of its own is allowed; the same rows stand in tandem.transition under '*'.
+constexpr Transitions default_transitions() {
+    using enum TaskState;
+    Transitions all = 0;
+    const auto add = [&all](TaskState from, auto... to) { ((all |= transition_bit(from, to)), ...); };
+    add(pending, claimed, running, escalated, cancelled);
+    add(claimed, running, done, failed, pending, escalated, cancelled);
+    add(running, done, failed, pending, escalated, cancelled);
+    add(failed, pending, claimed, running, done, dead, escalated, cancelled); // done: a late result lands
+    add(escalated, pending, claimed, running, done, failed, dead, cancelled);
+    add(dead, pending); // put back by an operator
+    return all;
 }
 
 } // namespace tandem

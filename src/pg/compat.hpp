@@ -3,6 +3,10 @@
 
 #include <cstddef>
 
+extern "C" {
+#include "access/heapam.h"
+}
+
 namespace pg {
 
 // A wait event of our own, so that pg_stat_activity says what a worker waits for. PostgreSQL 17 made custom names
@@ -68,6 +72,79 @@ inline XLogRecPtr log_marker(const char* prefix) {
     return LogLogicalMessage(prefix, "", 0, false, false);
 #else
     return LogLogicalMessage(prefix, "", 0, false);
+#endif
+}
+
+// Opens an index scan by equality.
+inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot snapshot, int keys) {
+#if PG_VERSION_NUM >= 180000
+    return index_beginscan(heap, index, snapshot, nullptr, keys, 0);
+#else
+    return index_beginscan(heap, index, snapshot, keys, 0);
+#endif
+}
+
+// heap_update(). `indexes`: which indexes need a new entry. Before PostgreSQL 16 it is all of them or none.
+#if PG_VERSION_NUM >= 160000
+using UpdateIndexes = TU_UpdateIndexes;
+inline constexpr UpdateIndexes kNoIndexes = TU_None;
+inline constexpr UpdateIndexes kAllIndexes = TU_All;
+#else
+enum UpdateIndexes { kNoIndexes, kAllIndexes };
+#endif
+inline TM_Result update_tuple(Relation heap, ItemPointer tid, HeapTuple tuple, CommandId command, bool wait,
+                              TM_FailureData* failure, UpdateIndexes* indexes) {
+    LockTupleMode mode;
+#if PG_VERSION_NUM >= 160000
+    return heap_update(heap, tid, tuple, command, InvalidSnapshot, wait, failure, &mode, indexes);
+#else
+    const TM_Result result = heap_update(heap, tid, tuple, command, InvalidSnapshot, wait, failure, &mode);
+    *indexes = result == TM_Ok && HeapTupleIsHeapOnly(tuple) ? kNoIndexes : kAllIndexes;
+    return result;
+#endif
+}
+
+// ExecInsertIndexTuples() for a tuple that update_tuple() or an insertion has stored.
+inline List* insert_index_tuples(ResultRelInfo* relation, TupleTableSlot* slot, EState* estate, UpdateIndexes indexes,
+                                 bool* conflict, List* arbiters) {
+    const bool speculative = arbiters != nullptr;
+#if PG_VERSION_NUM >= 160000
+    return ExecInsertIndexTuples(relation, slot, estate, false, speculative, conflict, arbiters,
+                                 indexes == TU_Summarizing);
+#else
+    (void)indexes;
+    return ExecInsertIndexTuples(relation, slot, estate, false, speculative, conflict, arbiters);
+#endif
+}
+
+// Is there a row yet that the slot's would conflict with? Waits for transactions that are about to decide that.
+inline bool has_no_conflict(ResultRelInfo* relation, TupleTableSlot* slot, EState* estate, ItemPointer conflict,
+                            List* arbiters) {
+#if PG_VERSION_NUM >= 180000
+    ItemPointerData none;
+    ItemPointerSetInvalid(&none);
+    return ExecCheckIndexConstraints(relation, slot, estate, conflict, &none, arbiters);
+#else
+    return ExecCheckIndexConstraints(relation, slot, estate, conflict, arbiters);
+#endif
+}
+
+// What an access method keeps over several inserts of a statement, from 17 on, is given back.
+inline void finish_index_insert(Relation index, IndexInfo* info) {
+#if PG_VERSION_NUM >= 170000
+    index_insert_cleanup(index, info);
+#else
+    (void)index;
+    (void)info;
+#endif
+}
+
+// Index entries for a new row, by the executor.
+inline void insert_index_tuples(ResultRelInfo* result, TupleTableSlot* slot, EState* state) {
+#if PG_VERSION_NUM >= 160000
+    (void)ExecInsertIndexTuples(result, slot, state, false, false, nullptr, NIL, false);
+#else
+    (void)ExecInsertIndexTuples(result, slot, state, false, false, nullptr, NIL);
 #endif
 }
 

@@ -4,6 +4,7 @@
 
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
+#include "pg/task.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
@@ -58,6 +59,7 @@ void define_settings() {
         "Each takes one of max_worker_processes while its run is active.", &pg::worker::max_executors, 4, 1,
         pg::worker::kMaxSlots / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     pg::compare::define_settings();
+    pg::task::define_settings();
     MarkGUCPrefixReserved("tandem");
 }
 
