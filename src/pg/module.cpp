@@ -5,6 +5,7 @@
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/task.hpp"
+#include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
@@ -22,6 +23,8 @@ void on_shmem_request() {
         previous_request_hook();
     }
     pg::worker::request_shared_memory();
+    pg::queue::request_levels_memory();
+    pg::queue::request_wake_memory();
 }
 
 void on_shmem_startup() {
@@ -29,6 +32,10 @@ void on_shmem_startup() {
         previous_startup_hook();
     }
     pg::worker::attach_shared_memory();
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    pg::queue::attach_levels_memory();
+    pg::queue::attach_wake_memory();
+    LWLockRelease(AddinShmemInitLock);
 }
 
 // What this transaction has to tell the workers once it is committed and visible.
@@ -45,6 +52,7 @@ void on_transaction_end(XactEvent event, void*) {
         }
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
+        pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }

@@ -21,6 +21,7 @@ struct Slot {
     int32 run;
     pid_t pid;
     Latch* latch;
+    bool look; // it was woken to look for work, not only for a notice
 };
 
 // Word to the launcher about a database: the extension came (wanted), or a coordinator found none there.
@@ -68,6 +69,8 @@ bool place_is_asked_for();
 void poke(Oid database, bool wanted);
 // Wakes the coordinator and the executors of a database.
 void wake(Oid database);
+// The calling worker was woken so since it was last asked.
+bool take_look();
 // Ends the workers of a database and waits for them, at most five seconds; none comes back before `hold` seconds.
 void stop_database(Oid database, int hold_seconds);
 

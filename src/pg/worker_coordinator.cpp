@@ -1,5 +1,6 @@
 // The coordinator: one per database that has the extension. Each round it asks the tables which runs need work, keeps
 // one executor alive for each of them, and writes its heartbeat.
+#include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
 
 namespace pg::worker {
@@ -26,6 +27,9 @@ struct Backoffs {
     int count;
     Backoff entries[kMaxRuns];
 };
+
+// Listeners are told of new tasks so often at most.
+constexpr long kWakeEveryMs = 5;
 
 enum class Extension { absent, other_version, present };
 
@@ -89,8 +93,10 @@ bool may_start(Backoffs* backoffs, const Due& due, TimestampTz now) {
     return true;
 }
 
-// One round in one transaction. False: nothing to do here, leave.
-bool round(Backoffs* backoffs) {
+enum class Round { done, idle, leave };
+
+// One round in one transaction.
+Round round(Backoffs* backoffs) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
@@ -104,7 +110,7 @@ bool round(Backoffs* backoffs) {
     pgstat_report_activity(STATE_IDLE, nullptr);
 
     if (extension == Extension::absent) {
-        return false;
+        return Round::leave;
     }
     if (extension == Extension::other_version) {
         static bool said = false;
@@ -114,7 +120,7 @@ bool round(Backoffs* backoffs) {
                               errhint("ALTER EXTENSION pg_tandem UPDATE; the worker idles until then.")));
             said = true;
         }
-        return true;
+        return Round::idle;
     }
     const TimestampTz now = GetCurrentTimestamp();
     int started = 0; // have no slot as yet
@@ -135,7 +141,25 @@ bool round(Backoffs* backoffs) {
             }
         }
     }
-    return true;
+    return Round::done;
+}
+
+// Between rounds: what sessions tell at commit, and what becomes due. Until `until`, or until somebody wants a round.
+void serve(TimestampTz until, uint32 event) {
+    bool look = true;
+    for (;;) {
+        const TimestampTz next = std::min(until, queue::wake_listeners(look));
+        look = false;
+        const TimestampTz now = GetCurrentTimestamp();
+        if (now >= until) {
+            return;
+        }
+        nap(std::clamp<long>(TimestampDifferenceMilliseconds(now, next), 1, naptime_ms), event);
+        if (take_look()) {
+            return;
+        }
+        pg_usleep(kWakeEveryMs * 1000L);
+    }
 }
 
 void coordinator_loop() {
@@ -148,8 +172,13 @@ void coordinator_loop() {
     pin_settings();
     auto* backoffs = static_cast<Backoffs*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Backoffs)));
     const uint32 event = wait_event("PgTandemCoordinator");
-    while (round(backoffs)) {
-        nap(naptime_ms, event);
+    (void)queue::begin_waking();
+    for (Round made = round(backoffs); made != Round::leave; made = round(backoffs)) {
+        if (made == Round::idle) {
+            nap(naptime_ms, event);
+        } else {
+            serve(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), naptime_ms), event);
+        }
     }
     poke(MyDatabaseId, false);
 }

@@ -63,7 +63,7 @@ bool take_slot(int32 run) {
         }
     }
     if (free_slot != nullptr) {
-        *free_slot = Slot{true, MyDatabaseId, run, MyProcPid, MyLatch};
+        *free_slot = Slot{true, MyDatabaseId, run, MyProcPid, MyLatch, false};
         my_slot = free_slot;
     }
     LWLockRelease(shared->lock);
@@ -124,12 +124,21 @@ void wake(Oid database) {
         return;
     }
     LWLockAcquire(shared->lock, LW_SHARED);
-    for (const Slot& slot : shared->slots) {
+    for (Slot& slot : shared->slots) {
         if (slot.used && slot.database == database) {
+            slot.look = true; // several may set it at once, all to the same
             SetLatch(slot.latch);
         }
     }
     LWLockRelease(shared->lock);
+}
+
+bool take_look() {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    const bool look = my_slot->look;
+    my_slot->look = false;
+    LWLockRelease(shared->lock);
+    return look;
 }
 
 void stop_database(Oid database, int hold_seconds) {
