@@ -12,6 +12,11 @@ SELECT l.level, f.function
         ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed,grant_role,revoke_role}')
        ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
 
+-- state files
+INSERT INTO tandem.role_level
+SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level),
+       unnest('{import_state_json,export_state_json,export_state_documents,state_backup,state_validate,state_migrate,state_verify,state_back_out}'::name[]) AS f (function);
+
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
 COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
 
@@ -68,6 +73,9 @@ BEGIN
     END LOOP;
     EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
+    IF level IN ('operator', 'admin') THEN
+        EXECUTE format('GRANT SELECT ON tandem.state_backups TO %I', role);
+    END IF;
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
 END

@@ -397,7 +397,9 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
     Verdict final = verdict;
     if (inside && !goes_on(end)) {
         promote(track, frame.begin, frame.named);
-        final.doubt = final.own_name ? final.doubt : kDoubtful;
+        if (!final.own_name) {
+            final.doubt = kDoubtful;
+        }
     } else if (!final.own_name && (frame.misplaced || (track.frames.empty() && goes_on(end) && text_[std::min(skip_space(end), text_.size() - 1)] != '}'))) {
         final.doubt = kDoubtful; // it may be a member whose name, or whose object, was lost
     }
@@ -407,7 +409,9 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
 // Records up to here, of which it is not known any more where they stand.
 void JsonScanner::doubt(Track& track, std::size_t from, std::size_t before) {
     for (std::size_t i = from; i < track.records.size() && track.records[i].begin < before; i++) {
-        track.records[i].doubt = track.records[i].own_name ? track.records[i].doubt : kDoubtful;
+        if (!track.records[i].own_name) {
+            track.records[i].doubt = kDoubtful;
+        }
     }
 }
 
@@ -466,7 +470,7 @@ void JsonScanner::add(Track& track, const Frame& frame, std::size_t end, Verdict
     record.errors_open = frame.errors;
     record.errors_close = track.errors;
     record.parent = track.frames.empty() ? 0 : track.frames.back().begin;
-    record.fields = (frame.fields & field::kShape) | (mapped ? field::kMapped : 0);
+    record.fields = (frame.fields & field::kShape) | (mapped ? std::uint32_t{field::kMapped} : 0U);
     record.track = index(track);
     record.doubt = verdict.doubt;
     record.own_name = verdict.own_name;
