@@ -34,8 +34,8 @@ void on_shmem_startup() {
         previous_startup_hook();
     }
     pg::worker::attach_shared_memory();
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     pg::deadline::attach_ring_memory();
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     pg::queue::attach_levels_memory();
     pg::queue::attach_wake_memory();
     LWLockRelease(AddinShmemInitLock);
