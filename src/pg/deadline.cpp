@@ -1,9 +1,10 @@
-// tandem.task_deadline, kept in step with the tasks. Whoever writes a row here has changed or locked the task's own row before, so nobody
-// else does at the same time.
+// tandem.task_deadline, kept in step with the tasks. Whoever writes a row here has changed or locked the task's own row
+// before, so nobody else does at the same time.
 #include "pg/deadline.hpp"
 
 extern "C" {
 #include "access/heapam.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 }
 
@@ -104,6 +105,7 @@ Times read_times(Relation heap, HeapTuple tuple, pg_uuid_t* id) {
     Times times;
     for (int i = 0; i < kDeadlines; i++) {
         times.at[i] = nulls[i + 1] ? kNone : DatumGetTimestampTz(values[i + 1]);
+        times.at[i] = TIMESTAMP_NOT_FINITE(times.at[i]) ? kNone : times.at[i]; // not written by us
     }
     if (id != nullptr) {
         *id = *DatumGetUUIDP(values[0]);
@@ -175,14 +177,15 @@ TimestampTz look_at(const Times& times) {
         result = times.at[i] == kNone ? result : std::min(result, times.at[i]);
     }
     const TimestampTz lease = times.at[kLeaseDue];
-    if (lease != kNone && lease < kNever - kLeaseGrain) {
+    if (lease != kNone && lease < kNever) {
         const int64 beyond = (lease % kLeaseGrain + kLeaseGrain) % kLeaseGrain;
         result = std::min(result, beyond == 0 ? lease : lease + kLeaseGrain - beyond);
     }
     return result;
 }
 
-// A task that was started or finished too late keeps that deadline here: the breach is whoever's who settles it, and so is made once.
+// A task that was started or finished too late keeps that deadline here: the breach is whoever's who settles it, and so
+// is made once.
 void task_moved(const Row* before, const Row& after, const Due* due) {
     if (before == nullptr) {
         Times times{};
@@ -197,7 +200,8 @@ void task_moved(const Row* before, const Row& after, const Due* due) {
         }
         return;
     }
-    if (before->started_at == after.started_at && before->finished_at == after.finished_at && before->lease_until == after.lease_until) {
+    if (before->started_at == after.started_at && before->finished_at == after.finished_at &&
+        before->lease_until == after.lease_until) {
         return;
     }
     const bool has_policy = after.start_due != kNone || after.finish_due != kNone;
@@ -208,7 +212,8 @@ void task_moved(const Row* before, const Row& after, const Due* due) {
     Stored stored;
     const bool is_stored = fetch(table, after.id, SnapshotSelf, stored);
     Times times = is_stored ? stored.times : Times{};
-    if (before->finished_at != kNone && after.finished_at == kNone) { // it is to be done again: what was met may still be missed
+    if (before->finished_at != kNone &&
+        after.finished_at == kNone) { // it is to be done again: what was met may still be missed
         times.at[kFinishWarn] = times.at[kFinishDue] = after.finish_due;
     }
     const auto end = [&times](Which warn, Which due_at, TimestampTz ended) {

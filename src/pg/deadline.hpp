@@ -21,8 +21,8 @@ struct Times {
 inline bool is_empty(const Times& times) {
     return std::all_of(times.at, times.at + kDeadlines, [](TimestampTz at) { return at == task::kNone; });
 }
-// Earlier than any real time, so that "the earlier of" works: kNever means that nothing is due.
-inline constexpr TimestampTz kNever = PG_INT64_MAX;
+// Later than any time that anything is due at, with room for arithmetic.
+inline constexpr TimestampTz kNever = PG_INT64_MAX / 2;
 // When to look at a task with these deadlines. Ends of leases are looked at ten times a second, all at once: most are
 // those of tasks that were finished or extended long before, and nobody waits for the millisecond.
 TimestampTz look_at(const Times& times);
@@ -57,8 +57,11 @@ struct Tally {
     int breaches;
     int warnings;
 };
-// In a transaction, with a snapshot. Looks at each task's row, and does what is due.
-void settle(Look* looks, int count, Tally& tally);
+// In a transaction, with a snapshot. Looks at each task's row, and does what is due. `more`, where given, is asked
+// again and again while it works: it appends to `looks` what has become due meanwhile, and answers how many there are
+// now.
+using More = int (*)(void* context);
+void settle(Look* looks, int count, Tally& tally, More more = nullptr, void* context = nullptr);
 
 // --- the ring
 struct Notice {

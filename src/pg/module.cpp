@@ -4,6 +4,7 @@
 
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
+#include "pg/deadline.hpp"
 #include "pg/task.hpp"
 #include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
@@ -25,6 +26,7 @@ void on_shmem_request() {
     pg::worker::request_shared_memory();
     pg::queue::request_levels_memory();
     pg::queue::request_wake_memory();
+    pg::deadline::request_ring_memory();
 }
 
 void on_shmem_startup() {
@@ -32,6 +34,7 @@ void on_shmem_startup() {
         previous_startup_hook();
     }
     pg::worker::attach_shared_memory();
+    pg::deadline::attach_ring_memory();
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     pg::queue::attach_levels_memory();
     pg::queue::attach_wake_memory();
@@ -53,6 +56,7 @@ void on_transaction_end(XactEvent event, void*) {
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
         pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
+        pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }

@@ -158,13 +158,13 @@ TimestampTz look_for_tasks(Kinds* kinds) {
     for (int i = 0; i < sources.count; i++) {
         const Source& source = sources.data[i];
         open_cursor(cursor, source.level, PointerGetDatum(source.tenant), PointerGetDatum(source.kind), source.priority,
-                    wanted.now, false);
+                    wanted.now, Whole::never);
         if (peek(&reader, cursor, 1) != nullptr) {
             add_kind(kinds, task::view(source.kind));
         } else {
             next = std::min(next, cursor->next_at);
         }
-        close_cursor(cursor);
+        close_cursor(&reader, cursor);
     }
     pfree(cursor);
     end_reading(&reader);
@@ -228,7 +228,7 @@ void on_transaction_end(bool committed) {
     noted_next = DT_NOEND;
 }
 
-bool begin_waking() {
+void begin_waking() {
     LWLockAcquire(wakes->lock, LW_EXCLUSIVE);
     for (Wake& wake : wakes->databases) {
         if (wake.database == InvalidOid) {
@@ -246,27 +246,31 @@ bool begin_waking() {
     if (mine != nullptr) {
         before_shmem_exit(forget_wake, Datum{0});
     }
-    return mine != nullptr;
 }
 
-TimestampTz wake_listeners(bool look) {
-    const uint64 bits = mine == nullptr ? 0 : pg_atomic_exchange_u64(&mine->pending, 0);
-    const TimestampTz due = mine == nullptr ? DT_NOEND : static_cast<TimestampTz>(pg_atomic_read_u64(&mine->next));
-    const bool looks = look || due <= GetCurrentTimestamp();
-    if (bits == 0 && !looks) {
-        return due;
-    }
+namespace {
+
+constexpr int64 kEvery = 5'000; // microseconds between two notifications, at least
+TimestampTz sent_at = DT_NOBEGIN;
+TimestampTz look_at = DT_NOBEGIN;
+TimestampTz again_at = DT_NOBEGIN; // when we asked to be called again
+bool put_off = false;              // to be sent, but not yet
+
+TimestampTz known_next() {
+    return mine == nullptr ? DT_NOEND : static_cast<TimestampTz>(pg_atomic_read_u64(&mine->next));
+}
+
+void send_in_transaction(uint64 bits, bool looks) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
     Kinds kinds{};
     initStringInfo(&kinds.list);
-    TimestampTz next = due;
     if (looks) {
         if (mine != nullptr) { // before the look: what is noted from now on stays
             pg_atomic_write_u64(&mine->next, static_cast<uint64>(DT_NOEND));
         }
-        next = look_for_tasks(&kinds);
+        const TimestampTz next = look_for_tasks(&kinds);
         if (mine != nullptr) {
             (void)lower_next(mine, next);
         }
@@ -277,7 +281,34 @@ TimestampTz wake_listeners(bool look) {
     send(&kinds);
     PopActiveSnapshot();
     CommitTransactionCommand();
-    return next;
+}
+
+} // namespace
+
+bool has_waking_to_do() {
+    return mine != nullptr && !put_off && (pg_atomic_read_u64(&mine->pending) != 0 || known_next() < again_at);
+}
+
+long wake_listeners() {
+    const TimestampTz now = GetCurrentTimestamp();
+    const int64 since = now - sent_at;
+    if (sent_at != DT_NOBEGIN && since >= 0 && since < kEvery) {
+        put_off = true;
+        return static_cast<long>((kEvery - since) / 1000) + 1;
+    }
+    put_off = false;
+    sent_at = now;
+    look_at = std::min(look_at, TimestampTzPlusMilliseconds(now, worker::naptime_ms)); // a clock that was set back
+    const bool looks = look_at <= now || known_next() <= now;
+    if (looks) {
+        look_at = TimestampTzPlusMilliseconds(now, worker::naptime_ms);
+    }
+    const uint64 bits = mine == nullptr ? 0 : pg_atomic_exchange_u64(&mine->pending, 0);
+    if (bits != 0 || looks) {
+        send_in_transaction(bits, looks);
+    }
+    again_at = std::min(look_at, known_next());
+    return std::max<long>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), again_at), 1);
 }
 
 } // namespace pg::queue

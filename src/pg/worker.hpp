@@ -21,7 +21,7 @@ struct Slot {
     int32 run;
     pid_t pid;
     Latch* latch;
-    bool look; // it was woken to look for work, not only for a notice
+    bool woken; // by wake(): the coordinator makes a round at once
 };
 
 // Word to the launcher about a database: the extension came (wanted), or a coordinator found none there.
@@ -69,8 +69,8 @@ bool place_is_asked_for();
 void poke(Oid database, bool wanted);
 // Wakes the coordinator and the executors of a database.
 void wake(Oid database);
-// The calling worker was woken so since it was last asked.
-bool take_look();
+// Has anybody woken this process by wake() since the last time?
+bool was_woken();
 // Ends the workers of a database and waits for them, at most five seconds; none comes back before `hold` seconds.
 void stop_database(Oid database, int hold_seconds);
 
@@ -80,6 +80,28 @@ void set_up_signals();
 // Once connected: the settings under which rounds are made, whatever the database and the role have by default.
 void pin_settings();
 
+// --- the coordinator's deadlines (worker_deadline.cpp)
+struct DeadlineKeeper;
+DeadlineKeeper* open_deadlines();
+// Takes in what was committed since; when to look next.
+TimestampTz next_deadline(DeadlineKeeper* keeper);
+// Settles what is due now, as much as goes into one transaction. Errors are logged, and cost their own task only; false:
+// there was one.
+bool settle_deadlines(DeadlineKeeper* keeper);
+// Reads on in the table, for about two milliseconds, when it is time to read it. How long until it is time again: 0, go on.
+long read_deadlines(DeadlineKeeper* keeper);
+
+// What else the coordinator does now and then. A slice takes a few milliseconds at most, as deadlines wait for it; it
+// begins and ends transactions as it needs them, and answers after how many milliseconds it wants to be called again.
+struct Chore {
+    const char* name;
+    long (*slice)();
+    bool (*is_wanted)(); // asked whenever the coordinator wakes up; nullptr: only its time counts
+};
+// Runs f, which makes transactions of its own; logs an error of it, ends its transaction, and answers false.
+template <class F>
+bool survives(const char* what, F&& f);
+
 struct StartRequest {
     Oid database;
     Oid owner;
@@ -87,5 +109,26 @@ struct StartRequest {
 };
 BackgroundWorkerHandle* start_worker(const char* function, const char* name, const StartRequest& request);
 StartRequest start_request();
+
+void log_failure(const char* what, ErrorData* error);
+
+template <class F>
+bool survives(const char* what, F&& f) {
+    MemoryContext context = MemoryContextSwitchTo(TopMemoryContext); // where the error is copied to
+    ErrorData* failure = nullptr;
+    try {
+        call(f);
+    } catch (const Error& error) {
+        if (error.data() == nullptr) {
+            throw; // no memory even for the error: this process ends
+        }
+        failure = error.data();
+    }
+    if (failure != nullptr) {
+        log_failure(what, failure);
+    }
+    MemoryContextSwitchTo(context);
+    return failure == nullptr;
+}
 
 } // namespace pg::worker

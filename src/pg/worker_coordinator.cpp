@@ -1,5 +1,14 @@
-// The coordinator: one per database that has the extension. Each round it asks the tables which runs need work, keeps
-// one executor alive for each of them, and writes its heartbeat.
+// The coordinator: one per database that has the extension.
+//
+//   deadlines  as they fall due; it sleeps to the next one
+//   rounds     every naptime, and when woken: asks the tables which runs need work, keeps one executor alive for each
+//   of them, writes its
+//              heartbeat
+//   chores     in slices of a few milliseconds
+//
+// Deadlines go first: a round or a slice begins only where the next deadline is some milliseconds away, unless it has
+// been put off for long.
+#include "pg/deadline.hpp"
 #include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
 
@@ -28,8 +37,7 @@ struct Backoffs {
     Backoff entries[kMaxRuns];
 };
 
-// Listeners are told of new tasks so often at most.
-constexpr long kWakeEveryMs = 5;
+DeadlineKeeper* deadlines = nullptr;
 
 enum class Extension { absent, other_version, present };
 
@@ -93,10 +101,8 @@ bool may_start(Backoffs* backoffs, const Due& due, TimestampTz now) {
     return true;
 }
 
-enum class Round { done, idle, leave };
-
 // One round in one transaction.
-Round round(Backoffs* backoffs) {
+Extension round(Backoffs* backoffs) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
@@ -110,7 +116,7 @@ Round round(Backoffs* backoffs) {
     pgstat_report_activity(STATE_IDLE, nullptr);
 
     if (extension == Extension::absent) {
-        return Round::leave;
+        return extension;
     }
     if (extension == Extension::other_version) {
         static bool said = false;
@@ -120,7 +126,7 @@ Round round(Backoffs* backoffs) {
                               errhint("ALTER EXTENSION pg_tandem UPDATE; the worker idles until then.")));
             said = true;
         }
-        return Round::idle;
+        return extension;
     }
     const TimestampTz now = GetCurrentTimestamp();
     int started = 0; // have no slot as yet
@@ -141,26 +147,54 @@ Round round(Backoffs* backoffs) {
             }
         }
     }
-    return Round::done;
+    return extension;
 }
 
-// Between rounds: what sessions tell at commit, and what becomes due. Until `until`, or until somebody wants a round.
-void serve(TimestampTz until, uint32 event) {
-    bool look = true;
-    for (;;) {
-        const TimestampTz next = std::min(until, queue::wake_listeners(look));
-        look = false;
-        const TimestampTz now = GetCurrentTimestamp();
-        if (now >= until) {
-            return;
+// --- chores
+
+constexpr Chore kChores[] = {
+    {"reading deadlines", [] { return read_deadlines(deadlines); }, nullptr},
+    {"waking listeners", queue::wake_listeners, queue::has_waking_to_do},
+};
+constexpr int kChoreCount = std::size(kChores);
+constexpr long kChoreBackoffMs = 10'000; // after an error
+constexpr int64 kQuiet = 5'000;          // microseconds to the next deadline, or more: time for something else
+// What waits for longer than that is done all the same.
+constexpr int64 kRoundPatience = 500'000;
+constexpr int64 kChorePatience = 50'000;
+constexpr int64 kLongestWait = 60'000'000; // a clock that is set back must not put anything off for longer
+
+struct ChoreTimes {
+    TimestampTz next[kChoreCount];
+};
+
+// Does the chore that has waited longest, if one is due. False: none is.
+bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
+    int chosen = -1;
+    for (int i = 0; i < kChoreCount; i++) {
+        times->next[i] = std::min(times->next[i], now + kLongestWait);
+        if (kChores[i].is_wanted != nullptr && kChores[i].is_wanted()) {
+            times->next[i] = std::min(times->next[i], now);
         }
-        nap(std::clamp<long>(TimestampDifferenceMilliseconds(now, next), 1, naptime_ms), event);
-        if (take_look()) {
-            return;
+        if (times->next[i] <= now && (chosen < 0 || times->next[i] < times->next[chosen])) {
+            chosen = i;
         }
-        pg_usleep(kWakeEveryMs * 1000L);
     }
+    if (chosen < 0 || !(quiet || now - times->next[chosen] >= kChorePatience)) {
+        return false;
+    }
+    const Chore& chore = kChores[chosen];
+    long wait_ms = kChoreBackoffMs;
+    survives(chore.name, [&] { wait_ms = chore.slice(); });
+    times->next[chosen] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+    return true;
 }
+
+TimestampTz first_chore(const ChoreTimes* times) {
+    return *std::min_element(times->next, times->next + kChoreCount);
+}
+
+constexpr int64 kTroubleMs = 100;
 
 void coordinator_loop() {
     set_up_signals();
@@ -171,13 +205,52 @@ void coordinator_loop() {
     }
     pin_settings();
     auto* backoffs = static_cast<Backoffs*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Backoffs)));
+    auto* chores = static_cast<ChoreTimes*>(MemoryContextAllocZero(TopMemoryContext, sizeof(ChoreTimes)));
+    deadlines = open_deadlines();
+    queue::begin_waking();
     const uint32 event = wait_event("PgTandemCoordinator");
-    (void)queue::begin_waking();
-    for (Round made = round(backoffs); made != Round::leave; made = round(backoffs)) {
-        if (made == Round::idle) {
-            nap(naptime_ms, event);
-        } else {
-            serve(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), naptime_ms), event);
+    TimestampTz next_round = 0;
+    TimestampTz trouble_until = 0; // deadlines met an error: not before
+    Extension extension = Extension::present;
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        const bool ours = extension == Extension::present;
+        TimestampTz now = GetCurrentTimestamp();
+        next_round = was_woken()
+                         ? now
+                         : std::min(next_round,
+                                    TimestampTzPlusMilliseconds(now, naptime_ms)); // also where the clock was set back
+        trouble_until = std::min(trouble_until, TimestampTzPlusMilliseconds(now, kTroubleMs));
+        const TimestampTz next = ours ? std::max(next_deadline(deadlines), trouble_until) : pg::deadline::kNever;
+        const bool others_starve =
+            now - next_round >= kRoundPatience || (ours && now - first_chore(chores) >= kChorePatience);
+        if (next <= now && !others_starve) {
+            if (!settle_deadlines(deadlines)) {
+                trouble_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kTroubleMs);
+                next_round = now; // is the extension still there?
+            }
+            continue;
+        }
+        const bool quiet = next - now >= kQuiet;
+        if (next_round <= now && (quiet || now - next_round >= kRoundPatience)) {
+            extension = round(backoffs);
+            if (extension == Extension::absent) {
+                break;
+            }
+            next_round = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), naptime_ms);
+            continue;
+        }
+        if (ours && do_chore(chores, now, quiet)) {
+            continue;
+        }
+        // What is put off because a deadline is near is asked again after it.
+        TimestampTz until = next;
+        if (quiet) {
+            until = std::min({next, next_round, ours ? first_chore(chores) : pg::deadline::kNever});
+        }
+        now = GetCurrentTimestamp();
+        if (until > now && pg::deadline::may_sleep(until)) {
+            nap(std::min<long>(TimestampDifferenceMilliseconds(now, until), naptime_ms), event);
         }
     }
     poke(MyDatabaseId, false);

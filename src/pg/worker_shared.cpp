@@ -126,19 +126,31 @@ void wake(Oid database) {
     LWLockAcquire(shared->lock, LW_SHARED);
     for (Slot& slot : shared->slots) {
         if (slot.used && slot.database == database) {
-            slot.look = true; // several may set it at once, all to the same
+            slot.woken = true; // several may write that at the same time
             SetLatch(slot.latch);
         }
     }
     LWLockRelease(shared->lock);
 }
 
-bool take_look() {
+bool was_woken() {
+    if (my_slot == nullptr || !my_slot->woken) {
+        return false;
+    }
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-    const bool look = my_slot->look;
-    my_slot->look = false;
+    my_slot->woken = false;
     LWLockRelease(shared->lock);
-    return look;
+    return true;
+}
+
+void log_failure(const char* what, ErrorData* error) {
+    error->elevel = LOG;
+    error->context = psprintf("%s%s%s", what, error->context != nullptr ? "\n" : "",
+                              error->context != nullptr ? error->context : "");
+    ThrowErrorData(error); // at LOG it writes the server's log and returns
+    AbortCurrentTransaction();
+    FreeErrorData(error);
+    pgstat_report_activity(STATE_IDLE, nullptr);
 }
 
 void stop_database(Oid database, int hold_seconds) {
