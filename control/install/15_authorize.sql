@@ -23,6 +23,10 @@ SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level),
 INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM unnest('{viewer,operator,approver,oncall,admin}'::text[]) AS l (level), unnest('{audit_verify,audit_status}'::name[]) AS f (function);
+-- state files
+INSERT INTO tandem.role_level
+SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level),
+       unnest('{import_state_json,export_state_json,export_state_documents,state_backup,state_validate,state_migrate,state_verify,state_back_out}'::name[]) AS f (function);
 
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
 COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
@@ -89,6 +93,9 @@ BEGIN
     END IF;
     EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
+    IF level IN ('operator', 'admin') THEN
+        EXECUTE format('GRANT SELECT ON tandem.state_backups TO %I', role);
+    END IF;
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
     EXECUTE format('GRANT SELECT ON tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.sees_tenant TO %I', role);

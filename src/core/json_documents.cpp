@@ -82,7 +82,7 @@ bool JsonScanner::scan(std::size_t bytes) {
             close(outer(), at_, false);
             break;
         case Byte::comma:
-            read_comma(outer(), at_);
+            read_comma(outer());
             break;
         case Byte::colon:
             read_colon(outer());
@@ -123,7 +123,9 @@ bool JsonScanner::member_follows(std::size_t at) const {
 bool JsonScanner::goes_on(std::size_t at) const {
     at = skip_space(at);
     if (at < text_.size() && text_[at] == ',') {
-        at = skip_space(at + 1);
+        while (at < text_.size() && text_[at] == ',') {
+            at = skip_space(at + 1);
+        }
         return at == text_.size() || member_follows(at);
     }
     return at < text_.size() && (text_[at] == '}' || member_follows(at));
@@ -224,14 +226,13 @@ void JsonScanner::read_colon(Track& track) {
     }
 }
 
-void JsonScanner::read_comma(Track& track, std::size_t at) {
+void JsonScanner::read_comma(Track& track) {
     if (track.last == Token::colon || (track.last == Token::string && !track.frames.empty() && track.frames.back().object)) {
         error(track);
     }
     if (track.last == Token::value && track.last_end == 0) {
         track.last_end = track.word_end;
     }
-    (void)at;
     track.last = Token::comma;
 }
 
@@ -285,6 +286,7 @@ void JsonScanner::open(Track& track, std::size_t at, bool object) {
     track.frames.push_back(frame);
     track.objects += object ? 1 : 0;
     track.last = Token::open;
+    track.last_end = 0;
 }
 
 void JsonScanner::pop(Track& track) {
@@ -341,7 +343,7 @@ void JsonScanner::finish_array(Track& track, const Frame& frame, std::size_t end
         track.frames.back().broken = true;
     }
     if (track.frames.back().object && track.records.size() > frame.first_record && !goes_on(end)) {
-        promote(track, frame.begin);
+        promote(track, frame.begin, frame.named);
         if (!frame.listing) {
             doubt(track, frame.first_record, end);
         }
@@ -373,8 +375,10 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
             mark(track, frame, end, "damaged inside");
         }
         if (inside && track.records.size() > frame.first_record && !goes_on(end)) {
-            promote(track, frame.begin);
-            doubt(track, frame.first_record, end);
+            promote(track, frame.begin, frame.named);
+            if (!frame.lists) {
+                doubt(track, frame.first_record, end);
+            }
         }
         return;
     }
@@ -392,9 +396,11 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
     track.records.resize(frame.first_record);
     Verdict final = verdict;
     if (inside && !goes_on(end)) {
-        promote(track, frame.begin);
-        final.doubt = kDoubtful;
-    } else if (frame.misplaced || (track.frames.empty() && goes_on(end) && text_[std::min(skip_space(end), text_.size() - 1)] != '}')) {
+        promote(track, frame.begin, frame.named);
+        if (!final.own_name) {
+            final.doubt = kDoubtful;
+        }
+    } else if (!final.own_name && (frame.misplaced || (track.frames.empty() && goes_on(end) && text_[std::min(skip_space(end), text_.size() - 1)] != '}'))) {
         final.doubt = kDoubtful; // it may be a member whose name, or whose object, was lost
     }
     add(track, frame, end, final, false);
@@ -440,8 +446,14 @@ void JsonScanner::give_up(Track& track, std::size_t end, const char* reason) {
 
 // What was read last stands in the middle of an object, but is followed by what cannot follow there: a new document, or the next records
 // behind a hole. The objects around it are at their end.
-void JsonScanner::promote(Track& track, std::size_t at) {
-    while (!track.frames.empty() && (track.frames.back().object || !track.frames.back().listing)) {
+void JsonScanner::promote(Track& track, std::size_t at, bool named) {
+    std::size_t keep = track.frames.size();
+    for (std::size_t i = keep; i > 0 && (track.frames[i - 1].object || !track.frames[i - 1].listing); i--) {
+        if (!named || track.frames[i - 1].fields != 0 || track.frames[i - 1].misplaced) {
+            keep = i - 1;
+        }
+    }
+    while (track.frames.size() > keep) {
         give_up(track, at, "its end is missing");
     }
 }
@@ -458,7 +470,7 @@ void JsonScanner::add(Track& track, const Frame& frame, std::size_t end, Verdict
     record.errors_open = frame.errors;
     record.errors_close = track.errors;
     record.parent = track.frames.empty() ? 0 : track.frames.back().begin;
-    record.fields = (frame.fields & field::kShape) | (mapped ? field::kMapped : 0);
+    record.fields = (frame.fields & field::kShape) | (mapped ? std::uint32_t{field::kMapped} : 0U);
     record.track = index(track);
     record.doubt = verdict.doubt;
     record.own_name = verdict.own_name;

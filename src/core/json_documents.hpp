@@ -122,7 +122,7 @@ class JsonScanner {
     void read_value(Track& track, std::size_t begin, std::size_t end);
     void read_string(Track& track, std::size_t begin, std::size_t end);
     void read_colon(Track& track);
-    void read_comma(Track& track, std::size_t at);
+    void read_comma(Track& track);
     void open(Track& track, std::size_t at, bool object);
     void close(Track& track, std::size_t at, bool object);
     void close_stray(Track& track, std::size_t at, bool object);
@@ -130,7 +130,7 @@ class JsonScanner {
     void finish_object(Track& track, const Frame& frame, std::size_t end);
     void pop(Track& track);
     void give_up(Track& track, std::size_t end, const char* reason);
-    void promote(Track& track, std::size_t at);
+    void promote(Track& track, std::size_t at, bool named);
     void add(Track& track, const Frame& frame, std::size_t end, Verdict verdict, bool unclosed);
     static void doubt(Track& track, std::size_t from, std::size_t before);
     void mark(Track& track, const Frame& frame, std::size_t end, const char* reason);

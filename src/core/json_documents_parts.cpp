@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "core/json_fields.hpp"
 
@@ -42,28 +43,36 @@ std::vector<JsonScanner::Record> JsonScanner::merged() const {
         std::sort(all.begin(), all.end(), by_place);
     }
     // A run is read without an error between its records. Tasks of one file have much the same members: a run is trusted where one of its records
-    // looks like most of them do. What was found in another run, or where its place is not known, must look like a record of a trusted one.
+    // looks as most do. What was found in another run, or beside damage, or where its place is not known, must look like others of trusted runs.
+    const auto shape = [](const Record& record) { return record.fields & field::kShape; };
     std::array<std::size_t, field::kShape + 1> counts{};
+    bool any = false;
     for (const Record& record : all) {
-        counts[record.fields & field::kShape] += record.doubt == kSure && !record.unclosed ? 1 : 0;
+        const auto members = static_cast<std::size_t>(std::popcount(shape(record)));
+        counts[shape(record)] += record.unclosed ? 0 : members * (record.doubt == kSure ? 4 : 1);
+        any = any || (record.doubt == kSure && !record.unclosed);
     }
     const auto from_behind = std::max_element(counts.rbegin(), counts.rend()) - counts.rbegin(); // of several the one with more members
     const std::uint32_t most = field::kShape - static_cast<std::uint32_t>(from_behind);
-    const bool any = counts[most] != 0;
     std::vector<bool> trusted(all.size());
     std::array<bool, field::kShape + 1> shapes{};
+    shapes[most] = true;
     for (std::size_t begin = 0; begin < all.size();) {
+        const auto follows = [&](std::size_t i) { return all[i].track == all[i - 1].track && all[i].errors_open == all[i - 1].errors_close; };
         std::size_t end = begin + 1;
-        while (end < all.size() && all[end].track == all[end - 1].track && all[end].errors_open == all[end - 1].errors_close) {
+        while (end < all.size() && follows(end)) {
             end++;
         }
         bool trust = !any;
         for (std::size_t i = begin; i < end; i++) {
-            trust = trust || (all[i].doubt == kSure && (all[i].fields & field::kShape) == most);
+            trust = trust || (all[i].doubt == kSure && shape(all[i]) == most);
         }
+        const bool damage_before = begin > 0 || all[0].errors_open != 0;
+        const bool damage_behind = end < all.size() || tracks_[all[end - 1].track].errors != all[end - 1].errors_close;
         for (std::size_t i = begin; trust && i < end; i++) {
-            trusted[i] = all[i].doubt == kSure;
-            shapes[all[i].fields & field::kShape] = shapes[all[i].fields & field::kShape] || (all[i].doubt == kSure && !all[i].unclosed);
+            const bool beside = (i == begin && damage_before) || (i == end - 1 && damage_behind);
+            trusted[i] = all[i].doubt == kSure && (!beside || all[i].own_name || all[i].unclosed);
+            shapes[shape(all[i])] = shapes[shape(all[i])] || (trusted[i] && !all[i].unclosed);
         }
         begin = end;
     }
@@ -72,7 +81,7 @@ std::vector<JsonScanner::Record> JsonScanner::merged() const {
         if (!any) {
             return (record.doubt == kElsewhere && clean) || (record.fields & (field::kKind | field::kVersion | field::kPayload)) != 0;
         }
-        return shapes[record.fields & field::kShape];
+        return shapes[shape(record)];
     };
     std::vector<Record> result;
     result.reserve(all.size());

@@ -153,12 +153,12 @@ void end_reading(Reader* reader) {
     index_endscan(reader->scan);
 }
 
-void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, bool again) {
+void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, Whole whole) {
     *cursor = Cursor{};
     cursor->tenant = tenant;
     cursor->kind = kind;
     cursor->priority = priority;
-    cursor->level = begin_scan(level, now, again);
+    cursor->level = begin_scan(level, now, whole);
     cursor->next = cursor->upto = cursor->behind = cursor->level.from;
     cursor->next_at = DT_NOBEGIN;
 }

@@ -47,7 +47,7 @@ void expect_all_accounted_for(std::string_view text, const std::vector<JsonPart>
     };
     for (const JsonPart& part : parts) {
         ASSERT_LE(at, part.begin);
-        ASSERT_LT(part.begin, part.end);
+        ASSERT_LT(part.begin, part.end) << static_cast<int>(part.kind) << text;
         ASSERT_TRUE(only_space(at, part.begin)) << at << " " << part.begin << "\n" << text;
         at = part.end;
     }
