@@ -2,6 +2,7 @@
 // worker.
 #include "pg/prelude.hpp"
 
+#include "pg/audit.hpp"
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/deadline.hpp"
@@ -70,6 +71,7 @@ void define_settings() {
         "tandem.max_executors", "How many runs the worker serves at the same time, in all databases together.",
         "Each takes one of max_worker_processes while its run is active.", &pg::worker::max_executors, 4, 1,
         pg::worker::kMaxSlots / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    pg::audit::define_settings();
     pg::compare::define_settings();
     pg::task::define_settings();
     MarkGUCPrefixReserved("tandem");

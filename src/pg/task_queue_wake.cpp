@@ -250,11 +250,8 @@ void begin_waking() {
 
 namespace {
 
-constexpr int64 kEvery = 5'000; // microseconds between two notifications, at least
-TimestampTz sent_at = DT_NOBEGIN;
 TimestampTz look_at = DT_NOBEGIN;
 TimestampTz again_at = DT_NOBEGIN; // when we asked to be called again
-bool put_off = false;              // to be sent, but not yet
 
 TimestampTz known_next() {
     return mine == nullptr ? DT_NOEND : static_cast<TimestampTz>(pg_atomic_read_u64(&mine->next));
@@ -286,18 +283,11 @@ void send_in_transaction(uint64 bits, bool looks) {
 } // namespace
 
 bool has_waking_to_do() {
-    return mine != nullptr && !put_off && (pg_atomic_read_u64(&mine->pending) != 0 || known_next() < again_at);
+    return mine != nullptr && (pg_atomic_read_u64(&mine->pending) != 0 || known_next() < again_at);
 }
 
 long wake_listeners() {
     const TimestampTz now = GetCurrentTimestamp();
-    const int64 since = now - sent_at;
-    if (sent_at != DT_NOBEGIN && since >= 0 && since < kEvery) {
-        put_off = true;
-        return static_cast<long>((kEvery - since) / 1000) + 1;
-    }
-    put_off = false;
-    sent_at = now;
     look_at = std::min(look_at, TimestampTzPlusMilliseconds(now, worker::naptime_ms)); // a clock that was set back
     const bool looks = look_at <= now || known_next() <= now;
     if (looks) {

@@ -153,8 +153,8 @@ Extension round(Backoffs* backoffs) {
 // --- chores
 
 constexpr Chore kChores[] = {
-    {"reading deadlines", [] { return read_deadlines(deadlines); }, nullptr},
-    {"waking listeners", queue::wake_listeners, queue::has_waking_to_do},
+    {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
+    {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
@@ -166,6 +166,7 @@ constexpr int64 kLongestWait = 60'000'000; // a clock that is set back must not 
 
 struct ChoreTimes {
     TimestampTz next[kChoreCount];
+    TimestampTz done[kChoreCount];
 };
 
 // Does the chore that has waited longest, if one is due. False: none is.
@@ -174,7 +175,8 @@ bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
     for (int i = 0; i < kChoreCount; i++) {
         times->next[i] = std::min(times->next[i], now + kLongestWait);
         if (kChores[i].is_wanted != nullptr && kChores[i].is_wanted()) {
-            times->next[i] = std::min(times->next[i], now);
+            const TimestampTz pause_ends = TimestampTzPlusMilliseconds(std::min(times->done[i], now), kChores[i].pause_ms);
+            times->next[i] = std::min(times->next[i], std::max(now, pause_ends));
         }
         if (times->next[i] <= now && (chosen < 0 || times->next[i] < times->next[chosen])) {
             chosen = i;
@@ -186,7 +188,8 @@ bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
     const Chore& chore = kChores[chosen];
     long wait_ms = kChoreBackoffMs;
     survives(chore.name, [&] { wait_ms = chore.slice(); });
-    times->next[chosen] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+    times->done[chosen] = GetCurrentTimestamp();
+    times->next[chosen] = TimestampTzPlusMilliseconds(times->done[chosen], wait_ms);
     return true;
 }
 

@@ -8,16 +8,13 @@
 #include "core/deadline_heap.hpp" // before PostgreSQL's headers
 
 #include "pg/deadline.hpp"
+#include "pg/task_queue_lease.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
 #include "access/heapam.h"
 #include "storage/bufmgr.h"
 }
-
-namespace pg::queue {
-bool rescue(const pg_uuid_t& id);
-} // namespace pg::queue
 
 namespace pg::worker {
 namespace {
