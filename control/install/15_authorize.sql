@@ -15,9 +15,9 @@ SELECT l.level, f.function
 INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM unnest('{worker,operator,admin}'::text[]) AS l (level),
-       unnest('{task_create,task_cas,task_cas_strict,task_cas_many}'::name[]) AS f (function);
+       unnest('{task_create,task_cas,task_cas_strict,task_cas_many,task_claim,task_heartbeat,task_finish}'::name[]) AS f (function);
 INSERT INTO tandem.role_level
-SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level), unnest('{task_transitions}'::name[]) AS f (function);
+SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level), unnest('{task_transitions,task_retry_policy,task_cancel,task_requeue,task_rescue,task_notify}'::name[]) AS f (function);
 
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
 COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
@@ -82,7 +82,7 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
-                   'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
+                   'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.tasks, tandem.dead_letters TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
     EXECUTE format('GRANT SELECT ON tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.sees_tenant TO %I', role);
