@@ -15,9 +15,9 @@ SELECT l.level, f.function
 INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM unnest('{worker,operator,admin}'::text[]) AS l (level),
-       unnest('{task_create,task_cas,task_cas_strict,task_cas_many}'::name[]) AS f (function);
+       unnest('{task_create,task_cas,task_cas_strict,task_cas_many,task_claim,task_heartbeat,task_finish}'::name[]) AS f (function);
 INSERT INTO tandem.role_level
-SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level), unnest('{task_transitions}'::name[]) AS f (function);
+SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level), unnest('{task_transitions,task_retry_policy,task_cancel,task_requeue,task_rescue,task_notify}'::name[]) AS f (function);
 
 -- The audit record: whoever may see events may ask whether they are genuine.
 INSERT INTO tandem.role_level
@@ -93,6 +93,10 @@ BEGIN
     END IF;
     EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
+    IF level IN ('operator', 'admin') THEN
+        EXECUTE format('GRANT SELECT ON tandem.state_backups TO %I', role);
+    END IF;
+                   'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.tasks, tandem.dead_letters TO %I', role);
     IF level IN ('operator', 'admin') THEN
         EXECUTE format('GRANT SELECT ON tandem.state_backups TO %I', role);
     END IF;

@@ -28,6 +28,9 @@ void on_shmem_request() {
     pg::deadline::request_ring_memory();
     pg::queue::request_levels_memory();
     pg::queue::request_wake_memory();
+    pg::queue::request_levels_memory();
+    pg::queue::request_wake_memory();
+    pg::deadline::request_ring_memory();
 }
 
 void on_shmem_startup() {
@@ -58,6 +61,8 @@ void on_transaction_end(XactEvent event, void*) {
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
         pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
         pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
+        pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
+        pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }

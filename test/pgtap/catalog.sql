@@ -26,7 +26,7 @@ SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc
             WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
           NULL, 'PUBLIC may execute no SECURITY DEFINER function');
 SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
-          '{accept_difference,audit_status,audit_verify,cancel,complete,create_policy,create_run,drop_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,start,status,task_transitions,tick,validate,withdraw_acceptance}',
+          '{accept_difference,audit_status,audit_verify,cancel,complete,create_policy,create_run,drop_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,start,status,task_retry_policy,task_transitions,tick,validate,withdraw_acceptance}',
           'the SECURITY DEFINER functions are those of docs/security.md');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
             WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
@@ -62,6 +62,9 @@ SELECT is(pg_temp.signature('task_cas'), 'id uuid, expected_version bigint, new_
 SELECT is(pg_temp.signature('task_cas_strict'), 'id uuid, expected_version bigint, new_state text, patch jsonb DEFAULT NULL::jsonb → bigint', 'task_cas_strict');
 SELECT is(pg_temp.signature('task_cas_many'), 'ids uuid[], expected bigint[], states text[], patches jsonb[] DEFAULT NULL::jsonb[], atomic boolean DEFAULT true → TABLE(id uuid, ok boolean, version bigint, state text, reason text)', 'task_cas_many');
 SELECT is(pg_temp.signature('set_option'), 'run text, option text, value text → tandem.runs', 'set_option');
+SELECT is(pg_temp.signature('task_claim'), 'worker text, kinds text[] DEFAULT NULL::text[], n integer DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval → TABLE(id uuid, version bigint, lease_token bigint, kind text, payload jsonb)', 'task_claim');
+SELECT is(pg_temp.signature('task_heartbeat'), 'worker text, ids uuid[], lease_tokens bigint[], extend interval → SETOF uuid', 'task_heartbeat');
+SELECT is(pg_temp.signature('task_finish'), 'id uuid, lease_token bigint, state text, result jsonb DEFAULT NULL::jsonb, OUT ok boolean, OUT version bigint, OUT reason text → record', 'task_finish');
 SELECT columns_are('tandem', 'runs', (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum > 0), 'runs has columns');
 SELECT is((SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum BETWEEN 1 AND 7),
           '{run,stage,phase,weight,epoch,health_score,waiting_for}', 'status begins with the columns of the contract');
