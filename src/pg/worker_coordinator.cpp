@@ -1,13 +1,15 @@
 // The coordinator: one per database that has the extension.
 //
 //   deadlines  as they fall due; it sleeps to the next one
-//   rounds     every naptime, and when woken: asks the tables which runs need work, keeps one executor alive for each of them, writes its
+//   rounds     every naptime, and when woken: asks the tables which runs need work, keeps one executor alive for each
+//   of them, writes its
 //              heartbeat
 //   chores     in slices of a few milliseconds
 //
-// Deadlines go first: a round or a slice begins only where the next deadline is some milliseconds away, unless it has been put
-// off for long.
+// Deadlines go first: a round or a slice begins only where the next deadline is some milliseconds away, unless it has
+// been put off for long.
 #include "pg/deadline.hpp"
+#include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
 
 namespace pg::worker {
@@ -150,8 +152,19 @@ Extension round(Backoffs* backoffs) {
 
 // --- chores
 
+// Once a naptime it also looks for what nobody told of.
+long wake_listeners() {
+    static TimestampTz looked_at = 0;
+    const TimestampTz begun = GetCurrentTimestamp();
+    const bool look = begun < looked_at || TimestampDifferenceExceeds(looked_at, begun, naptime_ms);
+    looked_at = look ? begun : looked_at;
+    const TimestampTz next = queue::wake_listeners(look);
+    return std::min<long>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), naptime_ms);
+}
+
 constexpr Chore kChores[] = {
-    {"reading deadlines", [] { return read_deadlines(deadlines); }, nullptr},
+    {"pg_tandem: telling who waits for tasks", wake_listeners, queue::has_news, 5},
+    {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
@@ -163,6 +176,7 @@ constexpr int64 kLongestWait = 60'000'000; // a clock that is set back must not 
 
 struct ChoreTimes {
     TimestampTz next[kChoreCount];
+    TimestampTz done[kChoreCount];
 };
 
 // Does the chore that has waited longest, if one is due. False: none is.
@@ -171,7 +185,8 @@ bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
     for (int i = 0; i < kChoreCount; i++) {
         times->next[i] = std::min(times->next[i], now + kLongestWait);
         if (kChores[i].is_wanted != nullptr && kChores[i].is_wanted()) {
-            times->next[i] = std::min(times->next[i], now);
+            const TimestampTz pause_ends = TimestampTzPlusMilliseconds(std::min(times->done[i], now), kChores[i].pause_ms);
+            times->next[i] = std::min(times->next[i], std::max(now, pause_ends));
         }
         if (times->next[i] <= now && (chosen < 0 || times->next[i] < times->next[chosen])) {
             chosen = i;
@@ -183,11 +198,14 @@ bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
     const Chore& chore = kChores[chosen];
     long wait_ms = kChoreBackoffMs;
     survives(chore.name, [&] { wait_ms = chore.slice(); });
-    times->next[chosen] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+    times->done[chosen] = GetCurrentTimestamp();
+    times->next[chosen] = TimestampTzPlusMilliseconds(times->done[chosen], wait_ms);
     return true;
 }
 
-TimestampTz first_chore(const ChoreTimes* times) { return *std::min_element(times->next, times->next + kChoreCount); }
+TimestampTz first_chore(const ChoreTimes* times) {
+    return *std::min_element(times->next, times->next + kChoreCount);
+}
 
 constexpr int64 kTroubleMs = 100;
 
@@ -202,6 +220,7 @@ void coordinator_loop() {
     auto* backoffs = static_cast<Backoffs*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Backoffs)));
     auto* chores = static_cast<ChoreTimes*>(MemoryContextAllocZero(TopMemoryContext, sizeof(ChoreTimes)));
     deadlines = open_deadlines();
+    (void)queue::begin_waking();
     const uint32 event = wait_event("PgTandemCoordinator");
     TimestampTz next_round = 0;
     TimestampTz trouble_until = 0; // deadlines met an error: not before
@@ -210,10 +229,14 @@ void coordinator_loop() {
         CHECK_FOR_INTERRUPTS();
         const bool ours = extension == Extension::present;
         TimestampTz now = GetCurrentTimestamp();
-        next_round = was_woken() ? now : std::min(next_round, TimestampTzPlusMilliseconds(now, naptime_ms)); // also where the clock was set back
+        next_round = was_woken()
+                         ? now
+                         : std::min(next_round,
+                                    TimestampTzPlusMilliseconds(now, naptime_ms)); // also where the clock was set back
         trouble_until = std::min(trouble_until, TimestampTzPlusMilliseconds(now, kTroubleMs));
         const TimestampTz next = ours ? std::max(next_deadline(deadlines), trouble_until) : pg::deadline::kNever;
-        const bool others_starve = now - next_round >= kRoundPatience || (ours && now - first_chore(chores) >= kChorePatience);
+        const bool others_starve =
+            now - next_round >= kRoundPatience || (ours && now - first_chore(chores) >= kChorePatience);
         if (next <= now && !others_starve) {
             if (!settle_deadlines(deadlines)) {
                 trouble_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kTroubleMs);
