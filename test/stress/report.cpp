@@ -11,6 +11,7 @@ namespace {
     char line[1024];
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is initialized a line above
     std::vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     text += line;

@@ -6,6 +6,8 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string_view>
 #include <thread>
 
 namespace stress {
@@ -100,6 +102,19 @@ void Runner::run_until(const Phase& phase, const std::function<bool(double)>& is
         ledger_.insert(ledger_.end(), client.ledger().begin(), client.ledger().end());
         total_.merge(setup);
     }
+    if (phase.hot_are_created) {
+        world_->hot_ids.clear();
+        world_->keeps_pending = true;
+        for (std::size_t i = phase_begun_; i < ledger_.size(); ++i) {
+            if (ledger_[i].operation == std::string_view("create") && ledger_[i].is_new) {
+                world_->hot_ids.push_back(ledger_[i].task_id);
+            }
+        }
+        if (world_->hot_ids.empty()) {
+            throw std::runtime_error("no task could be created");
+        }
+    }
+    phase_begun_ = ledger_.size();
     Shared shared{.start = std::barrier<>(phase.threads + 1),
                   .calls_left = phase.calls > 0 ? phase.calls : std::numeric_limits<std::int64_t>::max(),
                   .at_work = phase.threads,
@@ -111,6 +126,7 @@ void Runner::run_until(const Phase& phase, const std::function<bool(double)>& is
     const std::unique_ptr<OldSnapshot> snapshot =
         phase.hold_snapshot ? std::make_unique<OldSnapshot>(options_->connection) : nullptr;
     std::vector<std::jthread> threads;
+    threads.reserve(static_cast<std::size_t>(phase.threads));
     for (int index = 0; index < phase.threads; ++index) {
         threads.emplace_back(work, std::cref(phase), std::cref(*world_), std::cref(options_->connection), seed_ * 1000,
                              index, std::ref(shared));

@@ -49,6 +49,7 @@ class Runner {
     Ledger ledger_;
     Statistics total_;
     std::vector<PhaseResult> results_;
+    std::size_t phase_begun_ = 0; // how long the ledger was then
     std::uint64_t seed_;
 };
 

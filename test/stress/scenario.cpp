@@ -91,14 +91,14 @@ std::vector<Phase> phases(const Options& options) {
                        .threads = threads,
                        .seconds = 1,
                        .calls = options.tasks,
-                       .mix = mix({{A::create, 1}}),
+                       .mix = mix({{A::create_load, 1}}),
                        .hot_tasks = 1});
         all.push_back({.name = "change",
                        .threads = threads,
                        .seconds = 4,
                        .calls = std::int64_t{options.tasks} * 10,
                        .mix = mix({{A::increment, 80}, {A::stale, 5}, {A::increment_many, 5}, {A::strict, 10}}),
-                       .hot_tasks = options.tasks});
+                       .hot_are_created = true});
         break;
     }
     }

@@ -16,7 +16,8 @@ struct Phase {
     double seconds = 0;     // as long as that, or
     std::int64_t calls = 0; // until so many actions are done (`seconds`: a guess, for the progress bar)
     Mix mix{};
-    int hot_tasks = 0;
+    int hot_tasks = 0;            // made for the phase to contend for;
+    bool hot_are_created = false; // or those that the phase before it has created
     bool hold_snapshot = false;
 };
 

@@ -11,7 +11,6 @@ namespace {
 constexpr int kRetries = 20; // of one increment; a thread that loses more often than that gives way
 constexpr int kLeaseMs = 20'000;
 constexpr int kShortLeaseMs = 150;
-constexpr int kSharedKeys = 500; // few enough that threads meet on one
 
 void sleep_ms(int ms) {
     std::this_thread::sleep_for(std::chrono::milliseconds(ms));
@@ -61,6 +60,8 @@ void Session::act(Action action) {
         return savepoint();
     case Action::create:
         return create();
+    case Action::create_load:
+        return create_load();
     case Action::create_poison:
         return create_poison();
     case Action::cancel:
@@ -207,11 +208,24 @@ void Session::savepoint() {
 }
 
 void Session::create() {
-    const std::string key = percent(60) ? "" : "key " + std::to_string(number(1, kSharedKeys));
+    // Threads make about as many each: the keys go on, and threads meet on new ones all the time.
+    const std::string key = percent(60) ? "" : "key " + std::to_string(++made_ / 2 + number(0, 5));
     const Created created = client_.create(world_->queue, "{\"counter\": 0}", key);
     if (!key.empty() && percent(50)) { // a client that got no answer asks again
         const Created again = client_.create(world_->queue, "{\"counter\": 0}", key);
         if (again.id != created.id || again.is_new) {
+            client_.statistics().violation("one task for each idempotency key",
+                                           key + ": " + created.id + " and " + again.id);
+        }
+    }
+}
+
+void Session::create_load() {
+    const std::string key = worker_ + " task " + std::to_string(++made_);
+    const Created created = client_.create(world_->queue, "{\"counter\": 0}", key);
+    if (percent(20)) {
+        const Created again = client_.create(world_->queue, "{\"counter\": 0}", key);
+        if (again.id != created.id || again.is_new || !created.is_new) {
             client_.statistics().violation("one task for each idempotency key",
                                            key + ": " + created.id + " and " + again.id);
         }

@@ -22,6 +22,7 @@ enum class Action : std::uint8_t {
     undone,         // a transaction that is rolled back leaves nothing
     savepoint,      // nor does what was rolled back to a savepoint
     create,         // some keys twice
+    create_load,    // a task of its own for `load`, by a key that is nobody else's
     create_poison,  // fails on every attempt: ends as a dead letter
     cancel,         // a task that nobody shall do any more
     work,           // claim, heartbeat, finish
@@ -30,7 +31,7 @@ enum class Action : std::uint8_t {
     respond,        // work on such tasks, some of them too late
     drain,          // work until nothing is left
 };
-inline constexpr std::size_t kActions = 15;
+inline constexpr std::size_t kActions = 16;
 using Mix = std::array<int, kActions>; // weights
 
 class Session {
@@ -54,6 +55,7 @@ class Session {
     void undone();
     void savepoint();
     void create();
+    void create_load();
     void create_poison();
     void cancel();
     void work(const std::vector<std::string>& kinds, int count);
@@ -65,7 +67,7 @@ class Session {
     const std::string& hot_id() { return world_->hot_ids[number(0, static_cast<int>(world_->hot_ids.size()) - 1)]; }
     int number(int from, int to) { return std::uniform_int_distribution<int>(from, to)(random_); }
     bool percent(int share) { return number(1, 100) <= share; }
-    const char* other_state() { return percent(50) ? "pending" : "running"; }
+    const char* other_state() { return world_->keeps_pending || percent(50) ? "pending" : "running"; }
 
     struct Late {
         Claimed task;
@@ -77,6 +79,7 @@ class Session {
     TaskClient client_;
     std::deque<Late> late_; // leases that this worker lets expire
     bool busy_ = true;
+    int made_ = 0; // tasks with a key
 };
 
 } // namespace stress

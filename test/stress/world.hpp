@@ -17,6 +17,7 @@ struct World {
     std::string hot, queue, sla,
         alarm; // contended for; claimed and finished; with deadlines; with deadlines that escalate
     std::vector<std::string> hot_ids; // of the phase
+    bool keeps_pending = false;       // these are claimed later: their state stays as it is
     std::string finished_id;          // done: nothing may change it any more
 
     std::vector<std::string> queue_kinds() const { return {queue}; }

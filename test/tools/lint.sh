@@ -15,7 +15,7 @@ newest() { # newest TOOL: Debian's may only have a version in its name
 shopt -s nullglob globstar
 sources=({src,test}/**/*.{cpp,hpp,cc})
 scripts=(.ci/run test/**/*.sh)
-core=(src/core/*.cpp)
+core=(src/core/*.cpp test/stress/*.cpp)
 
 # Each major version of clang-format formats in its own way: the sources are kept in that of Debian 12.
 if tool=$(newest clang-format) && "$tool" --version | grep -q ' version 14\.'; then
@@ -55,12 +55,12 @@ if ! tool=$(newest clang-tidy); then
     skip "clang-tidy" "it is not installed"
 elif [ ! -e "$commands" ]; then
     skip "clang-tidy" "$commands is not there (make test ONLY=unit makes it)"
-elif "$tool" -p build/cmake --quiet --warnings-as-errors='*' --header-filter='src/core/.*' \
+elif "$tool" -p build/cmake --quiet --warnings-as-errors='*' --header-filter='(src/core|test/stress)/.*' \
     --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,performance-*,clang-analyzer-*,misc-unused-*,misc-redundant-expression' \
     "${core[@]}"; then
-    pass "clang-tidy on src/core"
+    pass "clang-tidy on src/core and test/stress"
 else
-    fail "clang-tidy on src/core"
+    fail "clang-tidy on src/core and test/stress"
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"
