@@ -153,7 +153,7 @@ Extension round(Backoffs* backoffs) {
 // --- chores
 
 constexpr Chore kChores[] = {
-    {"pg_tandem: telling who waits for tasks", wake_listeners, queue::has_news, 5},
+    {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
     {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
     {"pg_tandem: sealing the audit record", seal_audit, nullptr, 0},
     {"pg_tandem: sealing the audit record", seal_audit, nullptr, 0},
