@@ -92,18 +92,13 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
-                   'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
+                   'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.tasks, tandem.dead_letters, tandem.task_analytics, '
+                   'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.event TO %I', role);
     IF level IN ('operator', 'admin') THEN
         EXECUTE format('GRANT SELECT ON tandem.state_backups TO %I', role);
     END IF;
-                   'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.tasks, tandem.dead_letters TO %I', role);
-    IF level IN ('operator', 'admin') THEN
-        EXECUTE format('GRANT SELECT ON tandem.state_backups TO %I', role);
-    END IF;
-    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
-    EXECUTE format('GRANT SELECT ON tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics TO %I', role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.sees_tenant TO %I', role);
-    EXECUTE format('GRANT SELECT ON tandem.event TO %I', role);
+    -- The views call them.
+    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.health_checks, tandem.check_orchestrator_health TO %I', role);
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
 END
 $$;
