@@ -4,7 +4,7 @@
 namespace pg::worker {
 
 long seal_audit() {
-    constexpr long kSoon = 5;      // milliseconds: there is more, but not only for us
+    constexpr long kSoon = 1;      // milliseconds: there is more
     constexpr long kLater = 1'000; // how long an event waits for its seal, at least
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
