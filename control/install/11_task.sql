@@ -34,14 +34,15 @@ CREATE UNIQUE INDEX task_idem_key ON tandem.task (tenant, kind, idem_key) WHERE 
 
 CREATE SEQUENCE tandem.task_lease_token;
 
--- One row for each task that may be claimed now or from run_at on.
+-- One row for each task that may be claimed now or from run_at on. Collation "C": the order of names does not matter here, and the cheapest
+-- comparison is the one that no upgrade of a library changes.
 CREATE TABLE tandem.task_ready (
-    tenant   text NOT NULL,
-    kind     text NOT NULL,
+    tenant   text COLLATE "C" NOT NULL,
+    kind     text COLLATE "C" NOT NULL,
     priority smallint NOT NULL,
     run_at   timestamptz NOT NULL,
     task_id  uuid NOT NULL
-);
+) USING heap WITH (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 10000); -- all of it is dead sooner or later
 COMMENT ON TABLE tandem.task_ready IS 'The tasks that may be claimed, in the order in which they are';
 CREATE UNIQUE INDEX task_ready_order ON tandem.task_ready (tenant, kind, priority DESC, run_at, task_id);
 

@@ -6,10 +6,10 @@ INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM (VALUES
         ('viewer', '{status,events}'::name[]),
-        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed}'),
+        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed,sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar}'),
         ('approver', '{status,events}'),
         ('oncall', '{status,events,rollback,pause}'),
-        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed,grant_role,revoke_role}')
+        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed,sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar,grant_role,revoke_role}')
        ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
 
 -- The audit record: whoever may see events may ask whether they are genuine.
@@ -76,6 +76,8 @@ BEGIN
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
     EXECUTE format('GRANT SELECT ON tandem.event TO %I', role);
+    EXECUTE format('GRANT SELECT ON tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.sees_tenant TO %I', role);
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
 END
 $$;

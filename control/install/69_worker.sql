@@ -246,6 +246,12 @@ BEGIN
             EXIT WHEN did LIKE '%captured keys%'; -- its lock must not wait for the other runs
         END IF;
     END LOOP;
+    -- where the worker is at work, it has been there first
+    run := NULL;
+    did := tandem.deadline_round();
+    IF did IS NOT NULL THEN
+        RETURN NEXT;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION tandem.tick IS 'One worker round of every active run in this transaction: for pg_cron, or where the library is not preloaded. Returns what was done';

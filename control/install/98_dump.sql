@@ -11,7 +11,7 @@ BEGIN
          WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind IN ('r', 'S')
            AND c.relname NOT IN ('option_default', 'role_level', 'worker', 'captured', 'capture_state', 'capture_slot', 'audit_progress')
     LOOP
-        PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+        PERFORM pg_catalog.pg_extension_config_dump(relation, CASE relation WHEN 'tandem.sla_policy'::regclass THEN 'WHERE NOT shipped' ELSE '' END);
     END LOOP;
 END
 $$;

@@ -7,6 +7,7 @@
 #include "pg/compare_settings.hpp"
 #include "pg/deadline.hpp"
 #include "pg/task.hpp"
+#include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
@@ -25,6 +26,8 @@ void on_shmem_request() {
     }
     pg::worker::request_shared_memory();
     pg::deadline::request_ring_memory();
+    pg::queue::request_levels_memory();
+    pg::queue::request_wake_memory();
 }
 
 void on_shmem_startup() {
@@ -33,6 +36,10 @@ void on_shmem_startup() {
     }
     pg::worker::attach_shared_memory();
     pg::deadline::attach_ring_memory();
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    pg::queue::attach_levels_memory();
+    pg::queue::attach_wake_memory();
+    LWLockRelease(AddinShmemInitLock);
 }
 
 // What this transaction has to tell the workers once it is committed and visible.
@@ -50,6 +57,7 @@ void on_transaction_end(XactEvent event, void*) {
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
         pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
+        pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }

@@ -43,6 +43,11 @@ constexpr StateText kStateTexts[tandem::kTaskStates] = {
     pg_unreachable();
 }
 
+void move(const Row* before, const Row& after, const deadline::Due* due) {
+    queue::task_moved(before, after);
+    deadline::task_moved(before, after, due);
+}
+
 void tell(const Row* before, const Row& after, const Note& note, const deadline::Due* due) {
     audit::Event event{};
     event.kind = note.event;
@@ -53,8 +58,7 @@ void tell(const Row* before, const Row& after, const Note& note, const deadline:
     event.evidence = note.evidence;
     event.at = after.updated_at;
     audit::append(event);
-    queue::task_moved(before, after);
-    deadline::task_moved(before, after, due);
+    move(before, after, due);
 }
 
 } // namespace
@@ -130,7 +134,8 @@ Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, W
         Row after = before;
         after.version++;
         after.updated_at = GetCurrentTimestamp();
-        if (decide(context, before, after) == Decision::leave) {
+        const Decision decision = decide(context, before, after);
+        if (decision == Decision::leave) {
             ReleaseBuffer(found.buffer);
             if (TransactionIdIsValid(found.updater)) { // what it makes of the task may be decided differently
                 XactLockTableWait(found.updater, table.heap, &found.tuple.t_self, XLTW_Update);
@@ -138,6 +143,10 @@ Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, W
             }
             outcome = Outcome::left;
             break;
+        }
+        if (decision == Decision::touch) {
+            after.version = before.version;
+            after.updated_at = before.updated_at;
         }
         store_row(after, columns);
         HeapTuple tuple = heap_form_tuple(RelationGetDescr(table.heap), columns.values, columns.nulls);
@@ -149,7 +158,11 @@ Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, W
             if (indexes != kNoIndexes) {
                 insert_index_entries(table, tuple, indexes);
             }
-            tell(&before, after, note, nullptr);
+            if (decision == Decision::touch) {
+                move(&before, after, nullptr);
+            } else {
+                tell(&before, after, note, nullptr);
+            }
             ReleaseBuffer(found.buffer);
             heap_freetuple(tuple);
             outcome = Outcome::written;

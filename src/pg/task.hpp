@@ -58,7 +58,8 @@ struct Note {
 
 enum class Decision {
     leave, // keep the row as it is: a conflict is an answer
-    write  // write `after`
+    write, // write `after`
+    touch  // the same, but it is no change of the task (a heartbeat): version and updated_at stay, there is no event
 };
 
 // `after` is a copy of `before` with version + 1 and updated_at = now, to be changed further (move_to() below, payload, ...).
