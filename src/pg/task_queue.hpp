@@ -47,7 +47,7 @@ void close_ready(const ReadyTable& table); // the lock stays until the end of th
 void remove_stale(const ReadyTable& table, ItemPointer tid);
 // The next removal by task_moved() is this task's, and its row is here: spares it the search.
 void expect_removal(const pg_uuid_t& id, ItemPointer tid);
-// This transaction has removed ready rows. They look dead to itself only: it must tell nobody what it sees.
+// This transaction has removed ready rows. They are dead to itself only, and it must tell nobody what it sees from then on.
 bool has_removed();
 
 // --- levels

@@ -116,7 +116,7 @@ void claim_from(Claim* claim, const Source* sources, int count, bool again) {
         MemoryContextReset(work);
     }
     for (int i = 0; i < count; i++) {
-        close_cursor(&cursors[i]);
+        close_cursor(&claim->reader, &cursors[i]);
     }
     MemoryContextDelete(work);
     pfree(cursors);

@@ -343,7 +343,7 @@ LevelScan begin_scan(Level* level, TimestampTz now, bool again) {
 
 void end_scan(const LevelScan& scan, const Position& upto, TimestampTz next_at) {
     Level* level = scan.level;
-    if (level == nullptr || has_removed()) {
+    if (level == nullptr) {
         return;
     }
     const int64 took = scan.whole ? GetCurrentTimestamp() - scan.begun : 0;

@@ -164,7 +164,7 @@ TimestampTz look_for_tasks(Kinds* kinds) {
         } else {
             next = std::min(next, cursor->next_at);
         }
-        close_cursor(cursor);
+        close_cursor(&reader, cursor);
     }
     pfree(cursor);
     end_reading(&reader);
