@@ -80,10 +80,10 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.audit_status IS 'The end of the chain, to be kept elsewhere (sealed_seq, head), and how old the oldest event is that is not sealed yet (lag)';
 
--- The settings: the index on seq is the way, also before anything was analysed.
+-- The settings: the index on seq is the way, also before anything was analysed; and what is "off" counts as dear, which would start the JIT compiler.
 CREATE FUNCTION tandem.audit_seal_round() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
 AS $$
 DECLARE
     p tandem.audit_progress;
@@ -181,7 +181,7 @@ COMMENT ON FUNCTION tandem.audit_upkeep IS 'Makes the next month''s partition ah
 -- What was dropped is itself an event, so it is sealed.
 CREATE FUNCTION tandem.audit_retention(sealed_seq bigint DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 DECLARE
     keep text := current_setting('tandem.event_retention', true);
@@ -234,5 +234,5 @@ CREATE FUNCTION tandem.audit_verify(
     OUT ok boolean, OUT first_bad bigint, OUT head text, OUT rows bigint, OUT dropped bigint, OUT reason text)
 LANGUAGE c STABLE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'tandem_audit_verify'
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off;
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off;
 COMMENT ON FUNCTION tandem.audit_verify IS 'Compares the events with their seals: first_bad is the first number for which they do not agree. head: of the chain at to_seq, to be compared with one that was kept elsewhere';

@@ -248,12 +248,15 @@ void verify(std::optional<int64> from, std::optional<int64> to, Verdict& verdict
 
     const Datum bounds[] = {Int64GetDatum(from ? last.seq : PG_INT64_MIN), Int64GetDatum(judge.to)};
     Stream seals = open_stream("SELECT to_seq, after_seq, sealed_at, row_count, rows, head FROM tandem.audit_seal"
-                               " WHERE to_seq > $1 AND ($2 IS NULL OR after_seq < $2) ORDER BY to_seq",
+                               " WHERE to_seq > $1 AND after_seq < $2 ORDER BY to_seq",
                                bounds, kSealsAtOnce);
     StringInfoData select;
     initStringInfo(&select);
     appendStringInfo(&select, "%s WHERE seq > $1 ORDER BY seq", kSelect);
-    Stream rows = open_stream(select.data, std::span(bounds, 1), kRowsAtOnce);
+    // From the first number that was asked for, also where its seal has gone with its month.
+    const Datum rows_after[] = {
+        Int64GetDatum(from ? std::min(last.seq, judge.from - (judge.from > PG_INT64_MIN ? 1 : 0)) : PG_INT64_MIN)};
+    Stream rows = open_stream(select.data, rows_after, kRowsAtOnce);
 
     bool bad = false;
     for (; !bad && !rows.end() && DatumGetInt64(rows.get(kSeq + 1)) <= last.seq; rows.next()) {

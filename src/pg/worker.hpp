@@ -99,7 +99,6 @@ struct Chore {
     bool (*is_wanted)(); // asked whenever the coordinator wakes up; nullptr: only its time counts
     long pause_ms;       // not again before, however much it is wanted
 };
-long seal_audit(); // a chore
 // Runs f, which makes transactions of its own; logs an error of it, ends its transaction, and answers false.
 template <class F>
 bool survives(const char* what, F&& f);
