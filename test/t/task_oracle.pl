@@ -188,5 +188,26 @@ is_deeply([ grep { !/^(40001|40P01|55P03|25P02|57P0[12]|08006|42704|3B001)$/ } k
 my ($changes, $hot, $updates) = split /\|/, value($node, q(SELECT (SELECT count(*) FROM accepted), n_tup_hot_upd, n_tup_upd FROM pg_stat_user_tables WHERE relid = 'tandem.task'::regclass));
 note "$changes changes accepted; HOT: $hot of $updates";
 cmp_ok($changes, '>', 100 * $rounds, 'much was changed');
+
+# Work as it is usual: each of many tasks goes its way, a transaction for each step. No update needs a new index entry.
+value($node, <<~'SQL');
+	CREATE TABLE way AS SELECT (tandem.task_create('way', jsonb_build_object('n', n))).id FROM generate_series(1, 1000) AS n;
+	VACUUM ANALYZE tandem.task;
+	SELECT pg_stat_reset_single_table_counters('tandem.task'::regclass);
+	DO $$
+	DECLARE
+	    task record;
+	    states CONSTANT text[] := '{claimed,running,running,running,failed,pending,claimed,running,escalated,running,running,done}';
+	BEGIN
+	    FOR step IN 1..12 LOOP
+	        FOR task IN SELECT id FROM way LOOP
+	            PERFORM tandem.task_cas_strict(task.id, step, states[step], jsonb_build_object('step', step));
+	            COMMIT;
+	        END LOOP;
+	    END LOOP;
+	END $$;
+	SQL
+ok($node->poll_query_until('postgres', q(SELECT n_tup_upd = 12000 FROM pg_stat_user_tables WHERE relid = 'tandem.task'::regclass)), '12,000 steps');
+is(value($node, q(SELECT n_tup_upd - n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'tandem.task'::regclass)), 0, 'every update was HOT');
 $node->stop;
 done_testing();
