@@ -1,5 +1,6 @@
-// task_ready: one row for each task that can be claimed now or from run_at on, kept here and nowhere else, together with the
-// task. A row is inserted or deleted, never updated: so an entry of the index is one row, and its columns are all there is to know.
+// task_ready: one row for each task that can be claimed now or from run_at on, kept here and nowhere else, together
+// with the task. A row is inserted or deleted, never updated: so an entry of the index is one row, and its columns are
+// all there is to know.
 #include "pg/task_queue.hpp"
 
 extern "C" {
@@ -123,8 +124,7 @@ void expect_removal(const pg_uuid_t& id, ItemPointer tid) {
 }
 
 bool has_removed() {
-    return FullTransactionIdIsValid(removed_in) &&
-           FullTransactionIdEquals(removed_in, GetTopFullTransactionIdIfAny());
+    return FullTransactionIdIsValid(removed_in) && FullTransactionIdEquals(removed_in, GetTopFullTransactionIdIfAny());
 }
 
 void task_moved(const task::Row* before, const task::Row& after) {

@@ -7,10 +7,10 @@
 //   task_queue_lease.cpp  task_heartbeat(), task_finish(), rescue
 //   task_queue_wake.cpp   NOTIFY tandem_task, sent by the coordinator
 //
-// Why levels. A claimed task's row and index entry stay until no snapshot can see them: while any session holds an old one, for as
-// long as that takes. They are at the head of the order, where every claim begins, and each claim would step over all
-// of them: here queue tables collapse. So a level remembers up to where everything is dead, and a claim begins there. That is
-// exact, not a guess: see task_queue_level.cpp.
+// Why levels. A claimed task's row and index entry stay until no snapshot can see them: while any session holds an old
+// one, for as long as that takes. They are at the head of the order, where every claim begins, and each claim would
+// step over all of them: here queue tables collapse. So a level remembers up to where everything is dead, and a claim
+// begins there. That is exact, not a guess: see task_queue_level.cpp.
 #pragma once
 
 #include "pg/task.hpp"
@@ -27,7 +27,9 @@ inline constexpr Position kBeginning{DT_NOBEGIN, {}};
 inline bool operator<(const Position& a, const Position& b) {
     return a.run_at != b.run_at ? a.run_at < b.run_at : memcmp(a.id.data, b.id.data, UUID_LEN) < 0;
 }
-inline bool same_id(const pg_uuid_t& a, const pg_uuid_t& b) { return memcmp(a.data, b.data, UUID_LEN) == 0; }
+inline bool same_id(const pg_uuid_t& a, const pg_uuid_t& b) {
+    return memcmp(a.data, b.data, UUID_LEN) == 0;
+}
 
 // Somebody may claim it: it is in a state that allows it, and nobody holds it. An escalated task keeps its lease.
 inline bool can_be_claimed(const task::Row& row) {
@@ -47,7 +49,8 @@ void close_ready(const ReadyTable& table); // the lock stays until the end of th
 void remove_stale(const ReadyTable& table, ItemPointer tid);
 // The next removal by task_moved() is this task's, and its row is here: spares it the search.
 void expect_removal(const pg_uuid_t& id, ItemPointer tid);
-// This transaction has removed ready rows. They are dead to itself only, and it must tell nobody what it sees from then on.
+// This transaction has removed ready rows. They are dead to itself only, and it must tell nobody what it sees from then
+// on.
 bool has_removed();
 
 // --- levels
@@ -62,8 +65,8 @@ struct LeftBehind {
 
 struct Level {
     Oid database;
-    Oid file;           // of task_ready: TRUNCATE, or another table after DROP EXTENSION, has another one
-    uint32 text_hash;   // of tenant and kind
+    Oid file;         // of task_ready: TRUNCATE, or another table after DROP EXTENSION, has another one
+    uint32 text_hash; // of tenant and kind
     int16 priority;
     uint8 tenant_size, kind_size;
     char tenant[kLevelText];
@@ -132,8 +135,8 @@ void attach_wake_memory();
 // The coordinator's chore. Where there is no room for its database, listeners hear of tasks at every look only.
 void begin_waking();
 bool has_waking_to_do();
-// In no transaction: sends what committed transactions noted, and what became due; once in a naptime whatever can be claimed. Answers after how
-// many milliseconds it wants to be called again.
+// In no transaction: sends what committed transactions noted, and what became due; once in a naptime whatever can be
+// claimed. Answers after how many milliseconds it wants to be called again.
 long wake_listeners();
 
 } // namespace pg::queue

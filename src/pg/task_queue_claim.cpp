@@ -1,8 +1,8 @@
 // task_claim(): hands out the tasks that come first, each with a lease and a token that nobody had before.
 //
-// Levels are visited by priority, those of one priority merged by run_at. Of a row that an open transaction has changed or deleted
-// another is taken (SKIP LOCKED): no claim ever waits for another one. That the task is what its ready row says is judged on the task
-// itself, as every change is: so a row too many does no harm, and is cleaned away.
+// Levels are visited by priority, those of one priority merged by run_at. Of a row that an open transaction has changed
+// or deleted another is taken (SKIP LOCKED): no claim ever waits for another one. That the task is what its ready row
+// says is judged on the task itself, as every change is: so a row too many does no harm, and is cleaned away.
 #include "pg/task_queue_lease.hpp"
 #include "pg/task_queue_scan.hpp"
 #include "pg/worker.hpp"
@@ -52,7 +52,8 @@ void claim_one(Claim* claim, const Cursor& cursor, const Candidate& candidate) {
     task::Row claimed{};
     const auto decide = [&](const task::Row& before, task::Row& after) {
         stale = !can_be_claimed(before) || before.run_at != candidate.at.run_at || before.priority != cursor.priority;
-        if (stale || !tandem::is_legal(task::kind_of(before.kind).transitions, before.state, tandem::TaskState::claimed)) {
+        if (stale ||
+            !tandem::is_legal(task::kind_of(before.kind).transitions, before.state, tandem::TaskState::claimed)) {
             return task::Decision::leave;
         }
         task::move_to(after, tandem::TaskState::claimed, after.updated_at);
@@ -66,8 +67,7 @@ void claim_one(Claim* claim, const Cursor& cursor, const Candidate& candidate) {
     };
     claim->note.evidence = lease_evidence(request.worker, token);
     expect_removal(candidate.at.id, const_cast<ItemPointer>(&candidate.tid));
-    const task::Outcome outcome =
-        task::change(candidate.at.id, task::Wait::skip_locked, claim->note, decide);
+    const task::Outcome outcome = task::change(candidate.at.id, task::Wait::skip_locked, claim->note, decide);
     switch (outcome) {
     case task::Outcome::written:
         answer(claim, claimed);
@@ -92,11 +92,10 @@ void claim_from(Claim* claim, const Source* sources, int count, Whole whole) {
     const Request& request = *claim->request;
     auto* cursors = static_cast<Cursor*>(palloc_extended(sizeof(Cursor) * static_cast<Size>(count), MCXT_ALLOC_HUGE));
     for (int i = 0; i < count; i++) {
-        open_cursor(&cursors[i], sources[i].level, PointerGetDatum(sources[i].tenant),
-                    PointerGetDatum(sources[i].kind), sources[i].priority, request.wanted.now, whole);
+        open_cursor(&cursors[i], sources[i].level, PointerGetDatum(sources[i].tenant), PointerGetDatum(sources[i].kind),
+                    sources[i].priority, request.wanted.now, whole);
     }
-    const MemoryContext work =
-        AllocSetContextCreate(CurrentMemoryContext, "pg_tandem claim", ALLOCSET_SMALL_SIZES);
+    const MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "pg_tandem claim", ALLOCSET_SMALL_SIZES);
     while (claim->claimed < request.n) {
         Cursor* best = nullptr;
         for (int i = 0; i < count; i++) {
@@ -137,7 +136,8 @@ void claim_all(Claim* claim, Whole whole) {
 }
 
 [[noreturn]] void refuse(const char* what, const char* detail) {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what), errdetail("%s", detail), errhint("%s", kHint)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what), errdetail("%s", detail),
+                    errhint("%s", kHint)));
     pg_unreachable();
 }
 
@@ -177,7 +177,8 @@ Request get_request(FunctionCallInfo fcinfo) {
     }
     request.n = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT32(2);
     if (request.n < 1 || request.n > kMostTasks) {
-        refuse("n must be between 1 and 10000", PG_ARGISNULL(2) ? "It is NULL." : psprintf("It is %d.", PG_GETARG_INT32(2)));
+        refuse("n must be between 1 and 10000",
+               PG_ARGISNULL(2) ? "It is NULL." : psprintf("It is %d.", PG_GETARG_INT32(2)));
     }
     if (PG_ARGISNULL(3)) {
         refuse("lease must not be NULL", "It says how long the worker may be silent before another one gets the task.");

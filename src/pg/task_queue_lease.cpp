@@ -1,8 +1,9 @@
 // task_heartbeat(), task_finish(), and the rescue of tasks whose worker fell silent.
 //
-// Who holds a task is who has the token of its last claim: a number that nobody had before. It ends when the task is finished
-// by it, taken back, or claimed again. So a worker that was thought dead and comes back can harm nothing: it has yesterday's number. A lease that has
-// expired, but which nobody has ended, still holds: the work is done, and nobody else began it.
+// Who holds a task is who has the token of its last claim: a number that nobody had before. It ends when the task is
+// finished by it, taken back, or claimed again. So a worker that was thought dead and comes back can harm nothing: it
+// has yesterday's number. A lease that has expired, but which nobody has ended, still holds: the work is done, and
+// nobody else began it.
 #include "pg/task_queue_lease.hpp"
 
 #include "pg/task_answer.hpp"
@@ -26,7 +27,9 @@ constexpr int64 kLongestLease = 366 * USECS_PER_DAY;
 constexpr const char* kFinishHint = "tandem.task_finish(id, lease_token, 'done', '{\"rows\": 10}')";
 constexpr const char* kHeartbeatHint = "tandem.task_heartbeat('worker-1', ids, lease_tokens, '30 seconds')";
 
-text* as_text(const char* value) { return cstring_to_text(value); }
+text* as_text(const char* value) {
+    return cstring_to_text(value);
+}
 
 void push(JsonbParseState** state, const char* key, JsonbValue value) {
     JsonbValue name{};
@@ -82,7 +85,8 @@ text* get_worker(FunctionCallInfo fcinfo, int number, const char* hint) {
     if (size == 0 || size > kLongestWorker) {
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         size == 0 ? errmsg("worker must not be empty") : errmsg("the name of the worker is too long"),
-                        errdetail("It has %zu bytes; between 1 and %d are allowed.", static_cast<std::size_t>(size), kLongestWorker),
+                        errdetail("It has %zu bytes; between 1 and %d are allowed.", static_cast<std::size_t>(size),
+                                  kLongestWorker),
                         errhint("%s", hint)));
     }
     return worker;
@@ -92,9 +96,11 @@ TimestampTz lease_end(TimestampTz now, Interval* lease, const char* hint) {
     const TimestampTz end = DatumGetTimestampTz(
         DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(now), IntervalPGetDatum(lease)));
     if (end <= now || end > now + kLongestLease) {
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a lease must be longer than nothing and at most a year"),
-                        errdetail("It is %s.", DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(lease)))),
-                        errhint("%s", hint)));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                 errmsg("a lease must be longer than nothing and at most a year"),
+                 errdetail("It is %s.", DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(lease)))),
+                 errhint("%s", hint)));
     }
     return end;
 }
@@ -120,8 +126,9 @@ bool rescue(const pg_uuid_t& id) {
         }
         const char* worker = before.worker == nullptr ? "" : text_to_cstring(before.worker);
         const bool used_up = before.attempt >= before.max_attempts;
-        note.reason = as_text(psprintf("the lease of worker \"%s\" expired at %s%s", worker, timestamptz_to_str(before.lease_until),
-                                       used_up ? psprintf("; attempt %d of %d: none is left", before.attempt, before.max_attempts) : ""));
+        note.reason = as_text(
+            psprintf("the lease of worker \"%s\" expired at %s%s", worker, timestamptz_to_str(before.lease_until),
+                     used_up ? psprintf("; attempt %d of %d: none is left", before.attempt, before.max_attempts) : ""));
         note.evidence = lease_evidence(before.worker, before.lease_token);
         if (used_up) {
             task::move_to(after, dead, now);
@@ -141,7 +148,8 @@ int64 rescue_expired(int64 limit) {
     const AttrNumber id_column = get_attnum(relation, "task_id");
     const AttrNumber due_column = get_attnum(relation, "lease_due");
     ScanKeyData key;
-    ScanKeyInit(&key, due_column, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(GetCurrentTimestamp()));
+    ScanKeyInit(&key, due_column, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+                TimestampTzGetDatum(GetCurrentTimestamp()));
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     TableScanDesc scan = table_beginscan(heap, snapshot, 1, &key);
     TupleTableSlot* slot = table_slot_create(heap, nullptr);
@@ -195,10 +203,13 @@ const char* why_not(const Row& row, int64 token) {
         return psprintf("finished: the task is %s already", state);
     }
     if (row.lease_token == kNone) {
-        return psprintf("lease ended: the attempt was finished already, or its lease had expired and the task was taken back; it is %s", state);
+        return psprintf("lease ended: the attempt was finished already, or its lease had expired and the task was "
+                        "taken back; it is %s",
+                        state);
     }
-    return psprintf("lease lost: since then the task was claimed by worker \"%s\", with another token than " INT64_FORMAT,
-                    row.worker == nullptr ? "" : text_to_cstring(row.worker), token);
+    return psprintf(
+        "lease lost: since then the task was claimed by worker \"%s\", with another token than " INT64_FORMAT,
+        row.worker == nullptr ? "" : text_to_cstring(row.worker), token);
 }
 
 Decision judge(Finish* finish, task::Note* note, const Row& before, Row& after) {
@@ -210,8 +221,9 @@ Decision judge(Finish* finish, task::Note* note, const Row& before, Row& after) 
     }
     const task::Kind& kind = task::kind_of(before.kind);
     if (!tandem::may_change(kind.transitions, before.state, finish->state)) {
-        finish->reason = psprintf("illegal: a task of kind \"%s\" does not go from %s to %s", text_to_cstring(before.kind),
-                                  tandem::task_state_name(before.state).data(), tandem::task_state_name(finish->state).data());
+        finish->reason =
+            psprintf("illegal: a task of kind \"%s\" does not go from %s to %s", text_to_cstring(before.kind),
+                     tandem::task_state_name(before.state).data(), tandem::task_state_name(finish->state).data());
         return Decision::leave;
     }
     const TimestampTz now = after.updated_at;
@@ -223,11 +235,12 @@ Decision judge(Finish* finish, task::Note* note, const Row& before, Row& after) 
     if (finish->state == failed) {
         if (before.attempt >= before.max_attempts) {
             task::move_to(after, dead, now);
-            note->reason = as_text(psprintf("attempt %d of %d failed: none is left", before.attempt, before.max_attempts));
+            note->reason =
+                as_text(psprintf("attempt %d of %d failed: none is left", before.attempt, before.max_attempts));
         } else {
             after.run_at = retry_at(now, kind, before.attempt);
-            note->reason = as_text(psprintf("attempt %d of %d failed: the next one from %s", before.attempt, before.max_attempts,
-                                            timestamptz_to_str(after.run_at)));
+            note->reason = as_text(psprintf("attempt %d of %d failed: the next one from %s", before.attempt,
+                                            before.max_attempts, timestamptz_to_str(after.run_at)));
         }
     } else if (finish->state == pending || finish->state == escalated) {
         // Given back, not tried: it does not count as an attempt.
@@ -247,9 +260,11 @@ Decision judge(Finish* finish, task::Note* note, const Row& before, Row& after) 
 tandem::TaskState finishing_state(text* name) {
     const tandem::TaskState state = task::parse_state(name);
     if (tandem::is_active(state)) {
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a task cannot be finished as %s", tandem::task_state_name(state).data()),
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("a task cannot be finished as %s", tandem::task_state_name(state).data()),
                         errdetail("That is a state in which a worker holds it."),
-                        errhint("Finish as done, failed, cancelled or pending (given back); tandem.task_cas() tells that it is running.")));
+                        errhint("Finish as done, failed, cancelled or pending (given back); tandem.task_cas() tells "
+                                "that it is running.")));
     }
     return state;
 }
@@ -258,7 +273,8 @@ constexpr task::OutColumn kFinishColumns[] = {{"ok", BOOLOID}, {"version", INT8O
 TupleDesc finish_type = nullptr;
 
 // Elements of an array without a NULL.
-int get_elements(ArrayType* array, Oid type, int16 size, bool by_value, char align, const char* what, Datum** elements) {
+int get_elements(ArrayType* array, Oid type, int16 size, bool by_value, char align, const char* what,
+                 Datum** elements) {
     if (ARR_NDIM(array) > 1) {
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a list", what),
                         errdetail("The array has more than one dimension."), errhint("%s", kHeartbeatHint)));
@@ -280,8 +296,8 @@ bool extend_lease(const pg_uuid_t& id, text* worker, int64 token, Interval* exte
     bool holds = false;
     const task::Note note{"task_heartbeat"};
     const auto decide = [&](const Row& before, Row& after) {
-        holds = before.lease_token == token && token != kNone && before.lease_until != kNone && before.worker != nullptr &&
-                task::view(before.worker) == task::view(worker);
+        holds = before.lease_token == token && token != kNone && before.lease_until != kNone &&
+                before.worker != nullptr && task::view(before.worker) == task::view(worker);
         if (!holds) {
             return Decision::leave;
         }
@@ -342,17 +358,20 @@ TANDEM_FUNCTION(tandem_task_heartbeat) {
         Datum* ids = nullptr;
         Datum* tokens = nullptr;
         const int count = get_elements(PG_GETARG_ARRAYTYPE_P(1), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, "ids", &ids);
-        const int token_count =
-            get_elements(PG_GETARG_ARRAYTYPE_P(2), INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE, "lease_tokens", &tokens);
+        const int token_count = get_elements(PG_GETARG_ARRAYTYPE_P(2), INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE,
+                                             "lease_tokens", &tokens);
         if (count != token_count) {
-            ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("ids and lease_tokens must be of equal length"),
-                            errdetail("There are %d ids and %d lease tokens.", count, token_count), errhint("%s", kHeartbeatHint)));
+            ereport(ERROR,
+                    (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("ids and lease_tokens must be of equal length"),
+                     errdetail("There are %d ids and %d lease tokens.", count, token_count),
+                     errhint("%s", kHeartbeatHint)));
         }
         Interval* extend = PG_GETARG_INTERVAL_P(3);
         (void)lease_end(GetCurrentTimestamp(), extend, kHeartbeatHint);
         InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
         auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-        const MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "pg_tandem heartbeat", ALLOCSET_SMALL_SIZES);
+        const MemoryContext work =
+            AllocSetContextCreate(CurrentMemoryContext, "pg_tandem heartbeat", ALLOCSET_SMALL_SIZES);
         const MemoryContext caller = MemoryContextSwitchTo(work);
         for (int i = 0; i < count; i++) {
             CHECK_FOR_INTERRUPTS();

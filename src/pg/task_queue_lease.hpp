@@ -15,8 +15,8 @@ int64 next_lease_token();
 // {"worker": ..., "lease_token": ...} for an event.
 Datum lease_evidence(text* worker, int64 token);
 
-// Takes a task back whose lease has expired: it can be claimed again, or is dead when its attempts are used up. False: there is
-// nothing to take back. In a transaction, with a snapshot.
+// Takes a task back whose lease has expired: it can be claimed again, or is dead when its attempts are used up. False:
+// there is nothing to take back. In a transaction, with a snapshot.
 bool rescue(const pg_uuid_t& id);
 // The same for all of them, at most `limit`. Answers how many.
 int64 rescue_expired(int64 limit);

@@ -1,21 +1,24 @@
-// Levels: what is known of each (tenant, kind, priority) of task_ready, so that a claim reads neither what is dead at the head
-// of the order nor what it knows to be empty.
+// Levels: what is known of each (tenant, kind, priority) of task_ready, so that a claim reads neither what is dead at
+// the head of the order nor what it knows to be empty.
 //
-// `from` is exact. A scan raises it only over entries that are dead for good: deleted by a transaction that committed, or
-// added by one that did not. An entry of an open transaction stops it, unless the transaction has been open for so long that
-// many dead ones lie behind: then the transaction is noted in `left`, and the scan that finds it ended begins there again. An
-// entry that is added behind the back of a scan is found by this order of steps:
+// `from` is exact. A scan raises it only over entries that are dead for good: deleted by a transaction that committed,
+// or added by one that did not. An entry of an open transaction stops it, unless the transaction has been open for so
+// long that many dead ones lie behind: then the transaction is noted in `left`, and the scan that finds it ended begins
+// there again. An entry that is added behind the back of a scan is found by this order of steps:
 //
-//   scan:   1 scanned = max(scanned, limit)    2 read the index        3 unless `lowered` is another by now: from = upto <= limit
-//   writer: a add the index entry              b if it is not after `scanned`: lowered + 1, from = min(from, entry)
+//   scan:   1 scanned = max(scanned, limit)    2 read the index        3 unless `lowered` is another by now: from =
+//   upto <= limit writer: a add the index entry              b if it is not after `scanned`: lowered + 1, from =
+//   min(from, entry)
 //
-// b before 1: the scan reads the entry. b after 3: it lowers `from`. Between them: `lowered` is another, or the entry comes
-// after all that the scan may raise `from` to. `next_at` goes by the same steps with `added` in place of `lowered`. Limit is a
-// little before now only to make b rare: new entries are after it. No clock needs to be right for any of this.
+// b before 1: the scan reads the entry. b after 3: it lowers `from`. Between them: `lowered` is another, or the entry
+// comes after all that the scan may raise `from` to. `next_at` goes by the same steps with `added` in place of
+// `lowered`. Limit is a little before now only to make b rare: new entries are after it. No clock needs to be right for
+// any of this.
 //
-// Where the library is not preloaded, levels are the session's own, and know nothing of what others add: so limit stays a
-// second behind, next_at is not used, and everything is read from the beginning once a second (less often where that takes long).
-// With preload it is read so too, every ten seconds, for rows that somebody put into the table by other ways (a restore).
+// Where the library is not preloaded, levels are the session's own, and know nothing of what others add: so limit stays
+// a second behind, next_at is not used, and everything is read from the beginning once a second (less often where that
+// takes long). With preload it is read so too, every ten seconds, for rows that somebody put into the table by other
+// ways (a restore).
 //
 // Truth is in tables; after a crash levels begin anew.
 #include "pg/task_queue.hpp"
@@ -85,7 +88,9 @@ void unlock(const Levels* all) {
     }
 }
 
-Oid file_of(const ReadyTable& table) { return table.heap->rd_rel->relfilenode; }
+Oid file_of(const ReadyTable& table) {
+    return table.heap->rd_rel->relfilenode;
+}
 
 // With the lock held. nullptr: no room.
 Listing* find_listing(Levels* all, Oid file, bool make) {
@@ -216,7 +221,9 @@ Levels* levels() {
     return own_levels;
 }
 
-bool are_shared(const Levels* all) { return all->lock != nullptr; }
+bool are_shared(const Levels* all) {
+    return all->lock != nullptr;
+}
 
 int level_count(const Levels* all) {
     const auto count = static_cast<int>(pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&all->count)));
@@ -224,7 +231,9 @@ int level_count(const Levels* all) {
     return count;
 }
 
-Level* level_at(Levels* all, int i) { return &all->levels[i]; }
+Level* level_at(Levels* all, int i) {
+    return &all->levels[i];
+}
 
 uint32 hash_names(std::string_view tenant, std::string_view kind) {
     const auto hash = [](std::string_view name) {

@@ -48,10 +48,11 @@ Datum apply(const Verb& verb, FunctionCallInfo fcinfo) {
     const pg_uuid_t id = *PG_GETARG_UUID_P(0);
     const task::Outcome outcome = task::change(id, task::Wait::block, note, decide);
     if (outcome == task::Outcome::missing) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-                        errmsg("task %s does not exist", DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(0)))),
-                        errdetail("There is no such task, or it belongs to a tenant that this session does not see."),
-                        errhint("SELECT task_id, kind, state FROM tandem.tasks")));
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_OBJECT),
+                 errmsg("task %s does not exist", DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(0)))),
+                 errdetail("There is no such task, or it belongs to a tenant that this session does not see."),
+                 errhint("SELECT task_id, kind, state FROM tandem.tasks")));
     }
     const Datum values[] = {BoolGetDatum(outcome == task::Outcome::written), Int64GetDatum(version),
                             PointerGetDatum(task::state_text(state))};

@@ -1,4 +1,5 @@
-// Reads task_ready by its index. An entry tells all that the row does; the row itself is only asked whether it is alive.
+// Reads task_ready by its index. An entry tells all that the row does; the row itself is only asked whether it is
+// alive.
 #include "pg/task_queue_scan.hpp"
 
 namespace pg::queue {
@@ -43,8 +44,8 @@ void meet_open(Cursor* cursor, TransactionId xid, const Position& at) {
     const auto knows = [xid](const LeftBehind* entries, int count) {
         return std::any_of(entries, entries + count, [xid](const LeftBehind& e) { return e.xid == xid; });
     };
-    // What was left behind once is not looked at again before the transaction ends; where all is read from the beginning, it may be older
-    // than what was noted.
+    // What was left behind once is not looked at again before the transaction ends; where all is read from the
+    // beginning, it may be older than what was noted.
     for (int i = 0; i < cursor->level.left_count; i++) {
         if (cursor->level.left[i].xid == xid) {
             cursor->level.left[i].position = std::min(cursor->level.left[i].position, at);
@@ -199,8 +200,8 @@ bool is_there(Reader* reader, const Candidate& candidate) {
     return same && !TransactionIdIsValid(reader->dirty.xmin) && !TransactionIdIsValid(reader->dirty.xmax);
 }
 
-// Jumps from level to level. Killed entries must not be skipped: there may be a million of them before the next one that is not, and an
-// entry that says what level comes next is as good dead as alive.
+// Jumps from level to level. Killed entries must not be skipped: there may be a million of them before the next one
+// that is not, and an entry that says what level comes next is as good dead as alive.
 void list_levels(const ReadyTable& table, text* only_tenant, text* only_kind, Visit visit, void* context) {
     SnapshotData any;
     InitDirtySnapshot(any);
@@ -224,8 +225,7 @@ void list_levels(const ReadyTable& table, text* only_tenant, text* only_kind, Vi
                 make_key(&keys[count++], table, kKind, later_kind ? BTGreaterStrategyNumber : BTEqualStrategyNumber,
                          later_kind ? F_TEXT_GT : F_TEXTEQ, PointerGetDatum(kind));
                 if (later_priority) {
-                    make_key(&keys[count++], table, kPriority, BTLessStrategyNumber, F_INT2LT,
-                             Int16GetDatum(priority));
+                    make_key(&keys[count++], table, kPriority, BTLessStrategyNumber, F_INT2LT, Int16GetDatum(priority));
                 }
             }
         }
@@ -272,8 +272,7 @@ void add_source(Sources* sources, const Source& source) {
     if (sources->count == sources->room) {
         sources->room = std::max(16, 2 * sources->room);
         const Size size = sizeof(Source) * static_cast<Size>(sources->room);
-        sources->data =
-            static_cast<Source*>(sources->data == nullptr ? palloc(size) : repalloc(sources->data, size));
+        sources->data = static_cast<Source*>(sources->data == nullptr ? palloc(size) : repalloc(sources->data, size));
     }
     sources->data[sources->count++] = source;
 }

@@ -30,7 +30,7 @@ struct Cursor {
     bool exhausted;
     bool found; // a task that can be claimed, or will be when an open transaction ends
     TimestampTz next_at;
-    Position upto; // see end_scan()
+    Position upto;     // see end_scan()
     int64 dead_behind; // dead entries behind the first one of an open transaction
     Position behind;   // up to where they are dead, but for those of `open`
     bool stopped;      // `behind` stays
@@ -47,13 +47,16 @@ void end_reading(Reader* reader);
 void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, Whole whole);
 // The next candidate, or nullptr. `want`: how many more may be asked for.
 const Candidate* peek(Reader* reader, Cursor* cursor, int64 want);
-inline void take(Cursor* cursor) { cursor->used++; }
+inline void take(Cursor* cursor) {
+    cursor->used++;
+}
 void close_cursor(const Reader* reader, Cursor* cursor);
 
 // The row is there for everybody, and no open transaction has deleted it.
 bool is_there(Reader* reader, const Candidate& candidate);
 
-// Calls visit(tenant, kind, priority) for every level that has entries, dead ones among them. `tenant`, `kind`: only there; nullptr: everywhere.
+// Calls visit(tenant, kind, priority) for every level that has entries, dead ones among them. `tenant`, `kind`: only
+// there; nullptr: everywhere.
 using Visit = void (*)(void* context, text* tenant, text* kind, int16 priority);
 void list_levels(const ReadyTable& table, text* tenant, text* kind, Visit visit, void* context);
 

@@ -1,13 +1,13 @@
 // Wake-ups: workers that LISTEN tandem_task hear when there is something to claim.
 //
-// NOTIFY in the transactions that make tasks would make their commits wait for one another: it takes a lock of the whole
-// database. So a transaction only sets bits in shared memory once it is committed, one for each kind, and whoever finds none set before
-// wakes the coordinator. That sends one NOTIFY for all of them: {"kinds": ["mail", ...]}, or {"kinds": null} where there were too
-// many kinds to tell.
+// NOTIFY in the transactions that make tasks would make their commits wait for one another: it takes a lock of the
+// whole database. So a transaction only sets bits in shared memory once it is committed, one for each kind, and whoever
+// finds none set before wakes the coordinator. That sends one NOTIFY for all of them: {"kinds": ["mail", ...]}, or
+// {"kinds": null} where there were too many kinds to tell.
 //
-// A notification is a hint and may be sent for nothing. None is lost for good: at each look (tandem.naptime) the coordinator
-// tells again what can be claimed, also that of which nobody told it (prepared transactions, a crash, a listener that came late).
-// Tasks of a later run_at are told when it comes. Without preload tick() looks.
+// A notification is a hint and may be sent for nothing. None is lost for good: at each look (tandem.naptime) the
+// coordinator tells again what can be claimed, also that of which nobody told it (prepared transactions, a crash, a
+// listener that came late). Tasks of a later run_at are told when it comes. Without preload tick() looks.
 #include "pg/task_queue_scan.hpp"
 #include "pg/worker.hpp"
 
