@@ -26,7 +26,7 @@ SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc
             WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
           NULL, 'PUBLIC may execute no SECURITY DEFINER function');
 SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
-          '{accept_difference,cancel,complete,create_policy,create_run,drop_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,start,status,tick,validate,withdraw_acceptance}',
+          '{accept_difference,cancel,complete,create_policy,create_run,drop_policy,drop_sla_calendar,drop_sla_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,sla_calendar,sla_policy,start,status,tick,validate,withdraw_acceptance}',
           'the SECURITY DEFINER functions are those of docs/security.md');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
             WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
@@ -57,6 +57,7 @@ SELECT is(pg_temp.signature(verb), 'run text, reason text DEFAULT NULL::text →
 SELECT is(pg_temp.signature('complete'), 'run text, confirm text → tandem.runs', 'complete');
 SELECT is(pg_temp.signature('route'), 'run text, key text, domain text DEFAULT NULL::text → text', 'route');
 SELECT is(pg_temp.signature('grant_role'), 'role name, level text → void', 'grant_role');
+SELECT matches(pg_temp.signature('sla_policy'), '^kind text, severity text, start_within interval, finish_within interval, warn_ratio numeric DEFAULT 0.8, escalate_to text DEFAULT NULL::text(,.*)? → void$', 'sla_policy');
 SELECT is(pg_temp.signature('set_option'), 'run text, option text, value text → tandem.runs', 'set_option');
 SELECT columns_are('tandem', 'runs', (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum > 0), 'runs has columns');
 SELECT is((SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum BETWEEN 1 AND 7),

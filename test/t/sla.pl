@@ -20,11 +20,11 @@ sub install
 	return;
 }
 
-# COUNT tasks of a kind, each due at its own moment within SPREAD seconds from LEAD seconds on.
+# COUNT tasks of a kind, made over SPREAD seconds, or all in one transaction.
 sub make_tasks
 {
 	my ($kind, $count, $spread) = @_;
-	value($node, "DO \$\$ BEGIN FOR i IN 1..$count LOOP PERFORM tandem.task_create('$kind', jsonb_build_object('i', i)); IF $spread > 0 THEN COMMIT; PERFORM pg_sleep($spread::float8 / $count); END IF; END LOOP; END \$\$");
+	value($node, "DO \$\$ BEGIN FOR i IN 1..$count LOOP PERFORM tandem.task_create('$kind', jsonb_build_object('i', i)); IF $spread > 0 THEN COMMIT; PERFORM pg_sleep(${spread}.0 / $count); END IF; END LOOP; END \$\$");
 	return;
 }
 
