@@ -77,7 +77,7 @@ BEGIN
     INSERT INTO tandem.task_kind AS k (kind, max_attempts, backoff, backoff_max) VALUES (kind, max_attempts, backoff, backoff_max)
     ON CONFLICT ON CONSTRAINT task_kind_pkey DO UPDATE SET max_attempts = EXCLUDED.max_attempts, backoff = EXCLUDED.backoff, backoff_max = EXCLUDED.backoff_max
     RETURNING * INTO policy;
-    INSERT INTO tandem.event (kind, evidence) VALUES ('task_retry_policy', to_jsonb(policy));
+    PERFORM tandem.append_event('task_retry_policy', NULL, to_jsonb(policy));
     RETURN policy;
 END
 $$;

@@ -249,6 +249,11 @@ BEGIN
     IF did IS NOT NULL THEN
         RETURN NEXT;
     END IF;
+    did := nullif(tandem.task_rescue(), 0) || ' tasks taken back';
+    IF did IS NOT NULL THEN
+        RETURN NEXT;
+    END IF;
+    PERFORM tandem.task_notify();
 END
 $$;
 COMMENT ON FUNCTION tandem.tick IS 'One worker round of every active run in this transaction: for pg_cron, or where the library is not preloaded. Returns what was done';

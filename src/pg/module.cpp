@@ -25,9 +25,9 @@ void on_shmem_request() {
         previous_request_hook();
     }
     pg::worker::request_shared_memory();
-    pg::deadline::request_ring_memory();
     pg::queue::request_levels_memory();
     pg::queue::request_wake_memory();
+    pg::deadline::request_ring_memory();
 }
 
 void on_shmem_startup() {
@@ -56,8 +56,8 @@ void on_transaction_end(XactEvent event, void*) {
         }
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
-        pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
         pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
+        pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }

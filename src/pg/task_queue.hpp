@@ -47,7 +47,7 @@ void close_ready(const ReadyTable& table); // the lock stays until the end of th
 void remove_stale(const ReadyTable& table, ItemPointer tid);
 // The next removal by task_moved() is this task's, and its row is here: spares it the search.
 void expect_removal(const pg_uuid_t& id, ItemPointer tid);
-// This transaction has removed ready rows. They look dead to itself only: it must tell nobody what it sees.
+// This transaction has removed ready rows. They are dead to itself only, and it must tell nobody what it sees from then on.
 bool has_removed();
 
 // --- levels
@@ -116,8 +116,9 @@ void entry_added(Level* level, const Position& position);
 bool may_skip(const Levels* all, Level* level, TimestampTz now);
 // When that may change; DT_NOBEGIN: not known.
 TimestampTz next_time(Level* level);
-// `again`: a scan found nothing; everything is read, if that was not done within the last second.
-LevelScan begin_scan(Level* level, TimestampTz now, bool again);
+// How often all of a level is read: seldom by a claim, once a second by one that found nothing otherwise.
+enum class Whole { never, seldom, often };
+LevelScan begin_scan(Level* level, TimestampTz now, Whole whole);
 // `upto`: all before it is dead, or stands in scan.left. `next_at`: nothing can be claimed before.
 void end_scan(const LevelScan& scan, const Position& upto, TimestampTz next_at);
 
@@ -128,12 +129,11 @@ void on_transaction_end(bool committed);
 void request_wake_memory();
 void attach_wake_memory();
 
-// The coordinator's side. False: there is no room, and listeners hear of tasks at every look only.
-bool begin_waking();
-// In no transaction: sends what committed transactions noted, and what became due. `look`: whatever can be claimed is told again, and what is
-// due next found out. Answers when to come again, or DT_NOEND.
-// Is there anything to tell that was not told? Cheap.
-bool has_news();
-TimestampTz wake_listeners(bool look);
+// The coordinator's chore. Where there is no room for its database, listeners hear of tasks at every look only.
+void begin_waking();
+bool has_waking_to_do();
+// In no transaction: sends what committed transactions noted, and what became due; once in a naptime whatever can be claimed. Answers after how
+// many milliseconds it wants to be called again.
+long wake_listeners();
 
 } // namespace pg::queue

@@ -88,12 +88,12 @@ void claim_one(Claim* claim, const Cursor& cursor, const Candidate& candidate) {
 }
 
 // The levels of one priority, merged by run_at.
-void claim_from(Claim* claim, const Source* sources, int count, bool again) {
+void claim_from(Claim* claim, const Source* sources, int count, Whole whole) {
     const Request& request = *claim->request;
     auto* cursors = static_cast<Cursor*>(palloc_extended(sizeof(Cursor) * static_cast<Size>(count), MCXT_ALLOC_HUGE));
     for (int i = 0; i < count; i++) {
         open_cursor(&cursors[i], sources[i].level, PointerGetDatum(sources[i].tenant),
-                    PointerGetDatum(sources[i].kind), sources[i].priority, request.wanted.now, again);
+                    PointerGetDatum(sources[i].kind), sources[i].priority, request.wanted.now, whole);
     }
     const MemoryContext work =
         AllocSetContextCreate(CurrentMemoryContext, "pg_tandem claim", ALLOCSET_SMALL_SIZES);
@@ -116,13 +116,13 @@ void claim_from(Claim* claim, const Source* sources, int count, bool again) {
         MemoryContextReset(work);
     }
     for (int i = 0; i < count; i++) {
-        close_cursor(&cursors[i]);
+        close_cursor(&claim->reader, &cursors[i]);
     }
     MemoryContextDelete(work);
     pfree(cursors);
 }
 
-void claim_all(Claim* claim, bool again) {
+void claim_all(Claim* claim, Whole whole) {
     Sources sources = find_sources(claim->request->wanted, claim->reader.table, nullptr);
     std::sort(sources.data, sources.data + sources.count,
               [](const Source& a, const Source& b) { return a.priority > b.priority; });
@@ -131,7 +131,7 @@ void claim_all(Claim* claim, bool again) {
         while (to < sources.count && sources.data[to].priority == sources.data[from].priority) {
             to++;
         }
-        claim_from(claim, sources.data + from, to - from, again);
+        claim_from(claim, sources.data + from, to - from, whole);
         from = to;
     }
 }
@@ -206,11 +206,11 @@ TANDEM_FUNCTION(tandem_task_claim) {
         claim.note.event = "task_claim";
         const ReadyTable table = open_ready(RowExclusiveLock);
         begin_reading(&claim.reader, table);
-        claim_all(&claim, false);
+        claim_all(&claim, Whole::seldom);
         // Without a coordinator it falls to the claims to take back what others have lost.
         if (claim.claimed == 0 && pg::worker::shared == nullptr && rescue_now_and_then(request.wanted.now) > 0) {
             request.wanted.now = GetCurrentTimestamp();
-            claim_all(&claim, true);
+            claim_all(&claim, Whole::often);
         }
         end_reading(&claim.reader);
         close_ready(table);

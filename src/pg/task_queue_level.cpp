@@ -309,7 +309,7 @@ TimestampTz next_time(Level* level) {
     return result;
 }
 
-LevelScan begin_scan(Level* level, TimestampTz now, bool again) {
+LevelScan begin_scan(Level* level, TimestampTz now, Whole whole) {
     LevelScan scan{};
     scan.level = level;
     scan.from = kBeginning;
@@ -320,7 +320,7 @@ LevelScan begin_scan(Level* level, TimestampTz now, bool again) {
     }
     const bool shared = shared_levels != nullptr;
     scan.limit = now - (shared ? kSharedLimit : kOwnLimit);
-    const int64 every = again || !shared ? kOwnWhole : kSharedWhole;
+    const int64 every = whole == Whole::often || !shared ? kOwnWhole : kSharedWhole;
     SpinLockAcquire(&level->mutex);
     level->scanned = std::max(level->scanned, scan.limit);
     scan.added = level->added;
@@ -329,7 +329,8 @@ LevelScan begin_scan(Level* level, TimestampTz now, bool again) {
     scan.left_count = level->left_count;
     std::copy_n(level->left, level->left_count, scan.left);
     // A clock that was set back must not put it off for long.
-    scan.whole = level->whole_at < now - std::max(every, kWholeShare * level->whole_us) || level->whole_at > now;
+    scan.whole = whole != Whole::never &&
+                 (level->whole_at < now - std::max(every, kWholeShare * level->whole_us) || level->whole_at > now);
     if (scan.whole) {
         level->whole_at = now; // one session does it
     }
@@ -343,7 +344,7 @@ LevelScan begin_scan(Level* level, TimestampTz now, bool again) {
 
 void end_scan(const LevelScan& scan, const Position& upto, TimestampTz next_at) {
     Level* level = scan.level;
-    if (level == nullptr || has_removed()) {
+    if (level == nullptr) {
         return;
     }
     const int64 took = scan.whole ? GetCurrentTimestamp() - scan.begun : 0;

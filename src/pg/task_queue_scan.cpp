@@ -145,6 +145,7 @@ void begin_reading(Reader* reader, const ReadyTable& table) {
     reader->scan = begin_index_scan(table.heap, table.order, &reader->dirty, 4);
     reader->scan->xs_want_itup = true;
     reader->slot = table_slot_create(table.heap, nullptr);
+    reader->alone = has_removed();
 }
 
 void end_reading(Reader* reader) {
@@ -152,12 +153,12 @@ void end_reading(Reader* reader) {
     index_endscan(reader->scan);
 }
 
-void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, bool again) {
+void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, Whole whole) {
     *cursor = Cursor{};
     cursor->tenant = tenant;
     cursor->kind = kind;
     cursor->priority = priority;
-    cursor->level = begin_scan(level, now, again);
+    cursor->level = begin_scan(level, now, whole);
     cursor->next = cursor->upto = cursor->behind = cursor->level.from;
     cursor->next_at = DT_NOBEGIN;
 }
@@ -173,7 +174,10 @@ const Candidate* peek(Reader* reader, Cursor* cursor, int64 want) {
     return &cursor->batch[cursor->used];
 }
 
-void close_cursor(Cursor* cursor) {
+void close_cursor(const Reader* reader, Cursor* cursor) {
+    if (reader->alone) {
+        return;
+    }
     Position upto = cursor->upto;
     cursor->level.stopped = cursor->stopped || cursor->open_count > 0;
     if (cursor->dead_behind >= kLeaveBehind && cursor->level.left_count + cursor->open_count <= kLeftBehind) {
@@ -225,6 +229,7 @@ void list_levels(const ReadyTable& table, text* only_tenant, text* only_kind, Vi
                 }
             }
         }
+        scan->numberOfKeys = count; // at most those for which it was made
         index_rescan(scan, keys, count, nullptr, 0);
         if (index_getnext_tid(scan, ForwardScanDirection) != nullptr) {
             bool isnull = false;

@@ -17,6 +17,7 @@ struct Reader {
     IndexScanDesc scan;
     TupleTableSlot* slot;
     SnapshotData dirty; // tells also what open transactions have added and deleted
+    bool alone;         // this transaction had removed rows before: what is dead to it is not dead to others
 };
 
 struct Cursor {
@@ -43,11 +44,11 @@ static_assert(std::is_trivially_copyable_v<Cursor>);
 void begin_reading(Reader* reader, const ReadyTable& table);
 void end_reading(Reader* reader);
 
-void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, bool again);
+void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, Whole whole);
 // The next candidate, or nullptr. `want`: how many more may be asked for.
 const Candidate* peek(Reader* reader, Cursor* cursor, int64 want);
 inline void take(Cursor* cursor) { cursor->used++; }
-void close_cursor(Cursor* cursor);
+void close_cursor(const Reader* reader, Cursor* cursor);
 
 // The row is there for everybody, and no open transaction has deleted it.
 bool is_there(Reader* reader, const Candidate& candidate);

@@ -158,13 +158,13 @@ TimestampTz look_for_tasks(Kinds* kinds) {
     for (int i = 0; i < sources.count; i++) {
         const Source& source = sources.data[i];
         open_cursor(cursor, source.level, PointerGetDatum(source.tenant), PointerGetDatum(source.kind), source.priority,
-                    wanted.now, false);
+                    wanted.now, Whole::never);
         if (peek(&reader, cursor, 1) != nullptr) {
             add_kind(kinds, task::view(source.kind));
         } else {
             next = std::min(next, cursor->next_at);
         }
-        close_cursor(cursor);
+        close_cursor(&reader, cursor);
     }
     pfree(cursor);
     end_reading(&reader);
@@ -228,7 +228,7 @@ void on_transaction_end(bool committed) {
     noted_next = DT_NOEND;
 }
 
-bool begin_waking() {
+void begin_waking() {
     LWLockAcquire(wakes->lock, LW_EXCLUSIVE);
     for (Wake& wake : wakes->databases) {
         if (wake.database == InvalidOid) {
@@ -246,32 +246,28 @@ bool begin_waking() {
     if (mine != nullptr) {
         before_shmem_exit(forget_wake, Datum{0});
     }
-    return mine != nullptr;
 }
 
-bool has_news() {
-    return mine != nullptr && (pg_atomic_read_u64(&mine->pending) != 0 ||
-                               static_cast<TimestampTz>(pg_atomic_read_u64(&mine->next)) <= GetCurrentTimestamp());
+namespace {
+
+TimestampTz look_at = DT_NOBEGIN;
+TimestampTz again_at = DT_NOBEGIN; // when we asked to be called again
+
+TimestampTz known_next() {
+    return mine == nullptr ? DT_NOEND : static_cast<TimestampTz>(pg_atomic_read_u64(&mine->next));
 }
 
-TimestampTz wake_listeners(bool look) {
-    const uint64 bits = mine == nullptr ? 0 : pg_atomic_exchange_u64(&mine->pending, 0);
-    const TimestampTz due = mine == nullptr ? DT_NOEND : static_cast<TimestampTz>(pg_atomic_read_u64(&mine->next));
-    const bool looks = look || due <= GetCurrentTimestamp();
-    if (bits == 0 && !looks) {
-        return due;
-    }
+void send_in_transaction(uint64 bits, bool looks) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
     Kinds kinds{};
     initStringInfo(&kinds.list);
-    TimestampTz next = due;
     if (looks) {
         if (mine != nullptr) { // before the look: what is noted from now on stays
             pg_atomic_write_u64(&mine->next, static_cast<uint64>(DT_NOEND));
         }
-        next = look_for_tasks(&kinds);
+        const TimestampTz next = look_for_tasks(&kinds);
         if (mine != nullptr) {
             (void)lower_next(mine, next);
         }
@@ -282,7 +278,27 @@ TimestampTz wake_listeners(bool look) {
     send(&kinds);
     PopActiveSnapshot();
     CommitTransactionCommand();
-    return next;
+}
+
+} // namespace
+
+bool has_waking_to_do() {
+    return mine != nullptr && (pg_atomic_read_u64(&mine->pending) != 0 || known_next() < again_at);
+}
+
+long wake_listeners() {
+    const TimestampTz now = GetCurrentTimestamp();
+    look_at = std::min(look_at, TimestampTzPlusMilliseconds(now, worker::naptime_ms)); // a clock that was set back
+    const bool looks = look_at <= now || known_next() <= now;
+    if (looks) {
+        look_at = TimestampTzPlusMilliseconds(now, worker::naptime_ms);
+    }
+    const uint64 bits = mine == nullptr ? 0 : pg_atomic_exchange_u64(&mine->pending, 0);
+    if (bits != 0 || looks) {
+        send_in_transaction(bits, looks);
+    }
+    again_at = std::min(look_at, known_next());
+    return std::max<long>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), again_at), 1);
 }
 
 } // namespace pg::queue

@@ -152,16 +152,6 @@ Extension round(Backoffs* backoffs) {
 
 // --- chores
 
-// Once a naptime it also looks for what nobody told of.
-long wake_listeners() {
-    static TimestampTz looked_at = 0;
-    const TimestampTz begun = GetCurrentTimestamp();
-    const bool look = begun < looked_at || TimestampDifferenceExceeds(looked_at, begun, naptime_ms);
-    looked_at = look ? begun : looked_at;
-    const TimestampTz next = queue::wake_listeners(look);
-    return std::min<long>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), naptime_ms);
-}
-
 long seal_events() {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
@@ -182,7 +172,7 @@ long seal_events() {
 }
 
 constexpr Chore kChores[] = {
-    {"pg_tandem: telling who waits for tasks", wake_listeners, queue::has_news, 5},
+    {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
     {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
     {"pg_tandem: sealing events", seal_events, nullptr, 0},
 };
@@ -271,7 +261,7 @@ void coordinator_loop() {
     auto* backoffs = static_cast<Backoffs*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Backoffs)));
     auto* chores = static_cast<ChoreTimes*>(MemoryContextAllocZero(TopMemoryContext, sizeof(ChoreTimes)));
     deadlines = open_deadlines();
-    (void)queue::begin_waking();
+    queue::begin_waking();
     const uint32 event = wait_event("PgTandemCoordinator");
     TimestampTz next_round = 0;
     TimestampTz trouble_until = 0; // deadlines met an error: not before
