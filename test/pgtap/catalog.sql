@@ -57,6 +57,7 @@ SELECT is(pg_temp.signature(verb), 'run text, reason text DEFAULT NULL::text →
 SELECT is(pg_temp.signature('complete'), 'run text, confirm text → tandem.runs', 'complete');
 SELECT is(pg_temp.signature('route'), 'run text, key text, domain text DEFAULT NULL::text → text', 'route');
 SELECT is(pg_temp.signature('grant_role'), 'role name, level text → void', 'grant_role');
+SELECT matches(pg_temp.signature('sla_policy'), '^kind text, severity text, start_within interval, finish_within interval, warn_ratio numeric DEFAULT 0.8, escalate_to text DEFAULT NULL::text(,.*)? → void$', 'sla_policy');
 SELECT matches(pg_temp.signature('task_create'), '^kind text, payload jsonb DEFAULT ''\{\}''::jsonb, idem_key text DEFAULT NULL::text, severity text DEFAULT ''normal''::text, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, .*OUT id uuid, OUT version bigint, OUT created boolean → record$', 'task_create');
 SELECT is(pg_temp.signature('task_cas'), 'id uuid, expected_version bigint, new_state text, patch jsonb DEFAULT NULL::jsonb, OUT ok boolean, OUT version bigint, OUT state text, OUT reason text → record', 'task_cas');
 SELECT is(pg_temp.signature('task_cas_strict'), 'id uuid, expected_version bigint, new_state text, patch jsonb DEFAULT NULL::jsonb → bigint', 'task_cas_strict');
