@@ -68,8 +68,8 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.state_of IS 'The state that a state file''s word means; NULL for a word that is not known';
 
--- A record as a task. `notes`: what was put right. `refused`: why it is no task that could be saved.
-CREATE FUNCTION tandem.state_task(record jsonb, name text, OUT task tandem.task, OUT notes text[], OUT refused text)
+-- A record as a task. `remarks`: how it was read. `notes`: what was put right. `refused`: why it is no task that could be saved.
+CREATE FUNCTION tandem.state_task(record jsonb, name text, OUT task tandem.task, OUT remarks text[], OUT notes text[], OUT refused text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -87,6 +87,7 @@ DECLARE
     at timestamptz := clock_timestamp();
 BEGIN
     notes := '{}';
+    remarks := '{}';
     task.id := tandem.state_id(old_id);
     IF task.id IS NULL OR old_id = '' THEN
         task.id := NULL; refused := 'it has no id'; RETURN;
@@ -94,7 +95,7 @@ BEGIN
 
     task.kind := coalesce(record ->> kind_name, 'imported');
     IF record ->> kind_name IS NULL THEN
-        notes := notes || 'no kind: "imported"'::text;
+        remarks := remarks || 'no kind: "imported"'::text;
     ELSIF octet_length(task.kind) NOT BETWEEN 1 AND 128 OR task.kind = '*' THEN
         refused := 'its kind is empty, "*", or longer than 128 bytes'; RETURN;
     ELSIF task.kind LIKE 'tandem.%' THEN
@@ -109,7 +110,7 @@ BEGIN
     ELSIF task.state IS NULL THEN
         refused := format('unknown state "%s"', left(word, 100)); RETURN;
     ELSIF task.state <> word THEN
-        notes := notes || format('state "%s": %s', word, task.state);
+        remarks := remarks || format('state "%s": %s', word, task.state);
     END IF;
 
     task.version := 1;
@@ -215,7 +216,7 @@ RETURNS TABLE (action text, task tandem.task, byte_offset bigint, byte_length bi
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH found AS MATERIALIZED (
-        SELECT r.*, t.task, t.notes, t.refused
+        SELECT r.*, t.task, t.remarks, t.notes, t.refused
           FROM tandem.state_records(document) AS r LEFT JOIN LATERAL tandem.state_task(r.record, r.name) AS t ON r.record IS NOT NULL),
     ranked AS (
         SELECT f.byte_offset, row_number() OVER best AS place, first_value(f.byte_offset) OVER best AS best_offset, first_value((f.task).version) OVER best AS best_version,
@@ -245,7 +246,7 @@ AS $$
                 WHEN j.verdict = 'repaired' OR j.notes <> '{}' THEN 'repaired' ELSE 'saved' END,
            CASE WHEN j.verdict = 'lost' AND j.id IS NOT NULL THEN jsonb_populate_record(NULL::tandem.task, jsonb_build_object('id', tandem.state_id(j.id))) ELSE j.task END,
            j.byte_offset, j.byte_length,
-           coalesce(j.problem, nullif(array_to_string(j.reason || j.notes || CASE WHEN (j.task).state IN ('claimed', 'running') THEN 'nobody holds it: to be claimed again in 5 minutes' END
+           coalesce(j.problem, nullif(array_to_string(j.reason || j.notes || j.remarks || CASE WHEN (j.task).state IN ('claimed', 'running') THEN 'nobody holds it: to be claimed again in 5 minutes' END
                                                       || CASE WHEN j.there THEN 'replaces an earlier version' END, '; '), '')),
            j.there
       FROM judged AS j ORDER BY j.byte_offset

@@ -142,7 +142,7 @@ $$;
 COMMENT ON FUNCTION tandem.state_verify IS 'Tasks of a migration that are not as they were written, though no event tells why; no row: every saved record is there with its version, state and payload';
 
 CREATE FUNCTION tandem.state_back_out(backup bigint, reason text)
-RETURNS TABLE (task_id uuid, action text, reason text)
+RETURNS TABLE (task_id uuid, action text, problem text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column

@@ -12,7 +12,10 @@ namespace {
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 int hex_digit(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 // The length of the UTF-8 character at the front; 0: there is none. Surrogates and overlong forms are none.
@@ -45,7 +48,8 @@ class Cleaner {
         while (at_ < json_.size() && step()) {
         }
         CleanJson result;
-        if (reason_ == nullptr && unclosed && levels_.size() == 1 && expect_ != Expect::member_value && expect_ != Expect::colon) {
+        if (reason_ == nullptr && unclosed && levels_.size() == 1 && expect_ != Expect::member_value &&
+            expect_ != Expect::colon) {
             drop_comma(json_.size());
             replace(json_.size(), json_.size(), "}", kRepairBrace);
             levels_.clear();
@@ -66,7 +70,15 @@ class Cleaner {
 
   private:
     // What may come next. `first` and `next` differ in whether a closing bracket is in its place.
-    enum class Expect : std::uint8_t { name_first, name_next, colon, member_value, element_first, element_next, comma_or_close };
+    enum class Expect : std::uint8_t {
+        name_first,
+        name_next,
+        colon,
+        member_value,
+        element_first,
+        element_next,
+        comma_or_close
+    };
     enum class Level : std::uint8_t { object, array };
 
     bool fail(const char* reason) {
@@ -131,7 +143,8 @@ class Cleaner {
         return true;
     }
 
-    // The comma in front of a closing bracket. What was put out since is white space and repaired commas, so it can be cut out of `out_`, too.
+    // The comma in front of a closing bracket. What was put out since is white space and repaired commas, so it can be
+    // cut out of `out_`, too.
     void drop_comma(std::size_t) {
         if (expect_ != Expect::name_next && expect_ != Expect::element_next) {
             return;

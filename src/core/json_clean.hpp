@@ -9,13 +9,14 @@ namespace tandem {
 
 // What was done to a value, as bits.
 enum JsonRepair : std::uint32_t {
-    kRepairComma = 1,      // a comma too many, or too few
-    kRepairControl = 2,    // a raw control character in a string, or a NUL byte anywhere
-    kRepairEncoding = 4,   // bytes that are no UTF-8, replaced by U+FFFD
-    kRepairEscape = 8,     // \u0000, half of a surrogate pair, a backslash before nothing: U+FFFD, or the backslash kept as a character
-    kRepairWord = 16,      // None, True, NaN, ...
-    kRepairNumber = 32,    // 007, +1, .5, or larger than numeric can hold: then it is kept as text
-    kRepairBrace = 64,     // the closing brace
+    kRepairComma = 1,    // a comma too many, or too few
+    kRepairControl = 2,  // a raw control character in a string, or a NUL byte anywhere
+    kRepairEncoding = 4, // bytes that are no UTF-8, replaced by U+FFFD
+    kRepairEscape =
+        8, // \u0000, half of a surrogate pair, a backslash before nothing: U+FFFD, or the backslash kept as a character
+    kRepairWord = 16,   // None, True, NaN, ...
+    kRepairNumber = 32, // 007, +1, .5, or larger than numeric can hold: then it is kept as text
+    kRepairBrace = 64,  // the closing brace
 };
 
 struct CleanJson {

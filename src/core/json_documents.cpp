@@ -8,7 +8,19 @@
 namespace tandem {
 namespace {
 
-enum class Byte : std::uint8_t { plain, space, control, quote, backslash, open_object, close_object, open_array, close_array, comma, colon };
+enum class Byte : std::uint8_t {
+    plain,
+    space,
+    control,
+    quote,
+    backslash,
+    open_object,
+    close_object,
+    open_array,
+    close_array,
+    comma,
+    colon
+};
 
 constexpr std::array<Byte, 256> make_classes() {
     std::array<Byte, 256> classes{};
@@ -28,7 +40,9 @@ constexpr std::array<Byte, 256> make_classes() {
 }
 constexpr std::array<Byte, 256> kClasses = make_classes();
 
-Byte class_of(char c) { return kClasses[static_cast<unsigned char>(c)]; }
+Byte class_of(char c) {
+    return kClasses[static_cast<unsigned char>(c)];
+}
 
 } // namespace
 
@@ -56,7 +70,8 @@ bool JsonScanner::scan(std::size_t bytes) {
         escape_ = false;
         switch (byte) {
         case Byte::quote:
-            if (escaped) { // the track inside goes on in its string; the other one has read a backslash where none may be
+            if (escaped) { // the track inside goes on in its string; the other one has read a backslash where none may
+                           // be
                 error(outer());
                 break;
             }
@@ -140,7 +155,8 @@ void JsonScanner::error(Track& track) {
     }
 }
 
-// Between two values stands a comma. Where there is none it may have been forgotten, as between lines or records; else bytes were lost.
+// Between two values stands a comma. Where there is none it may have been forgotten, as between lines or records; else
+// bytes were lost.
 void JsonScanner::check_comma(Track& track, std::size_t at, bool record) {
     const bool behind_value = track.last == Token::value || track.last == Token::close ||
                               (track.last == Token::string && !track.frames.empty() && !track.frames.back().object);
@@ -227,7 +243,8 @@ void JsonScanner::read_colon(Track& track) {
 }
 
 void JsonScanner::read_comma(Track& track) {
-    if (track.last == Token::colon || (track.last == Token::string && !track.frames.empty() && track.frames.back().object)) {
+    if (track.last == Token::colon ||
+        (track.last == Token::string && !track.frames.empty() && track.frames.back().object)) {
         error(track);
     }
     if (track.last == Token::value && track.last_end == 0) {
@@ -240,7 +257,8 @@ void JsonScanner::open(Track& track, std::size_t at, bool object) {
     if (track.frames.size() == kDeepest) { // what is open is too deep for anybody; what it holds may still be a task
         error(track);
         const auto half = track.frames.begin() + kDeepest / 2;
-        track.objects -= static_cast<std::size_t>(std::count_if(track.frames.begin(), half, [](const Frame& f) { return f.object; }));
+        track.objects -= static_cast<std::size_t>(
+            std::count_if(track.frames.begin(), half, [](const Frame& f) { return f.object; }));
         for (auto f = track.frames.begin(); f != half; f++) {
             if ((f->fields & (field::kId | field::kState)) != 0) {
                 mark(track, *f, at, "nested deeper than 1024 levels");
@@ -294,7 +312,8 @@ void JsonScanner::pop(Track& track) {
     track.frames.pop_back();
 }
 
-// A bracket that closes nothing. Records in front of "]}," stood in an array inside of an object of a list: they are parts of a task.
+// A bracket that closes nothing. Records in front of "]}," stood in an array inside of an object of a list: they are
+// parts of a task.
 void JsonScanner::close_stray(Track& track, std::size_t at, bool object) {
     if (track.frames.empty() && !object) {
         std::size_t next = skip_space(at + 1);
@@ -355,17 +374,19 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
     const Role role = verdict.role;
     const bool inside = !track.frames.empty() && track.frames.back().object;
     const bool has_records = track.records.size() > frame.first_record;
-    const bool holds_tasks = frame.lists && has_records && (frame.fields & field::kPayload) == 0 && (!frame.named || frame.member) &&
-                             (track.frames.empty() || !frame.listing);
+    const bool holds_tasks = frame.lists && has_records && (frame.fields & field::kPayload) == 0 &&
+                             (!frame.named || frame.member) && (track.frames.empty() || !frame.listing);
     if (role == Role::none || holds_tasks) {
         if (frame.lists && has_records) { // a member beside the list is no task, though it has a state
             const auto from = track.records.begin() + static_cast<std::ptrdiff_t>(frame.first_record);
             track.records.erase(std::remove_if(from, track.records.end(),
                                                [&](const Record& r) {
-                                                   return r.parent == frame.begin && (r.fields & field::kMapped) != 0 && r.id_begin == 0;
+                                                   return r.parent == frame.begin && (r.fields & field::kMapped) != 0 &&
+                                                          r.id_begin == 0;
                                                }),
                                 track.records.end());
-        } else if ((frame.fields & field::kState) != 0 && frame.listing) { // a task that has lost its id: what it holds is part of it
+        } else if ((frame.fields & field::kState) != 0 &&
+                   frame.listing) { // a task that has lost its id: what it holds is part of it
             doubt(track, frame.first_record, end);
         }
         if (!track.frames.empty() && frame.broken) {
@@ -383,7 +404,8 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
         return;
     }
     const auto from = track.records.begin() + static_cast<std::ptrdiff_t>(frame.first_record);
-    const bool ran_together = frame.id_twice || std::any_of(from, track.records.end(), [](const Record& r) { return r.own_name; });
+    const bool ran_together =
+        frame.id_twice || std::any_of(from, track.records.end(), [](const Record& r) { return r.own_name; });
     if (frame.broken || ran_together) {
         mark(track, frame, end, frame.broken ? "damaged inside" : "records that ran into each other");
         doubt(track, frame.first_record, end);
@@ -400,7 +422,8 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
         if (!final.own_name) {
             final.doubt = kDoubtful;
         }
-    } else if (!final.own_name && (frame.misplaced || (track.frames.empty() && goes_on(end) && text_[std::min(skip_space(end), text_.size() - 1)] != '}'))) {
+    } else if (!final.own_name && (frame.misplaced || (track.frames.empty() && goes_on(end) &&
+                                                       text_[std::min(skip_space(end), text_.size() - 1)] != '}'))) {
         final.doubt = kDoubtful; // it may be a member whose name, or whose object, was lost
     }
     add(track, frame, end, final, false);
@@ -431,8 +454,10 @@ void JsonScanner::give_up(Track& track, std::size_t end, const char* reason) {
     const bool listed = frame.lists && from != track.records.end() && (frame.fields & field::kPayload) == 0;
     if (frame.safe_end != 0 && complete && !frame.id_twice && !listed && judge(frame).role == Role::record) {
         std::vector<Record>& records = track.records;
-        records.erase(std::remove_if(from, records.end(), [&](const Record& r) { return r.begin < frame.safe_end; }), records.end());
-        const std::vector<Record> behind(records.begin() + static_cast<std::ptrdiff_t>(frame.first_record), records.end());
+        records.erase(std::remove_if(from, records.end(), [&](const Record& r) { return r.begin < frame.safe_end; }),
+                      records.end());
+        const std::vector<Record> behind(records.begin() + static_cast<std::ptrdiff_t>(frame.first_record),
+                                         records.end());
         records.resize(frame.first_record);
         add(track, frame, frame.safe_end, judge(frame), true);
         records.insert(records.end(), behind.begin(), behind.end());
@@ -444,8 +469,8 @@ void JsonScanner::give_up(Track& track, std::size_t end, const char* reason) {
     }
 }
 
-// What was read last stands in the middle of an object, but is followed by what cannot follow there: a new document, or the next records
-// behind a hole. The objects around it are at their end.
+// What was read last stands in the middle of an object, but is followed by what cannot follow there: a new document, or
+// the next records behind a hole. The objects around it are at their end.
 void JsonScanner::promote(Track& track, std::size_t at, bool named) {
     std::size_t keep = track.frames.size();
     for (std::size_t i = keep; i > 0 && (track.frames[i - 1].object || !track.frames[i - 1].listing); i--) {
@@ -486,7 +511,8 @@ JsonScanner::Verdict JsonScanner::judge(const Frame& frame) const {
     const bool id = (frame.fields & field::kId) != 0;
     const bool state = (frame.fields & field::kState) != 0;
     const bool own_name =
-        frame.named && id && unquoted(slice(frame.name_begin, frame.name_end)) == unquoted(slice(frame.id_begin, frame.id_end));
+        frame.named && id &&
+        unquoted(slice(frame.name_begin, frame.name_end)) == unquoted(slice(frame.id_begin, frame.id_end));
     if (frame.orphan) {
         if (!state || (!id && !frame.named)) {
             return {Role::none, kSure, false};

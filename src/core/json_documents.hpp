@@ -1,9 +1,11 @@
-// Finds the task records in a state file as it is found in the wild: one object or array, lines, documents written one behind the other
+// Finds the task records in a state file as it is found in the wild: one object or array, lines, documents written one
+// behind the other
 // ("Extra data: line 164 column 2"), files cut short, two writers at once, bytes that were flipped, lost or put in.
 //
-// Whether a byte stands inside a string depends on every quote before it, and one quote too many turns all that follows inside out. So both
-// readings are followed at once, side by side: at each byte one *track* is outside of strings and the other is inside. A record of which no byte
-// was touched is read by the track that happens to be outside at its brace, whatever stands before it.
+// Whether a byte stands inside a string depends on every quote before it, and one quote too many turns all that follows
+// inside out. So both readings are followed at once, side by side: at each byte one *track* is outside of strings and
+// the other is inside. A record of which no byte was touched is read by the track that happens to be outside at its
+// brace, whatever stands before it.
 //
 // One pass, linear in time; no recursion; at most kDeepest levels are remembered.
 #pragma once
@@ -52,7 +54,7 @@ class JsonScanner {
         std::size_t begin = 0;
         std::size_t name_begin = 0, name_end = 0;
         std::size_t id_begin = 0, id_end = 0;
-        std::size_t safe_end = 0;     // what comes behind does not belong to it, and up to here it is complete; 0: not so
+        std::size_t safe_end = 0; // what comes behind does not belong to it, and up to here it is complete; 0: not so
         std::size_t first_record = 0; // records found since it was opened
         std::size_t errors = 0;       // of the track, when it was opened
         std::uint32_t fields = 0;     // which known members it has
@@ -94,14 +96,15 @@ class JsonScanner {
         std::size_t key_begin = 0, key_end = 0;
         std::size_t last_end = 0; // of the last complete value; 0: it may go on
         std::size_t word_end = 0;
-        std::size_t token_end = 0; // of the last value, name or closing bracket
+        std::size_t token_end = 0;  // of the last value, name or closing bracket
         std::size_t root_first = 0; // records found at the outermost level since the last error there
         std::uint32_t field = 0;    // of the member whose value comes
         std::uint8_t field_rank = 0;
         Token last = Token::none;
     };
     enum class Role : std::uint8_t { none, record, mapped };
-    // In a list of tasks; in some other list; where it stands is not known. What is not sure must look like the tasks of this file.
+    // In a list of tasks; in some other list; where it stands is not known. What is not sure must look like the tasks
+    // of this file.
     enum Doubt : std::uint8_t { kSure, kElsewhere, kDoubtful };
     struct Verdict {
         Role role;
@@ -136,11 +139,11 @@ class JsonScanner {
     void mark(Track& track, const Frame& frame, std::size_t end, const char* reason);
     Verdict judge(const Frame& frame) const;
 
-    std::vector<Record> merged() const;
-    void tell_gap(std::vector<JsonPart>& parts, std::size_t begin, std::size_t end, bool clean, std::string_view next_name,
-                  const std::vector<Mark>& marks, std::size_t& mark) const;
-    void tell_rest(std::vector<JsonPart>& parts, std::size_t begin, std::size_t end, JsonPart::Kind kind, const char* reason,
-                   std::string_view next_name) const;
+    std::vector<Record> merged(std::vector<Mark>& marks) const;
+    void tell_gap(std::vector<JsonPart>& parts, std::size_t begin, std::size_t end, bool clean,
+                  std::string_view next_name, const std::vector<Mark>& marks, std::size_t& mark) const;
+    void tell_rest(std::vector<JsonPart>& parts, std::size_t begin, std::size_t end, JsonPart::Kind kind,
+                   const char* reason, std::string_view next_name) const;
 
     std::string_view text_;
     Track tracks_[2];

@@ -10,7 +10,10 @@
 namespace tandem {
 namespace {
 
-// Brackets, commas, colons and white space say nothing by themselves. NUL bytes do: somebody's data may have stood there.
+constexpr const char* kUnlike = "beside damage, and unlike the tasks of this file";
+
+// Brackets, commas, colons and white space say nothing by themselves. NUL bytes do: somebody's data may have stood
+// there.
 bool is_glue(char c) {
     switch (c) {
     case ' ':
@@ -32,7 +35,7 @@ bool is_glue(char c) {
 } // namespace
 
 // Both tracks' records in the order of the file, without those that do not look like a task of this file.
-std::vector<JsonScanner::Record> JsonScanner::merged() const {
+std::vector<JsonScanner::Record> JsonScanner::merged(std::vector<Mark>& marks) const {
     std::vector<Record> all;
     all.reserve(tracks_[0].records.size() + tracks_[1].records.size());
     for (const Track& track : tracks_) {
@@ -42,8 +45,9 @@ std::vector<JsonScanner::Record> JsonScanner::merged() const {
     if (!std::is_sorted(all.begin(), all.end(), by_place)) {
         std::sort(all.begin(), all.end(), by_place);
     }
-    // A run is read without an error between its records. Tasks of one file have much the same members: a run is trusted where one of its records
-    // looks as most do. What was found in another run, or beside damage, or where its place is not known, must look like others of trusted runs.
+    // A run is read without an error between its records. Tasks of one file have much the same members: a run is
+    // trusted where one of its records looks as most do. What was found in another run, or beside damage, or where its
+    // place is not known, must look like others of trusted runs.
     const auto shape = [](const Record& record) { return record.fields & field::kShape; };
     std::array<std::size_t, field::kShape + 1> counts{};
     bool any = false;
@@ -52,13 +56,16 @@ std::vector<JsonScanner::Record> JsonScanner::merged() const {
         counts[shape(record)] += record.unclosed ? 0 : members * (record.doubt == kSure ? 4 : 1);
         any = any || (record.doubt == kSure && !record.unclosed);
     }
-    const auto from_behind = std::max_element(counts.rbegin(), counts.rend()) - counts.rbegin(); // of several the one with more members
+    const auto from_behind =
+        std::max_element(counts.rbegin(), counts.rend()) - counts.rbegin(); // of several the one with more members
     const std::uint32_t most = field::kShape - static_cast<std::uint32_t>(from_behind);
     std::vector<bool> trusted(all.size());
     std::array<bool, field::kShape + 1> shapes{};
     shapes[most] = true;
     for (std::size_t begin = 0; begin < all.size();) {
-        const auto follows = [&](std::size_t i) { return all[i].track == all[i - 1].track && all[i].errors_open == all[i - 1].errors_close; };
+        const auto follows = [&](std::size_t i) {
+            return all[i].track == all[i - 1].track && all[i].errors_open == all[i - 1].errors_close;
+        };
         std::size_t end = begin + 1;
         while (end < all.size() && follows(end)) {
             end++;
@@ -70,7 +77,7 @@ std::vector<JsonScanner::Record> JsonScanner::merged() const {
         const bool damage_before = begin > 0 || all[0].errors_open != 0;
         const bool damage_behind = end < all.size() || tracks_[all[end - 1].track].errors != all[end - 1].errors_close;
         for (std::size_t i = begin; trust && i < end; i++) {
-            const bool beside = (i == begin && damage_before) || (i == end - 1 && damage_behind);
+            const bool beside = damage_before && (i == begin || (i == end - 1 && damage_behind));
             trusted[i] = all[i].doubt == kSure && (!beside || all[i].own_name || all[i].unclosed);
             shapes[shape(all[i])] = shapes[shape(all[i])] || (trusted[i] && !all[i].unclosed);
         }
@@ -79,15 +86,18 @@ std::vector<JsonScanner::Record> JsonScanner::merged() const {
     const bool clean = tracks_[0].errors == 0;
     const auto looks_like_a_task = [&](const Record& record) {
         if (!any) {
-            return (record.doubt == kElsewhere && clean) || (record.fields & (field::kKind | field::kVersion | field::kPayload)) != 0;
+            return (record.doubt == kElsewhere && clean) ||
+                   (record.fields & (field::kKind | field::kVersion | field::kPayload)) != 0;
         }
-        return shapes[shape(record)];
+        const std::uint32_t common = shape(record) & most & ~field::kId;
+        return shapes[shape(record)] || ((common & field::kState) != 0 && std::popcount(common) > 1);
     };
     std::vector<Record> result;
     result.reserve(all.size());
     for (std::size_t i = 0; i < all.size(); i++) {
         const Record& record = all[i];
         if (!trusted[i] && !looks_like_a_task(record)) {
+            marks.push_back({record.begin, record.end, record.id_begin, record.id_end, kUnlike});
             continue;
         }
         if (!result.empty() && record.begin < result.back().end) {
@@ -102,8 +112,8 @@ std::vector<JsonScanner::Record> JsonScanner::merged() const {
 }
 
 // Without glue at both ends, and without the name of the record that follows.
-void JsonScanner::tell_rest(std::vector<JsonPart>& parts, std::size_t begin, std::size_t end, JsonPart::Kind kind, const char* reason,
-                            std::string_view next_name) const {
+void JsonScanner::tell_rest(std::vector<JsonPart>& parts, std::size_t begin, std::size_t end, JsonPart::Kind kind,
+                            const char* reason, std::string_view next_name) const {
     std::size_t from = begin;
     std::size_t to = end;
     while (from < to && is_glue(text_[from])) {
@@ -115,11 +125,13 @@ void JsonScanner::tell_rest(std::vector<JsonPart>& parts, std::size_t begin, std
         }
     };
     trim();
-    if (to - from >= next_name.size() && !next_name.empty() && next_name.data() == text_.data() + (to - next_name.size())) {
+    if (to - from >= next_name.size() && !next_name.empty() &&
+        next_name.data() == text_.data() + (to - next_name.size())) {
         to -= next_name.size();
         trim();
     }
-    if (kind == JsonPart::Kind::skipped && to - from > 2 && is_list_name(slice(from + 1, to - 1)) && text_[from] == '"') {
+    if (kind == JsonPart::Kind::skipped && to - from > 2 && is_list_name(slice(from + 1, to - 1)) &&
+        text_[from] == '"') {
         to = from; // {"tasks": [
     }
     const auto structure = [&](std::size_t b, std::size_t e) {
@@ -136,8 +148,8 @@ void JsonScanner::tell_rest(std::vector<JsonPart>& parts, std::size_t begin, std
     structure(to, end);
 }
 
-void JsonScanner::tell_gap(std::vector<JsonPart>& parts, std::size_t begin, std::size_t end, bool clean, std::string_view next_name,
-                           const std::vector<Mark>& marks, std::size_t& mark) const {
+void JsonScanner::tell_gap(std::vector<JsonPart>& parts, std::size_t begin, std::size_t end, bool clean,
+                           std::string_view next_name, const std::vector<Mark>& marks, std::size_t& mark) const {
     if (begin == end) {
         return;
     }
@@ -156,7 +168,8 @@ void JsonScanner::tell_gap(std::vector<JsonPart>& parts, std::size_t begin, std:
         // Up to where the next one begins, or the next record.
         std::size_t stop = std::min(found.end, end);
         const std::string_view name = stop == end ? next_name : std::string_view();
-        while (mark < marks.size() && marks[mark].begin == found.begin) {
+        while (mark < marks.size() &&
+               (marks[mark].begin == found.begin || (marks[mark].reason == kUnlike && marks[mark].end <= stop))) {
             mark++;
         }
         if (mark < marks.size() && marks[mark].begin < stop) {
@@ -204,10 +217,11 @@ std::vector<JsonPart> JsonScanner::parts() {
         }
     }
 
-    const std::vector<Record> records = merged();
     std::vector<Mark> marks = tracks_[0].marks;
     marks.insert(marks.end(), tracks_[1].marks.begin(), tracks_[1].marks.end());
-    std::sort(marks.begin(), marks.end(), [](const Mark& a, const Mark& b) { return a.begin != b.begin ? a.begin < b.begin : a.end > b.end; });
+    const std::vector<Record> records = merged(marks);
+    std::sort(marks.begin(), marks.end(),
+              [](const Mark& a, const Mark& b) { return a.begin != b.begin ? a.begin < b.begin : a.end > b.end; });
 
     std::vector<JsonPart> parts;
     parts.reserve(records.size() * 2 + 1);

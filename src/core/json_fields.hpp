@@ -9,9 +9,11 @@ namespace tandem {
 inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 namespace field {
-inline constexpr std::uint32_t kId = 1, kState = 2, kKind = 4, kVersion = 8, kPayload = 16, kPriority = 32, kTimes = 64, kResult = 128;
+inline constexpr std::uint32_t kId = 1, kState = 2, kKind = 4, kVersion = 8, kPayload = 16, kPriority = 32, kTimes = 64,
+                               kResult = 128;
 inline constexpr std::uint32_t kMapped = 1u << 31; // its id is the name of the member that it is
-inline constexpr std::uint32_t kShape = kId | kState | kKind | kVersion | kPayload; // what tasks of one file have in common
+inline constexpr std::uint32_t kShape =
+    kId | kState | kKind | kVersion | kPayload; // what tasks of one file have in common
 } // namespace field
 
 struct Field {

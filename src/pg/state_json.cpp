@@ -1,8 +1,9 @@
-// State files: core finds the records in them, PostgreSQL's own parser judges each, SQL makes tasks of them (14_state_json.sql).
+// State files: core finds the records in them, PostgreSQL's own parser judges each, SQL makes tasks of them
+// (14_state_json.sql).
 //
-// jsonb's input raises an ERROR for what it refuses, and PostgreSQL 15 knows no other way. A subtransaction for each record would cost more than
-// reading it; so hundreds of records share one, and where that fails they are judged again one by one. The cleaner in core has refused nearly
-// all that could fail, so this is rare.
+// jsonb's input raises an ERROR for what it refuses, and PostgreSQL 15 knows no other way. A subtransaction for each
+// record would cost more than reading it; so hundreds of records share one, and where that fails they are judged again
+// one by one. The cleaner in core has refused nearly all that could fail, so this is rare.
 #include "core/json_clean.hpp"
 #include "core/json_documents.hpp"
 
@@ -50,7 +51,8 @@ Datum parse(std::string_view json) {
     auto* text = static_cast<char*>(palloc_extended(json.size() + 1, MCXT_ALLOC_HUGE));
     std::memcpy(text, json.data(), json.size());
     text[json.size()] = '\0';
-    char* converted = GetDatabaseEncoding() == PG_UTF8 ? text : pg_any_to_server(text, static_cast<int>(json.size()), PG_UTF8);
+    char* converted =
+        GetDatabaseEncoding() == PG_UTF8 ? text : pg_any_to_server(text, static_cast<int>(json.size()), PG_UTF8);
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(converted));
 }
 
@@ -63,7 +65,8 @@ Datum token_text(std::string_view token, bool& null) {
     if (token.front() != '"') {
         return shown(token);
     }
-    const Datum array = parse(psprintf("[%.*s]", static_cast<int>(std::min<std::size_t>(token.size(), 100'000)), token.data()));
+    const Datum array =
+        parse(psprintf("[%.*s]", static_cast<int>(std::min<std::size_t>(token.size(), 100'000)), token.data()));
     const Datum text = DirectFunctionCall2(jsonb_array_element_text, array, Int32GetDatum(0));
     return text;
 }
@@ -87,7 +90,8 @@ class Report {
 
     void flush() {
         if (memory_ == nullptr) {
-            memory_ = call([] { return AllocSetContextCreate(CurrentMemoryContext, "state records", ALLOCSET_DEFAULT_SIZES); });
+            memory_ = call(
+                [] { return AllocSetContextCreate(CurrentMemoryContext, "state records", ALLOCSET_DEFAULT_SIZES); });
         }
         const std::span<Row> rows(rows_);
         if (!judge(rows)) {
@@ -224,7 +228,9 @@ void state_records(FunctionCallInfo fcinfo) {
         if (part.kind == tandem::JsonPart::Kind::record) {
             tandem::CleanJson clean = tandem::clean_json(raw, part.unclosed);
             row.verdict = !clean.ok ? "lost" : clean.repairs != 0 ? "repaired" : "saved";
-            row.reason = !clean.ok ? std::string_view(clean.reason) : clean.repairs != 0 ? report.keep(tandem::describe_repairs(clean.repairs)) : std::string_view();
+            row.reason = !clean.ok            ? std::string_view(clean.reason)
+                         : clean.repairs != 0 ? report.keep(tandem::describe_repairs(clean.repairs))
+                                              : std::string_view();
             row.json = !clean.ok ? std::string_view() : clean.repairs != 0 ? report.keep(std::move(clean.text)) : raw;
             row.id = {};
         } else {
@@ -307,7 +313,8 @@ Datum import_task(FunctionCallInfo fcinfo) {
             answer.refused = "the task has this version, or a later one, already";
         } else if (view(before.kind) != view(wanted.kind) || view(before.tenant) != view(wanted.tenant)) {
             answer.refused = "the task is of another kind or tenant";
-        } else if (before.state != wanted.state && !tandem::is_legal(kind_of(before.kind).transitions, before.state, wanted.state)) {
+        } else if (before.state != wanted.state &&
+                   !tandem::is_legal(kind_of(before.kind).transitions, before.state, wanted.state)) {
             answer.refused = "its state cannot be reached from the task's state";
         }
         if (answer.refused != nullptr) {
@@ -324,7 +331,8 @@ Datum import_task(FunctionCallInfo fcinfo) {
         after.lease_until = wanted.lease_until;
         after.run_at = wanted.run_at;
         after.started_at = wanted.started_at == kNone ? after.started_at : wanted.started_at;
-        after.finished_at = tandem::is_finished(wanted.state) && wanted.finished_at != kNone ? wanted.finished_at : after.finished_at;
+        after.finished_at =
+            tandem::is_finished(wanted.state) && wanted.finished_at != kNone ? wanted.finished_at : after.finished_at;
         return Decision::write;
     });
     if (outcome == Outcome::missing) {
@@ -336,7 +344,8 @@ Datum import_task(FunctionCallInfo fcinfo) {
     PG_RETURN_TEXT_P(cstring_to_text(answer.refused));
 }
 
-// tandem.remove_task(id, version, evidence): what waits for the task (queue, deadlines, lease) lets go of it; then SQL takes its row away.
+// tandem.remove_task(id, version, evidence): what waits for the task (queue, deadlines, lease) lets go of it; then SQL
+// takes its row away.
 Datum remove_task(FunctionCallInfo fcinfo) {
     using namespace task;
     const pg_uuid_t id = *PG_GETARG_UUID_P(0);
