@@ -29,8 +29,8 @@ CREATE TABLE tandem.sla_policy (
 COMMENT ON TABLE tandem.sla_policy IS 'SLA policies; neither start_within nor finish_within: none for these tasks, also where a more general policy has one';
 INSERT INTO tandem.sla_policy (kind, severity, finish_within, warn_ratio, shipped) VALUES ('*', 'critical', '5 minutes', 0.8, true);
 
-CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE ON tandem.sla_policy FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
-CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE ON tandem.sla_calendar FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
+CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON tandem.sla_policy FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
+CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON tandem.sla_calendar FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
 
 -- Kept longer than the task itself, should that be deleted: so it repeats the task's kind, severity and tenant.
 CREATE TABLE tandem.sla_breach (
@@ -128,6 +128,7 @@ BEGIN
     INSERT INTO tandem.sla_calendar AS c (name, timezone, hours, holidays, open) VALUES (name, timezone, hours, holidays, minutes)
     ON CONFLICT ON CONSTRAINT sla_calendar_pkey DO UPDATE SET timezone = EXCLUDED.timezone, hours = EXCLUDED.hours, holidays = EXCLUDED.holidays, open = EXCLUDED.open;
     PERFORM tandem.check_due(p.start_within, p.calendar), tandem.check_due(p.finish_within, p.calendar) FROM tandem.sla_policy AS p WHERE p.calendar = sla_calendar.name;
+    PERFORM tandem.append_event('sla_calendar', NULL, jsonb_build_object('name', name, 'timezone', timezone, 'hours', hours, 'holidays', holidays));
 END
 $$;
 COMMENT ON FUNCTION tandem.sla_calendar IS 'Makes or changes service hours: a time zone, weekly hours in it, and holidays; tasks made from then on follow them';
@@ -147,6 +148,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'calendar "%" does not exist', name USING ERRCODE = 'undefined_object', HINT = 'SELECT name FROM tandem.sla_calendar shows what there is.';
     END IF;
+    PERFORM tandem.append_event('drop_sla_calendar', NULL, jsonb_build_object('name', name));
 END
 $$;
 COMMENT ON FUNCTION tandem.drop_sla_calendar IS 'Drops service hours that no policy uses';
@@ -213,6 +215,8 @@ BEGIN
     INSERT INTO tandem.sla_policy AS p VALUES (kind, severity, start_within, finish_within, warn_ratio, escalate_to, calendar)
     ON CONFLICT ON CONSTRAINT sla_policy_pkey DO UPDATE SET start_within = EXCLUDED.start_within, finish_within = EXCLUDED.finish_within,
        warn_ratio = EXCLUDED.warn_ratio, escalate_to = EXCLUDED.escalate_to, calendar = EXCLUDED.calendar;
+    PERFORM tandem.append_event('sla_policy', NULL, jsonb_build_object('kind', kind, 'severity', severity, 'start_within', start_within,
+            'finish_within', finish_within, 'warn_ratio', warn_ratio, 'escalate_to', escalate_to, 'calendar', calendar));
 END
 $$;
 COMMENT ON FUNCTION tandem.sla_policy IS 'Makes or changes the SLA policy of a kind and a severity (* for every other); tasks made from then on have its deadlines';
@@ -227,6 +231,34 @@ BEGIN
               DETAIL = 'What came with the extension comes back when yours is dropped, and can only be overridden.',
               HINT = format('SELECT * FROM tandem.sla_policies shows what there is; tandem.sla_policy(%L, %L, NULL, NULL) sets no deadlines.', kind, severity);
     END IF;
+    PERFORM tandem.append_event('drop_sla_policy', NULL, jsonb_build_object('kind', kind, 'severity', severity));
 END
 $$;
 COMMENT ON FUNCTION tandem.drop_sla_policy IS 'Drops an SLA policy; tasks made from then on follow the next more general one';
+
+-- Judged by times, not by what somebody has recorded: right also while no worker runs. The clock is read once for all rows.
+CREATE VIEW tandem.emergency_response_metrics WITH (security_barrier) AS
+SELECT t.id AS task_id, t.kind, t.severity, t.tenant, t.state, t.priority, t.attempt, t.created_at, t.started_at, t.finished_at, t.start_due, t.finish_due,
+       t.started_at - t.created_at AS response_time,
+       round(extract(epoch FROM t.started_at - t.created_at) * 1000, 3) AS response_ms,
+       t.finished_at - t.created_at AS resolution_time,
+       round(extract(epoch FROM t.finished_at - t.created_at) * 1000, 3) AS resolution_ms,
+       CASE WHEN coalesce(t.started_at, t.finished_at, now.at) > t.start_due OR coalesce(t.finished_at, now.at) > t.finish_due THEN 'SLA_BREACHED'
+            WHEN t.finished_at IS NOT NULL OR (t.started_at IS NOT NULL AND t.finish_due IS NULL) THEN 'SLA_MET'
+            -- a warn time that is gone was warned of
+            WHEN (t.start_due IS NOT NULL AND t.started_at IS NULL AND coalesce(d.start_warn <= now.at, d.task_id IS NOT NULL))
+              OR (t.finish_due IS NOT NULL AND coalesce(d.finish_warn <= now.at, d.task_id IS NOT NULL)) THEN 'SLA_AT_RISK'
+            ELSE 'SLA_PENDING' END AS sla_status
+  FROM tandem.task AS t LEFT JOIN tandem.task_deadline AS d ON d.task_id = t.id CROSS JOIN (SELECT clock_timestamp() AS at OFFSET 0) AS now
+ WHERE (t.start_due IS NOT NULL OR t.finish_due IS NOT NULL) AND tandem.sees_tenant(t.tenant);
+COMMENT ON VIEW tandem.emergency_response_metrics IS
+    'Tasks that have a deadline: response and resolution times, and sla_status SLA_MET, SLA_PENDING, SLA_AT_RISK or SLA_BREACHED';
+
+CREATE VIEW tandem.sla_breaches WITH (security_barrier) AS
+SELECT b.task_id, b.kind, b.severity, b.tenant, b.which, b.due_at, b.detected_at, b.detected_at - b.due_at AS delay, b.escalated_to,
+       t.state, e.ended_at AS landed_at, e.ended_at - b.due_at AS late_by, t.result
+  FROM tandem.sla_breach AS b LEFT JOIN tandem.task AS t ON t.id = b.task_id
+ CROSS JOIN LATERAL (SELECT CASE b.which WHEN 'start' THEN t.started_at ELSE t.finished_at END AS ended_at) AS e
+ WHERE tandem.sees_tenant(b.tenant);
+COMMENT ON VIEW tandem.sla_breaches IS
+    'Missed deadlines: due_at, detected_at, and landed_at where the task was started or finished after all; one row each';

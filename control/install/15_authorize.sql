@@ -6,14 +6,28 @@ INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM (VALUES
         ('viewer', '{status,events}'::name[]),
-        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed}'),
+        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed,sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar}'),
         ('approver', '{status,events}'),
         ('oncall', '{status,events,rollback,pause}'),
-        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed,grant_role,revoke_role}')
+        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,execute_round,executor_failed,sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar,grant_role,revoke_role}')
        ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
+-- Tasks: whoever works on them, and whoever steers the work.
+INSERT INTO tandem.role_level
+SELECT l.level, f.function
+  FROM unnest('{worker,operator,admin}'::text[]) AS l (level),
+       unnest('{task_create,task_cas,task_cas_strict,task_cas_many}'::name[]) AS f (function);
+INSERT INTO tandem.role_level
+SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level), unnest('{task_transitions}'::name[]) AS f (function);
+
+-- The audit record: whoever may see events may ask whether they are genuine.
+INSERT INTO tandem.role_level
+SELECT l.level, f.function
+  FROM unnest('{viewer,operator,approver,oncall,admin}'::text[]) AS l (level), unnest('{audit_verify,audit_status}'::name[]) AS f (function);
 
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
 COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
+-- Levels decide which tenants' tasks a session sees; every backend keeps what it has read.
+CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON tandem.role_grant FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
 
 CREATE FUNCTION tandem.has_level(role name, level text) RETURNS boolean
 LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
@@ -56,23 +70,33 @@ DECLARE
 BEGIN
     IF NOT EXISTS (SELECT FROM tandem.role_level AS l WHERE l.level = grant_role.level) THEN
         RAISE EXCEPTION 'unknown level "%"', level USING ERRCODE = 'invalid_parameter_value',
-              HINT = 'Known are: viewer, operator, approver, oncall, admin.';
+              HINT = 'Known are: viewer, operator, approver, oncall, admin, worker.';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
         RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object', HINT = 'CREATE ROLE it first.';
     END IF;
+    PERFORM tandem.append_event('grant_role', NULL, jsonb_build_object('role', role, 'level', level));
     FOR f IN SELECT p.oid::regprocedure AS signature FROM tandem.role_level AS l
                JOIN pg_proc AS p ON p.proname = l.function AND p.pronamespace = 'tandem'::regnamespace
               WHERE l.level = grant_role.level LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.signature, role);
     END LOOP;
+    EXECUTE format('GRANT SELECT ON tandem.task, tandem.transition TO %I', role); -- of tandem.task by row security
+    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.sees_tenant TO %I', role);
+    IF level = 'worker' THEN
+        INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
+        RETURN;
+    END IF;
     EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                    'tandem.rollback_proofs, tandem.mirror_failures, tandem.health TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health TO %I', role); -- the views call it
+    EXECUTE format('GRANT SELECT ON tandem.event TO %I', role);
+    EXECUTE format('GRANT SELECT ON tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.sees_tenant TO %I', role);
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
 END
 $$;
-COMMENT ON FUNCTION tandem.grant_role IS 'Grants a level (viewer, operator, approver, oncall, admin) to a role';
+COMMENT ON FUNCTION tandem.grant_role IS 'Grants a level (viewer, operator, approver, oncall, admin, worker) to a role';
 
 -- SECURITY DEFINER, as grant_role(). What another level of the role still grants is granted again.
 CREATE FUNCTION tandem.revoke_role(role name, level text) RETURNS void
@@ -86,6 +110,7 @@ BEGIN
         RAISE EXCEPTION 'role "%" has no level "%"', role, level USING ERRCODE = 'undefined_object',
               HINT = 'SELECT * FROM tandem.role_grant shows the levels.';
     END IF;
+    PERFORM tandem.append_event('revoke_role', NULL, jsonb_build_object('role', role, 'level', level));
     IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
         EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM %I', role);
         EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA tandem FROM %I', role);

@@ -13,6 +13,7 @@ BEGIN
     END IF;
     PERFORM tandem.check_rule_form(format('policy "%s"', policy), rules);
     INSERT INTO tandem.policy (name, rules, owner) VALUES (policy, rules, pg_get_userbyid(tandem.acting_role()));
+    PERFORM tandem.append_event('create_policy', NULL, jsonb_build_object('policy', policy, 'rules', rules));
     SELECT v.* INTO result FROM tandem.policies AS v WHERE v.policy = create_policy.policy;
     RETURN result;
 EXCEPTION WHEN unique_violation THEN
@@ -54,6 +55,7 @@ BEGIN
               DETAIL = format('It is named in the rules of %s.', used), HINT = 'Cancel or complete those runs first.';
     END IF;
     DELETE FROM tandem.policy AS x WHERE x.name = policy;
+    PERFORM tandem.append_event('drop_policy', NULL, jsonb_build_object('policy', policy, 'rules', p.rules, 'owner', p.owner));
 END
 $$;
 COMMENT ON FUNCTION tandem.drop_policy IS 'Drops a named policy that no active run uses';

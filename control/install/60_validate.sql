@@ -224,6 +224,7 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
     last_comparison := coalesce((SELECT max(c.id) FROM tandem.comparison AS c), 0); -- behind the lock: the worker may have been comparing
+    PERFORM tandem.record_event(r, 'validate', NULL, jsonb_build_object('changes_only', changes_only));
     PERFORM tandem.validate_run(r.id, CASE WHEN NOT changes_only THEN 'validate()' END);
     RETURN QUERY SELECT * FROM tandem.comparisons AS c WHERE c.id > last_comparison AND c.run = r.name ORDER BY c.id;
 END

@@ -233,6 +233,9 @@ DECLARE
     r record;
     result record;
 BEGIN
+    FOR i IN 1..20 LOOP
+        EXIT WHEN NOT tandem.audit_seal_round();
+    END LOOP;
     FOR r IN SELECT x.* FROM tandem.run AS x WHERE x.stage IN ('dualwrite', 'shadow', 'live') AND x.phase <> 'cancelled' ORDER BY x.id LOOP
         PERFORM tandem.authorize(x, 'tick') FROM tandem.run AS x WHERE x.id = r.id;
         SELECT * INTO result FROM tandem.run_round(r.id);
@@ -243,6 +246,12 @@ BEGIN
             EXIT WHEN did LIKE '%captured keys%'; -- its lock must not wait for the other runs
         END IF;
     END LOOP;
+    -- where the worker is at work, it has been there first
+    run := NULL;
+    did := tandem.deadline_round();
+    IF did IS NOT NULL THEN
+        RETURN NEXT;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION tandem.tick IS 'One worker round of every active run in this transaction: for pg_cron, or where the library is not preloaded. Returns what was done';

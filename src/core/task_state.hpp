@@ -43,18 +43,4 @@ constexpr bool may_change(Transitions transitions, TaskState from, TaskState to)
     return from == to ? !is_finished(from) : is_legal(transitions, from, to);
 }
 
-// What a kind without rows of its own is allowed; the same rows stand in tandem.transition under '*'.
-constexpr Transitions default_transitions() {
-    using enum TaskState;
-    Transitions all = 0;
-    const auto add = [&all](TaskState from, auto... to) { ((all |= transition_bit(from, to)), ...); };
-    add(pending, claimed, running, escalated, cancelled);
-    add(claimed, running, done, failed, pending, escalated, cancelled);
-    add(running, done, failed, pending, escalated, cancelled);
-    add(failed, pending, claimed, running, done, dead, escalated, cancelled); // done: a late result lands
-    add(escalated, pending, claimed, running, done, failed, dead, cancelled);
-    add(dead, pending); // put back by an operator
-    return all;
-}
-
 } // namespace tandem

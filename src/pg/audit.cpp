@@ -203,7 +203,7 @@ text* text_argument(FunctionCallInfo fcinfo, int i) {
 
 } // namespace
 
-// append_event(kind, reason, evidence, run, stage, phase, weight, epoch, at)
+// append_event(kind, reason, evidence, run, stage, phase, weight, epoch, at, task_id, state, version)
 TANDEM_FUNCTION(tandem_append_event) {
     return pg::entry([&]() -> Datum {
         if (PG_ARGISNULL(0) || VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) >= NAMEDATALEN) {
@@ -223,6 +223,9 @@ TANDEM_FUNCTION(tandem_append_event) {
         event.evidence = PG_ARGISNULL(2) ? Datum{0} : PG_GETARG_DATUM(2);
         event.at = PG_ARGISNULL(8) ? 0 : PG_GETARG_TIMESTAMPTZ(8);
         event.run = &run;
+        event.task_id = PG_ARGISNULL(9) ? nullptr : PG_GETARG_UUID_P(9);
+        event.state = text_argument(fcinfo, 10);
+        event.version = PG_ARGISNULL(11) ? 0 : PG_GETARG_INT64(11);
         PG_RETURN_INT64(pg::audit::append(event));
     });
 }

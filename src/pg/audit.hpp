@@ -76,4 +76,6 @@ struct Month {
 // next call.
 Relation open_month(TimestampTz at, const Month*& month);
 
+void define_settings();
+
 } // namespace pg::audit

@@ -1,5 +1,5 @@
-// tandem.task_deadline, kept in step with the tasks. Whoever writes a row here has changed or locked the task's own row before, so nobody
-// else does at the same time.
+// tandem.task_deadline, kept in step with the tasks. Whoever writes a row here has changed or locked the task's own row
+// before, so nobody else does at the same time.
 #include "pg/deadline.hpp"
 
 extern "C" {
@@ -184,7 +184,8 @@ TimestampTz look_at(const Times& times) {
     return result;
 }
 
-// A task that was started or finished too late keeps that deadline here: the breach is whoever's who settles it, and so is made once.
+// A task that was started or finished too late keeps that deadline here: the breach is whoever's who settles it, and so
+// is made once.
 void task_moved(const Row* before, const Row& after, const Due* due) {
     if (before == nullptr) {
         Times times{};
@@ -199,7 +200,8 @@ void task_moved(const Row* before, const Row& after, const Due* due) {
         }
         return;
     }
-    if (before->started_at == after.started_at && before->finished_at == after.finished_at && before->lease_until == after.lease_until) {
+    if (before->started_at == after.started_at && before->finished_at == after.finished_at &&
+        before->lease_until == after.lease_until) {
         return;
     }
     const bool has_policy = after.start_due != kNone || after.finish_due != kNone;
@@ -210,7 +212,8 @@ void task_moved(const Row* before, const Row& after, const Due* due) {
     Stored stored;
     const bool is_stored = fetch(table, after.id, SnapshotSelf, stored);
     Times times = is_stored ? stored.times : Times{};
-    if (before->finished_at != kNone && after.finished_at == kNone) { // it is to be done again: what was met may still be missed
+    if (before->finished_at != kNone &&
+        after.finished_at == kNone) { // it is to be done again: what was met may still be missed
         times.at[kFinishWarn] = times.at[kFinishDue] = after.finish_due;
     }
     const auto end = [&times](Which warn, Which due_at, TimestampTz ended) {

@@ -57,8 +57,11 @@ struct Tally {
     int breaches;
     int warnings;
 };
-// In a transaction, with a snapshot. Looks at each task's row, and does what is due.
-void settle(Look* looks, int count, Tally& tally);
+// In a transaction, with a snapshot. Looks at each task's row, and does what is due. `more`, where given, is asked
+// again and again while it works: it appends to `looks` what has become due meanwhile, and answers how many there are
+// now.
+using More = int (*)(void* context);
+void settle(Look* looks, int count, Tally& tally, More more = nullptr, void* context = nullptr);
 
 // --- the ring
 struct Notice {

@@ -1,5 +1,5 @@
-// due_for(): the deadlines of a new task. A backend keeps the policies and their calendars; a trigger on both tables sends a relcache
-// invalidation with the commit of a change.
+// due_for(): the deadlines of a new task. A backend keeps the policies and their calendars; a trigger on both tables
+// sends a relcache invalidation with the commit of a change.
 #include "core/service_hours.hpp" // before PostgreSQL's headers
 
 #include "pg/deadline.hpp"
@@ -72,7 +72,8 @@ tandem::ZoneOffset offset_at(const void* zone, std::int64_t utc) {
     int is_summer = 0;
     int will_be_summer = 0;
     pg_time_t boundary = 0;
-    const int found = pg_next_dst_boundary(&time, &before, &is_summer, &boundary, &after, &will_be_summer, static_cast<const pg_tz*>(zone));
+    const int found = pg_next_dst_boundary(&time, &before, &is_summer, &boundary, &after, &will_be_summer,
+                                           static_cast<const pg_tz*>(zone));
     if (found <= 0) {
         return {found == 0 ? before * USECS_PER_SEC : 0, PG_INT64_MAX};
     }
@@ -119,7 +120,8 @@ Calendar* read_calendar(Reader& read) {
     ArrayType* open = DatumGetArrayTypePCopy(read(kOpen));
     ArrayType* holidays = DatumGetArrayTypePCopy(read(kHolidays));
     if (calendar->zone == nullptr || ARR_HASNULL(open) || ARR_HASNULL(holidays)) {
-        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("SLA calendar \"%s\" can't be read", text_to_cstring(calendar->name)),
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                        errmsg("SLA calendar \"%s\" can't be read", text_to_cstring(calendar->name)),
                         errdetail("This server may not know its time zone."),
                         errhint("Make it again: SELECT tandem.sla_calendar(...).")));
     }
@@ -234,7 +236,8 @@ const Policy* find(const text* kind, const text* severity) {
             (policy.severity != nullptr && task::view(policy.severity) != task::view(severity))) {
             continue;
         }
-        const int rank = (policy.kind != nullptr ? 4 : 0) + (policy.severity != nullptr ? 2 : 0) + (policy.shipped ? 0 : 1);
+        const int rank =
+            (policy.kind != nullptr ? 4 : 0) + (policy.severity != nullptr ? 2 : 0) + (policy.shipped ? 0 : 1);
         if (rank > best_rank) {
             best = &policy;
             best_rank = rank;
@@ -255,7 +258,10 @@ Due due_for(text* kind, text* severity, TimestampTz created_at, TimestampTz run_
     const auto set = [&](int64 within, TimestampTz& warn, TimestampTz& at) {
         if (within > 0) {
             at = add(start, within, policy->calendar);
-            warn = policy->warn_ratio < 1 ? add(start, static_cast<int64>(static_cast<double>(within) * policy->warn_ratio), policy->calendar) : at;
+            warn =
+                policy->warn_ratio < 1
+                    ? add(start, static_cast<int64>(static_cast<double>(within) * policy->warn_ratio), policy->calendar)
+                    : at;
         }
     };
     set(policy->start_within, due.start_warn, due.start_due);
@@ -291,7 +297,8 @@ TANDEM_FUNCTION(tandem_due_time) {
             }
         }
         const TimestampTz start = PG_GETARG_TIMESTAMPTZ(0);
-        const TimestampTz result = TIMESTAMP_NOT_FINITE(start) ? start : add(start, microseconds(PG_GETARG_DATUM(1)), calendar);
+        const TimestampTz result =
+            TIMESTAMP_NOT_FINITE(start) ? start : add(start, microseconds(PG_GETARG_DATUM(1)), calendar);
         if (!IS_VALID_TIMESTAMP(result) && !TIMESTAMP_NOT_FINITE(result)) {
             ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
         }

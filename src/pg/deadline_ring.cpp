@@ -1,11 +1,11 @@
 // The ring: deadlines on their way from the session that commits them to the coordinator of its database.
 //
-// A session notes what it writes in its own memory, and at commit, when it is visible to everyone, copies it into the database's
-// ring; it can't fail there. Where too much comes at once the ring says so, and the coordinator reads the table. What a
-// subtransaction noted stays when it is rolled back: the coordinator looks, and finds nothing.
+// A session notes what it writes in its own memory, and at commit, when it is visible to everyone, copies it into the
+// database's ring; it can't fail there. Where too much comes at once the ring says so, and the coordinator reads the
+// table. What a subtransaction noted stays when it is rolled back: the coordinator looks, and finds nothing.
 //
-// A coordinator takes a ring first and reads the table then: what commits before is in the table, what commits after in the
-// ring. A prepared transaction's deadlines are found by the next reading of the table.
+// A coordinator takes a ring first and reads the table then: what commits before is in the table, what commits after in
+// the ring. A prepared transaction's deadlines are found by the next reading of the table.
 #include "pg/deadline.hpp"
 
 namespace pg::deadline {
@@ -82,7 +82,8 @@ void note(const pg_uuid_t& id, TimestampTz at, bool earlier) {
         }
         const int room = noted_room == 0 ? 16 : noted_room * 2;
         const Size size = sizeof(Noted) * static_cast<Size>(room);
-        noted = static_cast<Noted*>(noted == nullptr ? MemoryContextAlloc(TopTransactionContext, size) : repalloc(noted, size));
+        noted = static_cast<Noted*>(noted == nullptr ? MemoryContextAlloc(TopTransactionContext, size)
+                                                     : repalloc(noted, size));
         noted_room = room;
     }
     noted[noted_count++] = {{at, id}, earlier};
@@ -92,7 +93,8 @@ void on_transaction_end(bool committed) {
     if (committed && noted_count > 0) {
         pg_memory_barrier(); // our commit is visible before we look: see take_ring()
         for (int i = 0; i < kRings; i++) {
-            if (rings[i].database != MyDatabaseId) { // read without lock: whoever takes it now has not read the table yet
+            if (rings[i].database !=
+                MyDatabaseId) { // read without lock: whoever takes it now has not read the table yet
                 continue;
             }
             LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);

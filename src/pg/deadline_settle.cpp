@@ -1,11 +1,12 @@
 // What happens when a deadline has passed. For the coordinator, and for deadline_round() where there is none.
 //
-// Everything of one breach is one transaction: the row of sla_breach, the alert, the event, the escalation, and that the deadline is
-// taken out of task_deadline. First all tasks are looked at, each at its own moment (detected_at); what is slower comes after.
+// Everything of one breach is one transaction: the row of sla_breach, the alert, the event, the escalation, and that
+// the deadline is taken out of task_deadline. First all tasks are looked at, each at its own moment (detected_at); what
+// is slower comes after.
 //
-// The task's row is locked before the moment is taken. Whoever finishes the task then does so either before, and we see when, or after, and
-// later than we: a breach and a finish in time exclude each other. A row that somebody else has changed or locked is not
-// waited for, but looked at again.
+// The task's row is locked before the moment is taken. Whoever finishes the task then does so either before, and we see
+// when, or after, and later than we: a breach and a finish in time exclude each other. A row that somebody else has
+// changed or locked is not waited for, but looked at again.
 #include "pg/deadline.hpp"
 
 #include "pg/audit.hpp"
@@ -27,7 +28,7 @@ using task::kNone;
 using task::Row;
 
 constexpr const char* kChannel = "tandem_alert";
-constexpr int64 kFirstRetry = 5'000;     // microseconds, after a row was locked; then a quarter of the time that it is late
+constexpr int64 kFirstRetry = 5'000; // microseconds, after a row was locked; then a quarter of the time that it is late
 constexpr int64 kLastRetry = 1'000'000;
 constexpr int64 kOrphanRetry = 30'000'000; // a deadline without its task: a restore may be under way
 constexpr int64 kLeaseRetry = 1'000'000;   // after the queue was told
@@ -51,6 +52,18 @@ struct Findings {
     Finding** end;
 };
 
+// Copies what is told of a task; its payload is not.
+void keep(Row& row) {
+    const auto copy = [](const text* value) {
+        return cstring_to_text_with_len(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+    };
+    row.kind = copy(row.kind);
+    row.severity = copy(row.severity);
+    row.tenant = copy(row.tenant);
+    row.owner = row.idem_key = row.worker = nullptr;
+    row.payload = row.result = Datum{0};
+}
+
 // Locks the task's row unless somebody else has it. What is found lives in the current memory context.
 enum class Lock { missing, busy, locked };
 Lock lock_task(const task::Table& table, const pg_uuid_t& id, Row& row) {
@@ -66,12 +79,12 @@ Lock lock_task(const task::Table& table, const pg_uuid_t& id, Row& row) {
         HeapTupleData tuple = found.tuple;
         Buffer buffer = InvalidBuffer;
         TM_FailureData failure;
-        const TM_Result result = heap_lock_tuple(table.heap, &tuple, GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitSkip,
-                                                 false, &buffer, &failure);
+        const TM_Result result = heap_lock_tuple(table.heap, &tuple, GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+                                                 LockWaitSkip, false, &buffer, &failure);
         if (result == TM_Ok) {
             task::Columns columns;
             task::read_row(table, &tuple, columns, row);
-            task::copy_row(row);
+            keep(row);
         }
         if (BufferIsValid(buffer)) {
             ReleaseBuffer(buffer);
@@ -187,7 +200,8 @@ char* describe(const Finding& finding, tandem::TaskState state, bool escalated) 
     add_text(&json, "severity", finding.task.severity);
     add_text(&json, "tenant", finding.task.tenant);
     const std::string_view name = tandem::task_state_name(state);
-    appendStringInfo(&json, ", \"state\": \"%.*s\", \"which\": \"%s\"", static_cast<int>(name.size()), name.data(), kSideName[finding.side]);
+    appendStringInfo(&json, ", \"state\": \"%.*s\", \"which\": \"%s\"", static_cast<int>(name.size()), name.data(),
+                     kSideName[finding.side]);
     add_time(&json, "due_at", finding.due_at);
     add_time(&json, "detected_at", finding.seen_at);
     if (finding.breach) {
@@ -215,15 +229,17 @@ bool escalate(const Finding& finding, tandem::TaskState& state) {
     const tandem::TaskState to = *wanted;
     const task::Note note{"sla_escalation",
                           cstring_to_text(psprintf("the %s deadline was missed", kSideName[finding.side]))};
-    const task::Outcome outcome = task::change(finding.task.id, task::Wait::skip_locked, note, [to](const Row& before, Row& after) {
-        if (before.state == to || !tandem::is_legal(task::kind_of(before.kind).transitions, before.state, to)) {
-            return task::Decision::leave;
-        }
-        constexpr int16 kOneSeverity = 10;
-        task::move_to(after, to, after.updated_at);
-        after.priority = static_cast<int16>(std::min(before.priority + kOneSeverity, PG_INT16_MAX));
-        return task::Decision::write;
-    });
+    // The row is ours already: there is nobody to wait for.
+    const task::Outcome outcome =
+        task::change(finding.task.id, task::Wait::block, note, [to](const Row& before, Row& after) {
+            if (before.state == to || !tandem::is_legal(task::kind_of(before.kind).transitions, before.state, to)) {
+                return task::Decision::leave;
+            }
+            constexpr int16 kOneSeverity = 10;
+            task::move_to(after, to, after.updated_at);
+            after.priority = static_cast<int16>(std::min(before.priority + kOneSeverity, PG_INT16_MAX));
+            return task::Decision::write;
+        });
     if (outcome == task::Outcome::written) {
         state = to;
     }
@@ -263,8 +279,8 @@ void insert_breach(Relation breaches, const Finding& finding, bool escalated, ta
     heap_freetuple(tuple);
 }
 
-void tell(const Finding& finding, Relation breaches, Oid key, Tally& tally) {
-    tandem::TaskState state = finding.task.state;
+void tell(Finding& finding, Relation breaches, Oid key, Tally& tally) {
+    tandem::TaskState& state = finding.task.state;
     bool escalated = false;
     if (finding.breach) {
         if (!is_new_breach(breaches, key, finding)) {
@@ -288,26 +304,44 @@ void tell(const Finding& finding, Relation breaches, Oid key, Tally& tally) {
 
 } // namespace
 
-void settle(Look* looks, int count, Tally& tally) {
+void settle(Look* looks, int count, Tally& tally, More more, void* context) {
     const Table deadlines = open_table(RowExclusiveLock);
     const task::Table tasks = task::open_table(RowExclusiveLock);
+    Relation breaches = nullptr;
+    Oid key = InvalidOid;
     Findings findings{nullptr, nullptr};
     findings.end = &findings.first;
-    for (int i = 0; i < count; i++) {
-        look(looks[i], deadlines, tasks, findings);
+    int looked = 0;
+    Finding** next = &findings.first;
+    for (;;) {
+        for (; looked < count; looked++) {
+            look(looks[looked], deadlines, tasks, findings);
+        }
+        Finding* finding = *next;
+        if (finding == nullptr) {
+            break;
+        }
+        next = &finding->next;
+        if (breaches == nullptr) {
+            const Oid schema = get_namespace_oid("tandem", false);
+            breaches = table_open(get_relname_relid("sla_breach", schema), RowExclusiveLock);
+            key = get_relname_relid("sla_breach_task_id_which_due_at_key", schema);
+        }
+        tell(*finding, breaches, key, tally);
+        if (*next != nullptr && memcmp((*next)->task.id.data, finding->task.id.data, UUID_LEN) == 0) {
+            (*next)->task.state = finding->task.state; // it may have been escalated
+        }
+        // What falls due while we tell is looked at before the rest is told.
+        count = more != nullptr ? more(context) : count;
+        if (looked < count) {
+            CommandCounterIncrement(); // see what we have written
+        }
+    }
+    if (breaches != nullptr) {
+        table_close(breaches, NoLock);
     }
     task::close_table(tasks);
     close_table(deadlines);
-    if (findings.first == nullptr) {
-        return;
-    }
-    const Oid schema = get_namespace_oid("tandem", false);
-    Relation breaches = table_open(get_relname_relid("sla_breach", schema), RowExclusiveLock);
-    const Oid key = get_relname_relid("sla_breach_task_id_which_due_at_key", schema);
-    for (const Finding* finding = findings.first; finding != nullptr; finding = finding->next) {
-        tell(*finding, breaches, key, tally);
-    }
-    table_close(breaches, NoLock);
 }
 
 } // namespace pg::deadline
@@ -341,6 +375,7 @@ TANDEM_FUNCTION(tandem_deadline_round) {
         if (tally.breaches + tally.warnings == 0) {
             PG_RETURN_NULL();
         }
-        PG_RETURN_TEXT_P(cstring_to_text(psprintf("deadlines: %d breaches, %d warnings", tally.breaches, tally.warnings)));
+        PG_RETURN_TEXT_P(
+            cstring_to_text(psprintf("deadlines: %d breaches, %d warnings", tally.breaches, tally.warnings)));
     });
 }

@@ -2,10 +2,12 @@
 // worker.
 #include "pg/prelude.hpp"
 
+#include "pg/audit.hpp"
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/deadline.hpp"
 #include "pg/task.hpp"
+#include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
@@ -24,6 +26,8 @@ void on_shmem_request() {
     }
     pg::worker::request_shared_memory();
     pg::deadline::request_ring_memory();
+    pg::queue::request_levels_memory();
+    pg::queue::request_wake_memory();
 }
 
 void on_shmem_startup() {
@@ -32,6 +36,10 @@ void on_shmem_startup() {
     }
     pg::worker::attach_shared_memory();
     pg::deadline::attach_ring_memory();
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    pg::queue::attach_levels_memory();
+    pg::queue::attach_wake_memory();
+    LWLockRelease(AddinShmemInitLock);
 }
 
 // What this transaction has to tell the workers once it is committed and visible.
@@ -49,6 +57,7 @@ void on_transaction_end(XactEvent event, void*) {
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
         pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
+        pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;
         wake_at_commit = false;
     }
@@ -62,6 +71,7 @@ void define_settings() {
         "tandem.max_executors", "How many runs the worker serves at the same time, in all databases together.",
         "Each takes one of max_worker_processes while its run is active.", &pg::worker::max_executors, 4, 1,
         pg::worker::kMaxSlots / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    pg::audit::define_settings();
     pg::compare::define_settings();
     pg::task::define_settings();
     MarkGUCPrefixReserved("tandem");

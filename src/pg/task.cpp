@@ -38,9 +38,32 @@ constexpr StateText kStateTexts[tandem::kTaskStates] = {
 [[noreturn]] void serialization_failure() {
     ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                     errmsg("could not serialize access to a task due to concurrent update"),
-                    errdetail("In SERIALIZABLE a task is read in the transaction's snapshot."),
-                    errhint("Retry the transaction; or use READ COMMITTED, where a stale version is an answer.")));
+                    errdetail("The task has changed since this transaction's snapshot was taken."),
+                    errhint("Retry the transaction.")));
     pg_unreachable();
+}
+
+// In REPEATABLE READ: does the transaction's snapshot show an older version of what was found? Then it would show both,
+// the older one and ours, if we wrote.
+bool shows_older_version(const Table& table, const pg_uuid_t& id, Found& found) {
+    Snapshot snapshot = GetTransactionSnapshot();
+    LockBuffer(found.buffer, BUFFER_LOCK_SHARE);
+    const bool is_visible = HeapTupleSatisfiesVisibility(&found.tuple, snapshot, found.buffer);
+    LockBuffer(found.buffer, BUFFER_LOCK_UNLOCK);
+    if (is_visible) {
+        return false;
+    }
+    Found older;
+    const bool has_older = fetch(table, id, snapshot, older);
+    if (has_older) {
+        ReleaseBuffer(older.buffer);
+    }
+    return has_older;
+}
+
+void move(const Row* before, const Row& after, const deadline::Due* due) {
+    queue::task_moved(before, after);
+    deadline::task_moved(before, after, due);
 }
 
 void tell(const Row* before, const Row& after, const Note& note, const deadline::Due* due) {
@@ -53,8 +76,7 @@ void tell(const Row* before, const Row& after, const Note& note, const deadline:
     event.evidence = note.evidence;
     event.at = after.updated_at;
     audit::append(event);
-    queue::task_moved(before, after);
-    deadline::task_moved(before, after, due);
+    move(before, after, due);
 }
 
 } // namespace
@@ -69,7 +91,7 @@ void move_to(Row& row, tandem::TaskState to, TimestampTz now) {
         return;
     }
     row.state = to;
-    const bool held = tandem::is_active(from) || (from == escalated && row.lease_until != kNone);
+    const bool held = tandem::is_active(from) || (from == escalated && to == running && row.lease_until != kNone);
     if (tandem::is_active(to) && !held) {
         row.attempt = static_cast<int16>(std::min<int>(row.attempt + 1, PG_INT16_MAX));
         row.worker = nullptr;
@@ -130,7 +152,8 @@ Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, W
         Row after = before;
         after.version++;
         after.updated_at = GetCurrentTimestamp();
-        if (decide(context, before, after) == Decision::leave) {
+        const Decision decision = decide(context, before, after);
+        if (decision == Decision::leave) {
             ReleaseBuffer(found.buffer);
             if (TransactionIdIsValid(found.updater)) { // what it makes of the task may be decided differently
                 XactLockTableWait(found.updater, table.heap, &found.tuple.t_self, XLTW_Update);
@@ -138,6 +161,18 @@ Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, W
             }
             outcome = Outcome::left;
             break;
+        }
+        if (IsolationUsesXactSnapshot() && !IsolationIsSerializable() && shows_older_version(table, id, found)) {
+            if (wait == Wait::block) {
+                serialization_failure();
+            }
+            ReleaseBuffer(found.buffer);
+            outcome = Outcome::skipped;
+            break;
+        }
+        if (decision == Decision::touch) {
+            after.version = before.version;
+            after.updated_at = before.updated_at;
         }
         store_row(after, columns);
         HeapTuple tuple = heap_form_tuple(RelationGetDescr(table.heap), columns.values, columns.nulls);
@@ -149,7 +184,11 @@ Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, W
             if (indexes != kNoIndexes) {
                 insert_index_entries(table, tuple, indexes);
             }
-            tell(&before, after, note, nullptr);
+            if (decision == Decision::touch) {
+                move(&before, after, nullptr);
+            } else {
+                tell(&before, after, note, nullptr);
+            }
             ReleaseBuffer(found.buffer);
             heap_freetuple(tuple);
             outcome = Outcome::written;

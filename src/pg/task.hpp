@@ -10,10 +10,14 @@
 //   insert()  the same for a new row
 //
 // It goes past triggers, row security and foreign keys: there are none on these tables but the policies for readers,
-// whose rule (tenant.hpp) is checked here. Isolation: READ COMMITTED and REPEATABLE READ judge what is committed now, so a
-// stale version is an answer and never a 40001. In SERIALIZABLE everything is read in the transaction's snapshot, with
-// its predicate locks, and a task that somebody else changed since then raises 40001, as it would for an UPDATE: a retry
-// has a newer snapshot and gets its answer.
+// whose rule (task_tenant.cpp) is checked here.
+//
+// Isolation: READ COMMITTED and REPEATABLE READ judge what is committed now, so a stale version is an answer and never a
+// 40001. REPEATABLE READ has one exception: the task has changed since the snapshot, and the change is legal all the same
+// (its new version was expected). The transaction would see both versions of the row then, its snapshot's and its own, so
+// this raises 40001, as it would for an UPDATE; skip_locked skips the task. In SERIALIZABLE everything is read in the
+// transaction's snapshot, with its predicate locks, and a task that somebody else changed since then raises 40001. In both
+// cases a retry has a newer snapshot and gets its answer.
 //
 // Frames here and in the callbacks hold plain data only: PostgreSQL may raise an ERROR from any of them.
 #pragma once
@@ -58,7 +62,8 @@ struct Note {
 
 enum class Decision {
     leave, // keep the row as it is: a conflict is an answer
-    write  // write `after`
+    write, // write `after`
+    touch  // the same, but it is no change of the task (a heartbeat): version and updated_at stay, there is no event
 };
 
 // `after` is a copy of `before` with version + 1 and updated_at = now, to be changed further (move_to() below, payload, ...).
@@ -92,10 +97,11 @@ Outcome change(const pg_uuid_t& id, Wait wait, const Note& note, F&& decide) {
 
 // Puts a task into a state, with all that follows from it. The one place where that is defined:
 //
-//   attempt      + 1 where work begins: entering claimed or running from a state in which nobody held the task
+//   attempt      + 1 where work begins: entering claimed or running from a state in which nobody works on it; from escalated,
+//                whose holder may go on with running, by claimed only
 //   started_at   the first time that it is claimed, running, done or failed
 //   finished_at  set by done, dead, cancelled; NULL again when it leaves them
-//   lease_until  NULL (nobody holds it) but in claimed, running and escalated, where what was is kept
+//   lease_until  NULL (nobody holds it) where work begins or has ended; kept by escalated and while work goes on
 //   lease_token, worker   forgotten by pending (whoever held it can't finish it any more) and by an attempt that begins
 //                without a claim; else kept, so that a late result still lands
 //   run_at       now, where pending follows failed or dead: it is wanted at once; else kept

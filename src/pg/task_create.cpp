@@ -41,7 +41,8 @@ void check_name(const char* what, const text* name, int longest) {
     }
     if (size > longest) {
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s is too long", what),
-                        errdetail("It has %d bytes; at most %d are allowed.", size, longest)));
+                        errdetail("It has %d bytes; at most %d are allowed.", size, longest),
+                        errhint("Keep long texts in the payload.")));
     }
 }
 

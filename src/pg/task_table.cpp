@@ -96,36 +96,6 @@ void check_shape(Relation heap) {
     }
 }
 
-// Reads through the index; Found is filled, its buffer pinned. `dirty`: the snapshot is one of SnapshotDirty.
-bool fetch(const Table& table, const pg_uuid_t& id, Snapshot snapshot, bool dirty, Found& found) {
-    ScanKeyData key;
-    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&id));
-    IndexScanDesc scan = begin_index_scan(table.heap, table.key, snapshot, 1);
-    index_rescan(scan, &key, 1, nullptr, 0);
-    bool is_found = false;
-    while (ItemPointer tid = index_getnext_tid(scan, ForwardScanDirection)) {
-        found.buffer = ReadBuffer(table.heap, ItemPointerGetBlockNumber(tid));
-        heap_page_prune_opt(table.heap, found.buffer); // as any index scan: it makes room for the next HOT update
-        LockBuffer(found.buffer, BUFFER_LOCK_SHARE);
-        ItemPointerData position = *tid;
-        bool all_dead = false;
-        is_found = heap_hot_search_buffer(&position, table.heap, found.buffer, snapshot, &found.tuple, &all_dead, true);
-        LockBuffer(found.buffer, BUFFER_LOCK_UNLOCK);
-        // A version that an open transaction has made is no answer; the one that it replaces stands elsewhere.
-        if (is_found && dirty && TransactionIdIsValid(snapshot->xmin)) {
-            is_found = false;
-        }
-        if (is_found) {
-            pgstat_count_heap_fetch(table.key);
-            break;
-        }
-        ReleaseBuffer(found.buffer);
-        scan->kill_prior_tuple = all_dead && !scan->xactStartedInRecovery;
-    }
-    index_endscan(scan);
-    return is_found;
-}
-
 // What varies in width and may be NULL, as pointers.
 text* text_or_null(const Columns& columns, Column column) {
     return columns.nulls[column] ? nullptr : DatumGetTextPP(columns.values[column]);
@@ -246,21 +216,50 @@ void copy_row(Row& row) {
     row.result = row.result == Datum{0} ? row.result : datumCopy(row.result, false, -1);
 }
 
+bool fetch(const Table& table, const pg_uuid_t& id, Snapshot snapshot, Found& found) {
+    ScanKeyData key;
+    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&id));
+    IndexScanDesc scan = begin_index_scan(table.heap, table.key, snapshot, 1);
+    index_rescan(scan, &key, 1, nullptr, 0);
+    bool is_found = false;
+    while (ItemPointer tid = index_getnext_tid(scan, ForwardScanDirection)) {
+        found.buffer = ReadBuffer(table.heap, ItemPointerGetBlockNumber(tid));
+        heap_page_prune_opt(table.heap, found.buffer); // as any index scan: it makes room for the next HOT update
+        LockBuffer(found.buffer, BUFFER_LOCK_SHARE);
+        ItemPointerData position = *tid;
+        bool all_dead = false;
+        is_found = heap_hot_search_buffer(&position, table.heap, found.buffer, snapshot, &found.tuple, &all_dead, true);
+        LockBuffer(found.buffer, BUFFER_LOCK_UNLOCK);
+        // A version that an open transaction has made is no answer; the one that it replaces stands elsewhere.
+        if (is_found && snapshot->snapshot_type == SNAPSHOT_DIRTY && TransactionIdIsValid(snapshot->xmin)) {
+            is_found = false;
+        }
+        if (is_found) {
+            pgstat_count_heap_fetch(table.key);
+            break;
+        }
+        ReleaseBuffer(found.buffer);
+        scan->kill_prior_tuple = all_dead && !scan->xactStartedInRecovery;
+    }
+    index_endscan(scan);
+    return is_found;
+}
+
 bool fetch_current(const Table& table, const pg_uuid_t& id, Found& found) {
     found.updater = InvalidTransactionId;
     if (IsolationIsSerializable()) {
-        return fetch(table, id, GetTransactionSnapshot(), false, found);
+        return fetch(table, id, GetTransactionSnapshot(), found);
     }
     SnapshotData dirty;
     InitDirtySnapshot(dirty);
-    if (fetch(table, id, &dirty, true, found)) {
+    if (fetch(table, id, &dirty, found)) {
         found.updater = dirty.xmax;
         return true;
     }
     // A version that moved to another page between our looks at the index and at its page is missed by a dirty
     // snapshot; by no other one.
     Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
-    const bool is_found = fetch(table, id, latest, false, found);
+    const bool is_found = fetch(table, id, latest, found);
     UnregisterSnapshot(latest);
     return is_found;
 }

@@ -61,6 +61,8 @@ struct Found {
     HeapTupleData tuple;
     TransactionId updater; // an open transaction that has changed or deleted it
 };
+// The version that the snapshot shows; found.updater is left alone.
+bool fetch(const Table& table, const pg_uuid_t& id, Snapshot snapshot, Found& found);
 // What is committed now, or was written by this transaction; in SERIALIZABLE: what the transaction's snapshot shows.
 bool fetch_current(const Table& table, const pg_uuid_t& id, Found& found);
 

@@ -97,6 +97,7 @@ struct Chore {
     const char* name;
     long (*slice)();
     bool (*is_wanted)(); // asked whenever the coordinator wakes up; nullptr: only its time counts
+    long pause_ms;       // not again before, however much it is wanted
 };
 // Runs f, which makes transactions of its own; logs an error of it, ends its transaction, and answers false.
 template <class F>

@@ -1,13 +1,14 @@
-// The coordinator's deadlines: a heap that says when to look at which task, filled from the ring as tasks are committed, and by reading
-// the table: when the coordinator starts, when the ring overflowed, and every half minute for what neither told (prepared
-// transactions, restores).
+// The coordinator's deadlines: a heap that says when to look at which task, filled from the ring as tasks are
+// committed, and by reading the table: when the coordinator starts, when the ring overflowed, and every half minute for
+// what neither told (prepared transactions, restores).
 //
-// Reading goes in slices, each with a snapshot of its own, so that deadlines need not wait for it. It makes a new heap, which drops what
-// is out of date in the old one. A row that moves within the table between two slices may be missed by both; so while the table is
-// read, every change of a row is told through the ring, not only those to an earlier time.
+// Reading goes in slices, each with a snapshot of its own, so that deadlines need not wait for it. It makes a new heap,
+// which drops what is out of date in the old one. A row that moves within the table between two slices may be missed by
+// both; so while the table is read, every change of a row is told through the ring, not only those to an earlier time.
 #include "core/deadline_heap.hpp" // before PostgreSQL's headers
 
 #include "pg/deadline.hpp"
+#include "pg/task_queue_lease.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
@@ -15,18 +16,14 @@ extern "C" {
 #include "storage/bufmgr.h"
 }
 
-namespace pg::queue {
-bool rescue(const pg_uuid_t& id);
-} // namespace pg::queue
-
 namespace pg::worker {
 namespace {
 
 using deadline::kNever;
 using deadline::Look;
 
-constexpr int kBatch = 1024;              // tasks in one transaction
-constexpr int kFailuresInARow = 3;        // then it is not the tasks
+constexpr int kBatch = 1024;               // tasks in one transaction
+constexpr int kFailuresInARow = 3;         // then it is not the tasks
 constexpr int64 kFailedRetry = 10'000'000; // microseconds
 constexpr long kReadEveryMs = 30'000;
 constexpr long kReadWithoutRingMs = 1000;
@@ -83,12 +80,22 @@ void end_transaction() {
     pgstat_report_activity(STATE_IDLE, nullptr);
 }
 
-// The looks from `begin` on, in one transaction.
-bool settle(DeadlineKeeper* keeper, int begin, int count) {
+// Takes what is due out of the heap, up to a batch. A task may be there twice: then nothing is found the second time.
+int collect(void* context) {
+    auto* keeper = static_cast<DeadlineKeeper*>(context);
+    const TimestampTz now = GetCurrentTimestamp();
+    while (keeper->count < kBatch && !keeper->heap.empty() && keeper->heap.first().time <= now) {
+        keeper->looks[keeper->count++] = {id_of(keeper->heap.first()), kNever, false};
+        keeper->heap.pop();
+    }
+    return keeper->count;
+}
+
+bool settle(Look* looks, int count, deadline::More more, DeadlineKeeper* keeper) {
     return survives("pg_tandem: settling deadlines", [&] {
         begin_transaction("pg_tandem coordinator: settling deadlines");
         deadline::Tally tally{};
-        deadline::settle(keeper->looks + begin, count, tally);
+        deadline::settle(looks, count, tally, more, keeper);
         end_transaction();
     });
 }
@@ -111,25 +118,11 @@ void rescue(DeadlineKeeper* keeper) {
     });
 }
 
-// Takes what is due out of the heap, each task once.
-void collect(DeadlineKeeper* keeper, TimestampTz now) {
-    keeper->count = 0;
-    while (keeper->count < kBatch && !keeper->heap.empty() && keeper->heap.first().time <= now) {
-        keeper->looks[keeper->count++] = {id_of(keeper->heap.first()), kNever, false};
-        keeper->heap.pop();
-    }
-    const auto before = [](const Look& a, const Look& b) { return memcmp(a.id.data, b.id.data, UUID_LEN) < 0; };
-    const auto same = [](const Look& a, const Look& b) { return memcmp(a.id.data, b.id.data, UUID_LEN) == 0; };
-    Look* end = keeper->looks + keeper->count;
-    std::sort(keeper->looks, end, before);
-    keeper->count = static_cast<int>(std::unique(keeper->looks, end, same) - keeper->looks);
-}
-
 // The batch failed: each task on its own, so that the one at fault is found and the others are not held up by it.
 void settle_singly(DeadlineKeeper* keeper) {
     int failures = 0;
     for (int i = 0; i < keeper->count; i++) {
-        if (failures < kFailuresInARow && settle(keeper, i, 1)) {
+        if (failures < kFailuresInARow && settle(keeper->looks + i, 1, nullptr, keeper)) {
             failures = 0;
             continue;
         }
@@ -213,8 +206,8 @@ TimestampTz next_deadline(DeadlineKeeper* keeper) {
 }
 
 bool settle_deadlines(DeadlineKeeper* keeper) {
-    collect(keeper, GetCurrentTimestamp());
-    const bool ok = settle(keeper, 0, keeper->count);
+    keeper->count = 0;
+    const bool ok = settle(keeper->looks, collect(keeper), collect, keeper);
     if (!ok) {
         settle_singly(keeper);
     }
@@ -242,8 +235,8 @@ long read_deadlines(DeadlineKeeper* keeper) {
     const bool more = read_slice(keeper);
     const int64 took = GetCurrentTimestamp() - begun;
     keeper->slice = took < kSlice / 2 ? std::min<BlockNumber>(keeper->slice * 2, 1024)
-                    : took > kSlice  ? std::max<BlockNumber>(keeper->slice / 2, 8)
-                                     : keeper->slice;
+                    : took > kSlice   ? std::max<BlockNumber>(keeper->slice / 2, 8)
+                                      : keeper->slice;
     if (more) {
         return 0;
     }

@@ -145,7 +145,8 @@ bool was_woken() {
 
 void log_failure(const char* what, ErrorData* error) {
     error->elevel = LOG;
-    error->context = psprintf("%s%s%s", what, error->context != nullptr ? "\n" : "", error->context != nullptr ? error->context : "");
+    error->context = psprintf("%s%s%s", what, error->context != nullptr ? "\n" : "",
+                              error->context != nullptr ? error->context : "");
     ThrowErrorData(error); // at LOG it writes the server's log and returns
     AbortCurrentTransaction();
     FreeErrorData(error);

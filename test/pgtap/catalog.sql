@@ -26,7 +26,7 @@ SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc
             WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
           NULL, 'PUBLIC may execute no SECURITY DEFINER function');
 SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
-          '{accept_difference,cancel,complete,create_policy,create_run,drop_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,start,status,tick,validate,withdraw_acceptance}',
+          '{accept_difference,audit_status,audit_verify,cancel,complete,create_policy,create_run,drop_policy,drop_sla_calendar,drop_sla_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,sla_calendar,sla_policy,start,status,task_transitions,tick,validate,withdraw_acceptance}',
           'the SECURITY DEFINER functions are those of docs/security.md');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
             WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
@@ -37,7 +37,7 @@ SELECT is((SELECT array_agg(l.function ORDER BY l.function) FROM (SELECT DISTINC
 SELECT is((SELECT array_agg(c.relname::text ORDER BY c.relname) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
              JOIN pg_extension AS e ON e.extname = 'pg_tandem'
             WHERE c.relkind IN ('r', 'S') AND NOT c.oid = ANY (e.extconfig)),
-          '{capture_slot,capture_state,captured,option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
+          '{audit_progress,capture_slot,capture_state,captured,option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
 
 -- The contract of the public surface: names, arguments in order, result columns.
 CREATE FUNCTION pg_temp.signature(function text) RETURNS text LANGUAGE sql AS $$
@@ -57,6 +57,10 @@ SELECT is(pg_temp.signature(verb), 'run text, reason text DEFAULT NULL::text →
 SELECT is(pg_temp.signature('complete'), 'run text, confirm text → tandem.runs', 'complete');
 SELECT is(pg_temp.signature('route'), 'run text, key text, domain text DEFAULT NULL::text → text', 'route');
 SELECT is(pg_temp.signature('grant_role'), 'role name, level text → void', 'grant_role');
+SELECT matches(pg_temp.signature('task_create'), '^kind text, payload jsonb DEFAULT ''\{\}''::jsonb, idem_key text DEFAULT NULL::text, severity text DEFAULT ''normal''::text, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, .*OUT id uuid, OUT version bigint, OUT created boolean → record$', 'task_create');
+SELECT is(pg_temp.signature('task_cas'), 'id uuid, expected_version bigint, new_state text, patch jsonb DEFAULT NULL::jsonb, OUT ok boolean, OUT version bigint, OUT state text, OUT reason text → record', 'task_cas');
+SELECT is(pg_temp.signature('task_cas_strict'), 'id uuid, expected_version bigint, new_state text, patch jsonb DEFAULT NULL::jsonb → bigint', 'task_cas_strict');
+SELECT is(pg_temp.signature('task_cas_many'), 'ids uuid[], expected bigint[], states text[], patches jsonb[] DEFAULT NULL::jsonb[], atomic boolean DEFAULT true → TABLE(id uuid, ok boolean, version bigint, state text, reason text)', 'task_cas_many');
 SELECT is(pg_temp.signature('set_option'), 'run text, option text, value text → tandem.runs', 'set_option');
 SELECT columns_are('tandem', 'runs', (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum > 0), 'runs has columns');
 SELECT is((SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum BETWEEN 1 AND 7),

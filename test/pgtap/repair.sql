@@ -70,7 +70,7 @@ SET ROLE other_operator;
 SELECT results_eq($$SELECT kind, key ->> 'id', applied, note FROM tandem.repair('r', false) WHERE new = 'b."per""son"'$$,
                   $$VALUES ('changed', '1', true, NULL), ('changed', '2', true, NULL), ('missing', '3', true, NULL), ('extra', '900', true, NULL)$$, 'an operator repairs: children first where they must go');
 SELECT results_eq($$SELECT actor, role, evidence -> 'repaired', evidence -> 'left', jsonb_array_length(evidence -> 'steps') FROM tandem.events('r') WHERE kind = 'repair'$$,
-                  $$VALUES (session_user::text, 'other_operator', '8'::jsonb, '0'::jsonb, 8)$$, 'an event says who, and what');
+                  $$VALUES (session_user::text COLLATE "default", 'other_operator', '8'::jsonb, '0'::jsonb, 8)$$, 'an event says who, and what');
 RESET ROLE;
 SELECT is((SELECT bool_and(clean) FROM tandem.validate('r')), true, 'validate finds both sides equal');
 SELECT is((SELECT note FROM b."per""son" WHERE id = 1), 'kept', 'what is ignored stays');

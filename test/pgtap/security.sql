@@ -58,7 +58,7 @@ SELECT is((SELECT count(*) FROM tandem.rollback('r', 'again')), 1::bigint, '... 
 SELECT throws_ok($$SELECT tandem.retry('r')$$, '42501', NULL, '... and does nothing else');
 RESET ROLE;
 SELECT results_eq($$SELECT actor, role, reason FROM tandem.events('r') WHERE kind = 'rollback' ORDER BY seq LIMIT 1$$,
-                  $$VALUES (session_user::text, 'oncall_role', 'it smells')$$, 'the event says who, as whom and why');
+                  $$VALUES (session_user::text COLLATE "default", 'oncall_role', 'it smells')$$, 'the event says who, as whom and why');
 
 -- a hostile owner: functions in expressions, row security, a schema of the same names first in the path
 SET ROLE owner_role;
