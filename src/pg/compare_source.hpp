@@ -3,6 +3,7 @@
 
 #include "pg/prelude.hpp"
 
+#include "pg/compare_computed.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/value.hpp"
 
@@ -46,7 +47,7 @@ TupleDesc fetched_desc(const Source* source);
 // How one table of a source is read.
 struct ColumnReader {
     AttrNumber attribute; // > 0: the column as it is stored
-    ExprState* state;     // else
+    Computed* computed;   // else
     ValuePlan* plan;
 };
 
@@ -54,8 +55,9 @@ struct TableReader {
     Relation relation;
     ColumnReader* columns;
     int last_attribute; // the highest that the readers and the condition need
-    bool raw;           // every column is read as it is stored, and there is no condition
+    bool raw;           // heap tuples, read as they are stored
     ExprState* condition;
+    int condition_last; // the highest that the condition needs
     ProjectionInfo* rows;
     ExprContext* context;
     EState* executor;
