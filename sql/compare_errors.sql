@@ -81,6 +81,13 @@ CREATE TABLE bank.twice (id integer, size integer);
 INSERT INTO legacy.twice VALUES (1, '1'), (2, '2'), (2, '2'), (3, 'M'), (3, 'M');
 INSERT INTO bank.twice VALUES (1, 1), (2, 2), (3, 3);
 SELECT ask($$'legacy.twice', 'bank.twice', key => '{id}', columns => '{"size": "size::integer"}'$$);
+-- a duplicate whoever of its rows fails, and not missing or extra besides
+INSERT INTO legacy.twice VALUES (4, 'M'), (4, '4'), (5, '5'), (5, 'M'), (6, 'M'), (7, 'M');
+INSERT INTO bank.twice VALUES (5, 5), (6, 6), (6, 6), (7, 7), (8, 8);
+SELECT ask($$'legacy.twice', 'bank.twice', key => '{id}', columns => '{"size": "size::integer"}'$$);
+-- NULL in the key, of a row that fails, then of one that does not
+INSERT INTO legacy.twice VALUES (NULL, 'M');
+SELECT ask($$'legacy.twice', 'bank.twice', key => '{id}', columns => '{"size": "size::integer"}'$$);
 INSERT INTO legacy.twice VALUES (NULL, '1');
 SELECT ask($$'legacy.twice', 'bank.twice', key => '{id}', columns => '{"size": "size::integer"}'$$);
 -- a constant that fails does so before there is a row
