@@ -7,7 +7,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.diff, tandem.compare, tandem.compare_rows, tandem.compare_counting,
     tandem.compare_relations, tandem.compare_sources, tandem.execute_comparison, tandem.tolerance_text, tandem.rows_question,
     tandem.counts_question, tandem.limit_sql, tandem.comparison_progress,
-    tandem.differences_sql, tandem.failed_sql, tandem.null_keys_sql, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.sample_sql, tandem.counted_sql,
+    tandem.differences_sql, tandem.failed_sql, tandem.known_keys_sql, tandem.null_keys_sql, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.sample_sql, tandem.counted_sql,
     tandem.object_sql, tandem.row_object_sql, tandem.rows_sql,
     tandem.compare_keys, tandem.keys_sql, tandem.changes_sql,
     tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,

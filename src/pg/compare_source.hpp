@@ -9,6 +9,9 @@
 
 namespace pg::compare {
 
+// SQL that was made for the comparison begins with it: in an error's CONTEXT it is left out.
+#define TANDEM_MADE_SQL "/* pg_tandem */ "
+
 inline constexpr int kSides = 2;
 enum Side : int { kLegacy = 0, kNew = 1 };
 
