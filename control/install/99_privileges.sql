@@ -11,7 +11,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.object_sql, tandem.row_object_sql, tandem.rows_sql,
     tandem.compare_keys, tandem.keys_sql, tandem.changes_sql,
     tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,
-    tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.check_rule,
+    tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.interval_seconds, tandem.seconds_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
     tandem.expression_info, tandem.check_condition, tandem.equality,
     tandem.route, tandem.bucket, tandem.acting_role,
