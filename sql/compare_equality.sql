@@ -156,8 +156,29 @@ SELECT legacy_type || ' ' || coalesce(legacy_value, 'NULL') AS legacy, new_type 
     ('date', '2024-01-01', 'timestamp', '2024-01-01 00:00:01', '{"time_tolerance": "1 second"}'), ('timestamp', '2024-01-01', 'date', '2024-01-02', '{"time_tolerance": "23 hours"}'),
     ('timestamptz', '2024-01-01 12:00+02', 'timestamptz', '2024-01-01 10:00:00.5+00', '{"time_tolerance": "0.5 s"}'), ('timestamptz', 'infinity', 'timestamptz', 'infinity', '{"time_tolerance": "0"}'),
     ('timestamp', 'infinity', 'timestamp', '-infinity', '{"time_tolerance": "1 year"}'), ('timestamp', 'infinity', 'timestamp', '2024-01-01', '{"time_tolerance": "1 year"}'),
-    ('time', '12:00', 'time', '11:59:59', '{"time_tolerance": "1 s"}'), ('time', '00:00', 'time', '23:59:59', '{"time_tolerance": "1 s"}'), ('interval', '1 hour', 'interval', '59 minutes', '{"time_tolerance": "1 min"}')
+    ('time', '12:00', 'time', '11:59:59', '{"time_tolerance": "1 s"}'), ('time', '00:00', 'time', '23:59:59', '{"time_tolerance": "1 s"}'), ('interval', '1 hour', 'interval', '59 minutes', '{"time_tolerance": "1 min"}'),
+    ('timestamp', '4714-11-24 BC', 'timestamp', '294276-12-31', '{"time_tolerance": "1 second"}'), ('timestamp', '4714-11-24 BC', 'timestamp', '294276-12-31', '{"time_tolerance": "304000 years"}'), ('timestamptz', '4714-11-24Z BC', 'timestamptz', '294276-12-31Z', '{"time_tolerance": "298000 years"}'),
+    ('timestamp', '2024-01-01', 'timestamp', '2025-01-01', '{"time_tolerance": "178000000 years"}'), ('date', '5874897-12-31', 'date', '5874897-12-30', '{"time_tolerance": "1 day"}'), ('date', '5874897-12-31', 'date', '4714-11-24 BC', '{"time_tolerance": "1000 years"}'),
+    ('date', '5874897-12-31', 'timestamp', '294276-12-31', '{"time_tolerance": "5670000 years"}'), ('interval', '178000000 years', 'interval', '-178000000 years', '{"time_tolerance": "1 day"}'), ('interval', '1 month -30 days -00:00:01', 'interval', '0', '{"time_tolerance": "1 second"}'),
+    ('numeric', '1', 'numeric', '1.0000001', '{"tolerance": 1e-400}'), ('float8', '1', 'float8', '1', '{"tolerance": 1e-400}'), ('float8', '1e308', 'float8', '-1e308', '{"tolerance": 1e400}'), ('float8', '1', 'float8', '1.5', '{"relative_tolerance": 1e-330}')
   ) AS x (legacy_type, legacy_value, new_type, new_value, rule);
+-- intervals without end, which PostgreSQL 17 has: near to nothing, however wide the tolerance
+DO $do$
+DECLARE
+    found text;
+BEGIN
+    IF current_setting('server_version_num')::integer >= 170000 THEN
+        CREATE TABLE legacy.endless (k integer PRIMARY KEY, v interval);
+        CREATE TABLE bank.endless (k integer PRIMARY KEY, v interval);
+        INSERT INTO legacy.endless VALUES (1, 'infinity'), (2, '-infinity'), (3, '178000000 years'), (4, '1 day');
+        INSERT INTO bank.endless VALUES (1, 'infinity'), (2, '-178000000 years'), (3, 'infinity'), (4, '-178000000 years');
+        SELECT string_agg(d.key ->> 'k', ',' ORDER BY d.key) INTO found
+          FROM tandem.diff('legacy.endless', 'bank.endless', rules => '{"v": {"time_tolerance": "178000000 years"}}') AS d;
+        IF found IS DISTINCT FROM '2,3,4' THEN RAISE EXCEPTION 'differ: %', found; END IF;
+        DROP TABLE legacy.endless, bank.endless;
+    END IF;
+END
+$do$;
 
 --
 -- Where peers say EQUAL and are wrong

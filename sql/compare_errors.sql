@@ -81,6 +81,13 @@ CREATE TABLE bank.twice (id integer, size integer);
 INSERT INTO legacy.twice VALUES (1, '1'), (2, '2'), (2, '2'), (3, 'M'), (3, 'M');
 INSERT INTO bank.twice VALUES (1, 1), (2, 2), (3, 3);
 SELECT ask($$'legacy.twice', 'bank.twice', key => '{id}', columns => '{"size": "size::integer"}'$$);
+-- a duplicate whoever of its rows fails, and not missing or extra besides
+INSERT INTO legacy.twice VALUES (4, 'M'), (4, '4'), (5, '5'), (5, 'M'), (6, 'M'), (7, 'M');
+INSERT INTO bank.twice VALUES (5, 5), (6, 6), (6, 6), (7, 7), (8, 8);
+SELECT ask($$'legacy.twice', 'bank.twice', key => '{id}', columns => '{"size": "size::integer"}'$$);
+-- NULL in the key, of a row that fails, then of one that does not
+INSERT INTO legacy.twice VALUES (NULL, 'M');
+SELECT ask($$'legacy.twice', 'bank.twice', key => '{id}', columns => '{"size": "size::integer"}'$$);
 INSERT INTO legacy.twice VALUES (NULL, '1');
 SELECT ask($$'legacy.twice', 'bank.twice', key => '{id}', columns => '{"size": "size::integer"}'$$);
 -- a constant that fails does so before there is a row
@@ -102,5 +109,19 @@ ALTER TABLE legacy.parts DROP COLUMN gone;
 INSERT INTO legacy.parts VALUES (4, 'L'), (5, '5'), (6, 'L');
 SELECT ask($$'legacy.parts', 'bank.item', key => '{id}', columns => '{"size": "size::integer"}', new_where => 'id BETWEEN 4 AND 6'$$);
 
+-- the error says which condition of which side fails, what was compared and who asked, and nothing of the SQL that was made for it
+\set SHOW_CONTEXT errors
+\set ignored 'rules => \'{"size": {"ignore": true}, "made": {"ignore": true}, "price": {"ignore": true}}\''
+DO $$ BEGIN PERFORM FROM tandem.compare('legacy.parts', 'bank.item', key => '{id}', legacy_where => '1 / (id - 5) >= 0', rules => '{"size": {"ignore": true}}'); END $$;
+SELECT FROM tandem.diff('legacy.item', 'bank.item', new_where => 'sqrt(id - 5) >= 0', legacy_where => 'id > 6', :ignored);
+SELECT FROM tandem.diff('legacy.item', 'bank.item', new_where => 'sqrt(id - 5) >= (SELECT 0)', :ignored);
+SELECT FROM tandem.compare('legacy.item', 'bank.item', legacy_where => 'legacy.checked(id) > 0', :ignored);
+SET tandem.compare_method = 'join';
+SELECT FROM tandem.compare('legacy.item', 'bank.item', legacy_where => 'sqrt(id - 5) >= 0', new_where => 'sqrt(id - 5) >= 0', :ignored);
+SELECT FROM tandem.diff_query('SELECT 1', 'SELECT 1 / (id - id) FROM bank.item');
+RESET tandem.compare_method;
+SELECT FROM tandem.diff('legacy.item', 'bank.item', columns => '{"id": "legacy.reading(id)"}', :ignored);
+SELECT FROM tandem.compare('legacy.twice', 'bank.twice', key => '{id}', rules => '{"size": {"ignore": true}}');
+\set SHOW_CONTEXT never
 DROP SCHEMA legacy, bank CASCADE;
 DROP FUNCTION ask;

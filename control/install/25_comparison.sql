@@ -36,6 +36,22 @@ END
 $$;
 COMMENT ON FUNCTION tandem.value_sql IS 'SQL for the value of a column as it is compared, after trim, ignore_case and empty_is_null, and under its collation';
 
+-- As PostgreSQL compares intervals: a month is 30 days, a day 24 hours.
+CREATE FUNCTION tandem.interval_seconds(value interval) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN isfinite(value)
+                THEN (extract(year FROM value) * 12 + extract(month FROM value)) * 2592000 + extract(day FROM value) * 86400
+                     + extract(hour FROM value) * 3600 + extract(minute FROM value) * 60 + extract(second FROM value)
+                WHEN value > '0' THEN 'Infinity' ELSE '-Infinity' END
+$$;
+COMMENT ON FUNCTION tandem.interval_seconds IS 'The length of an interval, as intervals are compared; exact, and however long';
+
+CREATE FUNCTION tandem.seconds_sql(value text, type oid) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format(CASE WHEN type = 'interval'::regtype THEN 'tandem.interval_seconds(%s)' ELSE 'extract(epoch FROM %s)' END, value) $$;
+COMMENT ON FUNCTION tandem.seconds_sql IS 'SQL for a date, time or interval as a number of seconds';
+
 -- SQL for "these two values are equal, neither being NULL". A tolerance adds to what is equal anyway: NaN and infinity equal themselves,
 -- and are near to nothing else.
 CREATE FUNCTION tandem.equality_sql(number integer, equality text, legacy_value text, new_value text, operand oid, rule jsonb) RETURNS text
@@ -58,16 +74,11 @@ BEGIN
         END IF;
         near := format('CASE WHEN abs(%s) < ''Infinity'' AND abs(%s) < ''Infinity'' THEN %s ELSE false END', l, n, near);
     ELSIF rule ? 'time_tolerance' THEN
-        IF operand IN ('date'::regtype, 'timestamp'::regtype) THEN
-            l := legacy_value || '::timestamp';
-            n := new_value || '::timestamp';
-        ELSE
-            l := legacy_value;
-            n := new_value;
-        END IF;
-        near := format('%1$s - %2$s BETWEEN -%3$L::interval AND %3$L::interval', l, n, rule ->> 'time_tolerance');
+        -- In seconds, as numeric: what lies between two timestamps may be longer than an interval, and a date may be none.
+        near := format('abs(%s - %s) <= %L::numeric', tandem.seconds_sql(legacy_value, operand), tandem.seconds_sql(new_value, operand),
+                       tandem.interval_seconds((rule ->> 'time_tolerance')::interval));
         IF operand <> 'time'::regtype THEN
-            near := format('CASE WHEN isfinite(%s) AND isfinite(%s) THEN %s ELSE false END', l, n, near);
+            near := format('CASE WHEN isfinite(%s) AND isfinite(%s) THEN %s ELSE false END', legacy_value, new_value, near);
         END IF;
     END IF;
     RETURN concat_ws(' OR ', format('%s %s %s', legacy_value, equality, new_value), near);

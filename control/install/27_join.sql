@@ -44,7 +44,8 @@ $$;
 COMMENT ON FUNCTION tandem.differs_sql IS 'SQL that is true where the two values of a column differ; NULL equals NULL';
 
 -- With a key: one row a key on each side, with its number of copies; then a full join by the key.
-CREATE FUNCTION tandem.keyed_sql(c tandem.compared_column[], legacy_rows text, new_rows text, objects boolean DEFAULT true) RETURNS text
+-- may_fail: the rows of legacy say by a column "failed" that an expression fails on them. Of these only duplicates are differences here.
+CREATE FUNCTION tandem.keyed_sql(c tandem.compared_column[], legacy_rows text, new_rows text, objects boolean DEFAULT true, may_fail boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -66,7 +67,7 @@ BEGIN
                  SELECT l.copies AS legacy_copies, n.copies AS new_copies,
                         CASE WHEN l.copies IS NOT NULL THEN %5$s END AS legacy,
                         CASE WHEN n.copies IS NOT NULL THEN %6$s END AS new,
-                        array_remove(ARRAY[%7$s]::text[], NULL) AS columns
+                        array_remove(ARRAY[%7$s]::text[], NULL) AS columns%11$s
                    FROM l FULL JOIN n ON %8$s),
              d AS (
                  SELECT CASE WHEN legacy_copies > 1 OR new_copies > 1 THEN 'duplicate'
@@ -75,7 +76,7 @@ BEGIN
                              ELSE 'changed' END AS kind,
                         coalesce(new, legacy) - %9$L::text[] AS key, pairs.*
                    FROM pairs
-                  WHERE legacy_copies IS DISTINCT FROM 1 OR new_copies IS DISTINCT FROM 1 OR columns <> '{}')
+                  WHERE (legacy_copies IS DISTINCT FROM 1 OR new_copies IS DISTINCT FROM 1 OR columns <> '{}')%12$s)
         SELECT kind, key,
                CASE kind WHEN 'changed' THEN columns END AS columns,
                CASE kind WHEN 'duplicate' THEN jsonb_build_object('count', coalesce(legacy_copies, 0))
@@ -84,7 +85,8 @@ BEGIN
                          WHEN 'changed' THEN (SELECT jsonb_object_agg(k, new -> k) FROM unnest(columns) AS k) ELSE new END AS new
           FROM d ORDER BY %10$s $sql$,
         keys.legacy, legacy_rows, keys.new, new_rows, tandem.row_object_sql('l', names, objects), tandem.row_object_sql('n', names, objects),
-        differing, keys.same, other_names, keys.sorted);
+        differing, keys.same, other_names, keys.sorted, CASE WHEN may_fail THEN ', l.failed' END,
+        CASE WHEN may_fail THEN ' AND (failed IS NOT TRUE OR legacy_copies > 1 OR new_copies > 1)' END);
 END
 $$;
 COMMENT ON FUNCTION tandem.keyed_sql IS 'SELECT of row_difference by a full join on the key';
@@ -135,29 +137,40 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.null_keys_sql IS 'SELECT of two booleans: is a key column NULL in any row of legacy, of new?';
 
--- Where expressions fail on some rows of legacy: these stand apart in tandem_failed, with what could be had of them. Such a row is one of
--- kind error, together with the row of new that has its key, and neither is a difference besides.
+-- Where expressions fail on some rows of legacy, these stand apart in tandem_failed, with what could be had of them.
+CREATE FUNCTION tandem.known_keys_sql(c tandem.compared_column[]) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT l.*, false AS failed FROM tandem_legacy AS l UNION ALL SELECT %s, true FROM tandem_failed AS l WHERE NOT l.failed_columns && %L',
+                  string_agg('l.c' || x.position, ', ' ORDER BY x.position), array_agg(x.position) FILTER (WHERE x.key_position IS NOT NULL))
+      FROM unnest(c) AS x
+$$;
+COMMENT ON FUNCTION tandem.known_keys_sql IS 'SELECT of the rows of legacy whose key could be had, and whether another expression fails on them';
+
+-- A row that fails is one of kind error, together with the row of new that has its key, and neither is missing, extra or changed besides;
+-- but a key that stands twice is a duplicate, whichever of its rows fails.
 CREATE FUNCTION tandem.failed_sql(c tandem.compared_column[], new_rows text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH names AS (SELECT array_agg(x.name ORDER BY x.position) AS names FROM unnest(c) AS x),
          keys AS (SELECT string_agg(x.is_equal, ' AND ') AS same, string_agg(format('%L, l.c%s', x.name, x.position), ', ' ORDER BY x.key_position) AS object,
-                         array_agg(x.position) AS positions
+                         array_agg(x.position) AS positions, string_agg(x.new_value, ', ' ORDER BY x.key_position) AS new
                     FROM unnest(c) AS x WHERE x.key_position IS NOT NULL)
     SELECT format($sql$
         SELECT 'error' AS kind, %1$s AS key,
                ARRAY(SELECT (%2$L::text[])[i] FROM unnest(l.failed_columns) AS i) AS columns,
                jsonb_build_object('error', l.message, 'sqlstate', l.sqlstate, 'row', l.source::jsonb) AS legacy,
-               CASE WHEN n.tandem_present THEN %3$s END AS new
-          FROM tandem_failed AS l LEFT JOIN (SELECT n.*, true AS tandem_present FROM (%4$s) AS n) AS n ON %5$s
+               CASE WHEN n.copies = 1 THEN %3$s END AS new
+          FROM tandem_failed AS l LEFT JOIN (SELECT %4$s FROM (%5$s) AS n) AS n ON %6$s
          UNION ALL
-        SELECT * FROM (%6$s) AS d $sql$,
+        SELECT * FROM (%7$s) AS d $sql$,
         CASE WHEN keys.object IS NULL THEN 'NULL::jsonb'
              ELSE format('CASE WHEN NOT l.failed_columns && %L THEN jsonb_build_object(%s) END', keys.positions, keys.object) END,
-        names.names, tandem.object_sql('n', names.names), new_rows, coalesce(keys.same, 'false'),
-        tandem.differences_sql(c, 'SELECT * FROM tandem_legacy',
-                               CASE WHEN keys.same IS NULL THEN new_rows
-                                    ELSE format('SELECT n.* FROM (%s) AS n WHERE NOT EXISTS (SELECT FROM tandem_failed AS l WHERE %s)', new_rows, keys.same) END))
+        names.names, tandem.object_sql('n', names.names),
+        CASE WHEN keys.same IS NULL THEN 'n.*, 1 AS copies' ELSE format('DISTINCT ON (%1$s) n.*, count(*) OVER (PARTITION BY %1$s) AS copies', keys.new) END,
+        new_rows, coalesce(keys.same, 'false'),
+        CASE WHEN keys.same IS NULL THEN tandem.multiset_sql(c, 'SELECT * FROM tandem_legacy', new_rows)
+             ELSE tandem.keyed_sql(c, tandem.known_keys_sql(c), new_rows, may_fail => true) END)
       FROM names, keys
 $$;
 COMMENT ON FUNCTION tandem.failed_sql IS 'SELECT of row_difference where expressions fail on some rows of legacy';

@@ -62,7 +62,7 @@ BEGIN
                tandem.null_keys_sql(c, legacy_rows, new_rows),
                format(question, tandem.differences_sql(c, legacy_rows, new_rows, objects), format('(SELECT count(*) FROM (%s) AS l)', legacy_rows),
                       format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')),
-               tandem.null_keys_sql(c, 'SELECT * FROM tandem_legacy', new_rows),
+               tandem.null_keys_sql(c, tandem.known_keys_sql(c), new_rows),
                format(question, tandem.failed_sql(c, new_rows), '((SELECT count(*) FROM tandem_legacy) + (SELECT count(*) FROM tandem_failed))',
                       format('(SELECT count(*) FROM (%s) AS n)', new_rows), quote_literal('join')),
                CASE WHEN NOT objects THEN tandem.counted_sql() END,

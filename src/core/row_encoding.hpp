@@ -23,6 +23,7 @@
 
 #include "core/element.hpp"
 #include "core/key_mix.hpp"
+#include "core/short_copy.hpp"
 
 namespace tandem {
 
@@ -99,7 +100,7 @@ class RowEncoder {
         if (size > kMaxInline) {
             long_value(type, data, size);
         } else {
-            copy(item(type, size), static_cast<const std::uint8_t*>(data), size);
+            copy_short(item(type, size), static_cast<const std::uint8_t*>(data), size);
         }
     }
 
@@ -108,7 +109,7 @@ class RowEncoder {
         assert(size + sizeof(head) <= kMaxInline);
         std::uint8_t* const at = item(type, sizeof(head) + size);
         std::memcpy(at, &head, sizeof(head));
-        copy(at + sizeof(head), static_cast<const std::uint8_t*>(data), size);
+        copy_short(at + sizeof(head), static_cast<const std::uint8_t*>(data), size);
     }
 
     // Around the items of an array, a composite, a range: `count` of them.
@@ -170,34 +171,6 @@ class RowEncoder {
             value = __builtin_bswap64(value);
         }
         std::memcpy(to, &value, sizeof(value));
-    }
-
-    // Names and numbers are short; a call of memcpy would cost more than the copy.
-    static void copy(std::uint8_t* to, const std::uint8_t* from, std::size_t size) noexcept {
-        if (size >= 16) {
-            for (std::size_t i = 0; i + 16 < size; i += 16) {
-                std::memcpy(to + i, from + i, 16);
-            }
-            std::memcpy(to + size - 16, from + size - 16, 16);
-        } else if (size >= 8) {
-            std::uint64_t first;
-            std::uint64_t last;
-            std::memcpy(&first, from, 8);
-            std::memcpy(&last, from + size - 8, 8);
-            std::memcpy(to, &first, 8);
-            std::memcpy(to + size - 8, &last, 8);
-        } else if (size >= 4) {
-            std::uint32_t first;
-            std::uint32_t last;
-            std::memcpy(&first, from, 4);
-            std::memcpy(&last, from + size - 4, 4);
-            std::memcpy(to, &first, 4);
-            std::memcpy(to + size - 4, &last, 4);
-        } else if (size > 0) {
-            to[0] = from[0];
-            to[size / 2] = from[size / 2];
-            to[size - 1] = from[size - 1];
-        }
     }
 
     void store_digest(std::uint8_t* to, const void* data, std::size_t size) const noexcept {

@@ -9,6 +9,7 @@
 #include "pg/compare.hpp"
 
 #include "pg/compare_careful.hpp"
+#include "pg/compare_error.hpp"
 #include "pg/compare_progress.hpp"
 
 extern "C" {
@@ -36,7 +37,7 @@ void open_sources(Comparison* comparison) {
 
 // Of a comparison that is not made by passes: nothing has looked at the keys yet.
 void look_for_null_keys(Comparison* comparison, const char* sql) {
-    if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
+    if (SPI_execute(psprintf(TANDEM_MADE_SQL "%s", sql), true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
         elog(ERROR, "could not look for NULL in the key");
     }
     Counts counts{};
@@ -57,6 +58,7 @@ void register_rows(const char* name, Tuplestorestate* rows, TupleDesc desc, std:
     relation->md.enrtype = ENR_NAMED_TUPLESTORE;
     relation->md.enrtuples = static_cast<double>(count);
     relation->reldata = rows;
+    (void)SPI_unregister_relation(name); // of an attempt that failed
     if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER) {
         elog(ERROR, "could not register the candidates");
     }
@@ -89,7 +91,7 @@ void ask(FunctionCallInfo fcinfo, const char* sql, const Outcome* outcome) {
     options.read_only = true;
     options.dest = dest;
     options.params = judge_parameters(outcome);
-    const int code = SPI_execute_extended(sql, &options);
+    const int code = SPI_execute_extended(psprintf(TANDEM_MADE_SQL "%s", sql), &options);
     if (code < 0) {
         elog(ERROR, "SPI_execute_extended returned %s", SPI_result_code_string(code));
     }
@@ -163,6 +165,26 @@ bool compare_carefully(FunctionCallInfo fcinfo, Comparison* comparison) {
     return true;
 }
 
+void compare_or_explain(FunctionCallInfo fcinfo, Comparison* comparison) {
+    const auto is_a_rows = [&](const ErrorData* error) {
+        return !comparison->refused && OidIsValid(comparison->requests[kLegacy].relation) &&
+               is_rows_fault(error->sqlerrcode);
+    };
+    ErrorData* error = attempt([&] { compare(fcinfo, comparison); });
+    if (error != nullptr && is_a_rows(error)) {
+        bool compared = false;
+        ErrorData* another = attempt([&] { compared = compare_carefully(fcinfo, comparison); });
+        error = compared ? nullptr : another != nullptr ? another : error;
+    }
+    if (error != nullptr && is_a_rows(error)) {
+        ErrorData* of_condition = find_failing_condition(comparison);
+        error = of_condition != nullptr ? of_condition : error;
+    }
+    if (error != nullptr) {
+        throw Error(error);
+    }
+}
+
 Datum execute(FunctionCallInfo fcinfo) {
     Comparison* comparison = call([&] {
         InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
@@ -173,13 +195,13 @@ Datum execute(FunctionCallInfo fcinfo) {
         start_progress(read->requests[kLegacy].relation, read->requests[kNew].relation);
         return read;
     });
-    ErrorData* error = attempt([&] { compare(fcinfo, comparison); });
-    if (error != nullptr) {
-        const bool of_a_row = !comparison->refused && OidIsValid(comparison->requests[kLegacy].relation) &&
-                              is_rows_fault(error->sqlerrcode);
-        if (!of_a_row || !compare_carefully(fcinfo, comparison)) {
-            throw Error(error);
+    try {
+        compare_or_explain(fcinfo, comparison);
+    } catch (const Error& error) {
+        if (error.data() != nullptr) {
+            call([&] { set_context(error.data(), comparison); });
         }
+        throw;
     }
     call([&] {
         end_progress();

@@ -64,11 +64,13 @@ void read_tolerance(const char* text, ColumnRequest& column) {
         column.tolerance = Tolerance::time;
         const Interval* interval = DatumGetIntervalP(
             DirectFunctionCall3(interval_in, CStringGetDatum(value), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-        column.time_width =
-            interval->time + (static_cast<std::int64_t>(interval->month) * 30 + interval->day) * USECS_PER_DAY;
+        // A narrower bucket only adds candidates, and no two timestamps are further apart than a few of these.
+        constexpr __int128 kWidest = std::numeric_limits<std::int64_t>::max();
+        column.time_width = static_cast<std::int64_t>(std::min(interval_span(interval), kWidest));
     } else {
         column.tolerance = text[0] == 'a' ? Tolerance::absolute : Tolerance::relative;
-        column.width = DatumGetFloat8(DirectFunctionCall1(float8in, CStringGetDatum(value))) / 2;
+        // Below the smallest double it is 0, which makes every pair of unlike values a candidate.
+        column.width = strtod(value, nullptr) / 2;
     }
 }
 

@@ -231,8 +231,8 @@ CarefulRows* read_carefully(const SourceRequest* request) {
         return reader->result; // the error stands for all
     }
     Portal portal = call([&] {
-        const char* sql = psprintf("SELECT %s FROM %s%s%s%s", readable_columns(reader->relation), request->from,
-                                   request->condition != nullptr ? " WHERE (" : "",
+        const char* sql = psprintf(TANDEM_MADE_SQL "SELECT %s FROM %s%s%s%s", readable_columns(reader->relation),
+                                   request->from, request->condition != nullptr ? " WHERE (" : "",
                                    request->condition != nullptr ? request->condition : "",
                                    request->condition != nullptr ? "\n)" : "");
         SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);

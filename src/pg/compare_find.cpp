@@ -75,7 +75,7 @@ std::uint64_t guess_differences(const Comparison* comparison) {
         (void)set_config_option(setting, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     }
     const char* sql = psprintf(comparison->sample, kSampleRows * 100 / legacy->tuples);
-    if (SPI_execute(sql, true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
+    if (SPI_execute(psprintf(TANDEM_MADE_SQL "%s", sql), true, 1) != SPI_OK_SELECT || SPI_processed != 1) {
         elog(ERROR, "could not take a sample");
     }
     bool is_null = false;
@@ -205,7 +205,7 @@ TupleDesc rows_desc(const Comparison* comparison, int side) {
     StringInfoData sql;
     initStringInfo(&sql);
     for (int i = 0; i < request.columns; i++) {
-        appendStringInfo(&sql, "%s(%s\n)", i == 0 ? "SELECT " : ", ", request.rows[i]);
+        appendStringInfo(&sql, "%s(%s\n)", i == 0 ? TANDEM_MADE_SQL "SELECT " : ", ", request.rows[i]);
     }
     appendStringInfo(&sql, " FROM %s", request.from);
     SPIPlanPtr plan = SPI_prepare(sql.data, 0, nullptr);
@@ -315,7 +315,7 @@ void fetch_by_index(const SourceRequest* request, const Shape* shape, Tuplestore
     StringInfoData names;
     initStringInfo(&sql);
     initStringInfo(&names);
-    appendStringInfoString(&sql, "SELECT ");
+    appendStringInfoString(&sql, TANDEM_MADE_SQL "SELECT ");
     for (int i = 0; i < request->columns; i++) {
         appendStringInfo(&sql, "%s(%s\n)", i == 0 ? "" : ", ", request->rows[i]);
     }

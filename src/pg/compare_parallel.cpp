@@ -161,6 +161,40 @@ void share_tables(SharedPass* shared, const PassRequest* request, Snapshot snaps
     }
 }
 
+// What stands in the segment of a pass, beside what PostgreSQL puts there.
+struct SegmentSizes {
+    std::size_t header;
+    std::size_t shape;
+    std::size_t sources;
+    std::size_t tables;
+    std::size_t sketches;
+    std::size_t wanted;
+    std::size_t stores;
+    std::size_t tallies;
+};
+
+std::size_t sketch_stride(const PassRequest* request) {
+    return request->pass == Pass::sketch ? align_cache(tandem::Sketch::bytes(request->shape->limbs, request->cells))
+                                         : 0;
+}
+
+SegmentSizes segment_sizes(const PassRequest* request, int workers, const char* sources) {
+    const auto processes = static_cast<std::size_t>(workers + 1);
+    const bool counting = request->pass == Pass::count;
+    SegmentSizes sizes{};
+    sizes.header = sizeof(SharedHeader) + sizeof(Counts) * processes;
+    sizes.shape = Shape::bytes(request->shape->columns, request->shape->keys);
+    sizes.sources = strlen(sources) + 1;
+    (void)count_tables(request, GetActiveSnapshot(), sizes.tables);
+    sizes.sketches = sketch_stride(request) * static_cast<std::size_t>(workers) + 64;
+    sizes.wanted = request->pass == Pass::fetch || counting
+                       ? tandem::KeySet::bytes(request->wanted_capacity, request->shape->limbs)
+                       : 8;
+    sizes.stores = align_cache(sts_estimate(workers + 1)) * kSides;
+    sizes.tallies = counting ? sizeof(Tally) * tally_count(request) : 8;
+    return sizes;
+}
+
 SharedPass* share(const PassRequest* request, int workers) {
     auto* shared = static_cast<SharedPass*>(palloc0(sizeof(SharedPass)));
     Snapshot snapshot = GetActiveSnapshot();
@@ -168,52 +202,43 @@ SharedPass* share(const PassRequest* request, int workers) {
     ParallelContext* context = CreateParallelContext("pg_tandem", "tandem_compare_worker", workers);
     shared->context = context;
     const int processes = workers + 1;
-    const std::size_t header_bytes = sizeof(SharedHeader) + sizeof(Counts) * static_cast<std::size_t>(processes);
-    const std::size_t shape_bytes = Shape::bytes(request->shape->columns, request->shape->keys);
     char* sources = nodeToString(pack_sources(request));
-    std::size_t tables_bytes = 0;
-    const int tables = count_tables(request, snapshot, tables_bytes);
-    const std::size_t sketch_bytes =
-        request->pass == Pass::sketch ? align_cache(tandem::Sketch::bytes(request->shape->limbs, request->cells)) : 0;
-    const std::size_t sketches_bytes = sketch_bytes * static_cast<std::size_t>(workers) + 64;
+    const SegmentSizes bytes = segment_sizes(request, workers, sources);
     const bool fetching = request->pass == Pass::fetch;
     const bool counting = request->pass == Pass::count;
-    const std::size_t wanted_bytes =
-        fetching || counting ? tandem::KeySet::bytes(request->wanted_capacity, request->shape->limbs) : 8;
-    const std::size_t tally_bytes = counting ? sizeof(Tally) * tally_count(request) : 8;
-    const std::size_t store_bytes = align_cache(sts_estimate(processes));
 
-    const std::size_t sizes[] = {header_bytes,   shape_bytes,  strlen(sources) + 1,  tables_bytes,
-                                 sketches_bytes, wanted_bytes, store_bytes * kSides, tally_bytes};
+    const std::size_t sizes[] = {bytes.header,   bytes.shape,  bytes.sources, bytes.tables,
+                                 bytes.sketches, bytes.wanted, bytes.stores,  bytes.tallies};
     for (const std::size_t size : sizes) {
         shm_toc_estimate_chunk(&context->estimator, size);
     }
     shm_toc_estimate_keys(&context->estimator, std::size(sizes));
     InitializeParallelDSM(context);
 
-    shared->header = static_cast<SharedHeader*>(allocate(context, kHeader, header_bytes));
+    shared->header = static_cast<SharedHeader*>(allocate(context, kHeader, bytes.header));
     SharedHeader* header = shared->header;
     header->pass = request->pass;
     header->processes = processes;
     header->cells = request->cells;
-    header->sketch_bytes = sketch_bytes;
+    header->sketch_bytes = sketch_stride(request);
     header->wanted_capacity = request->wanted_capacity;
-    header->store_bytes = store_bytes;
-    header->tables = tables;
+    header->store_bytes = bytes.stores / kSides;
+    std::size_t unused = 0;
+    header->tables = count_tables(request, snapshot, unused);
     pg_atomic_init_u64(&header->rows_read, 0);
-    memcpy(allocate(context, kShape, shape_bytes), request->shape, shape_bytes);
-    memcpy(allocate(context, kSources, strlen(sources) + 1), sources, strlen(sources) + 1);
-    shared->tables = static_cast<SharedTable*>(allocate(context, kTables, tables_bytes));
+    memcpy(allocate(context, kShape, bytes.shape), request->shape, bytes.shape);
+    memcpy(allocate(context, kSources, bytes.sources), sources, bytes.sources);
+    shared->tables = static_cast<SharedTable*>(allocate(context, kTables, bytes.tables));
     share_tables(shared, request, snapshot);
-    shared->sketches = static_cast<char*>(allocate(context, kSketches, sketches_bytes));
-    void* wanted = allocate(context, kWanted, wanted_bytes);
-    void* stores = allocate(context, kStores, store_bytes * kSides);
-    shared->tallies = static_cast<Tally*>(allocate(context, kTallies, tally_bytes));
+    shared->sketches = static_cast<char*>(allocate(context, kSketches, bytes.sketches));
+    void* wanted = allocate(context, kWanted, bytes.wanted);
+    void* stores = allocate(context, kStores, bytes.stores);
+    shared->tallies = static_cast<Tally*>(allocate(context, kTallies, bytes.tallies));
     if (counting) {
-        memcpy(wanted, request->wanted_memory, wanted_bytes);
+        memcpy(wanted, request->wanted_memory, bytes.wanted);
     }
     if (fetching) {
-        memcpy(wanted, request->wanted_memory, wanted_bytes);
+        memcpy(wanted, request->wanted_memory, bytes.wanted);
         if (context->seg != nullptr) {
             SharedFileSetInit(&header->files, context->seg);
             for (int side = 0; side < kSides; side++) {
@@ -259,6 +284,35 @@ void add_counts(Counts& to, const Counts& from) {
 }
 
 } // namespace
+
+int affordable_workers(const PassRequest* request, int workers) {
+    if (workers == 0) {
+        return 0;
+    }
+    const char* sources = call([&] { return nodeToString(pack_sources(request)); });
+    for (; workers > 0; workers /= 2) {
+        // PostgreSQL's own part: the session's state, and queues of 16 kB.
+        constexpr std::size_t kStateBytes = 256 * 1024;
+        constexpr std::size_t kWorkerBytes = 64 * 1024;
+        const ErrorData* error = attempt([&] {
+            const SegmentSizes sizes = segment_sizes(request, workers, sources);
+            dsm_segment* segment = dsm_create(sizes.header + sizes.shape + sizes.sources + sizes.tables +
+                                                  sizes.sketches + sizes.wanted + sizes.stores + sizes.tallies +
+                                                  kStateBytes + kWorkerBytes * static_cast<std::size_t>(workers),
+                                              DSM_CREATE_NULL_IF_MAXSEGMENTS);
+            if (segment != nullptr) {
+                dsm_detach(segment);
+            }
+        });
+        if (error == nullptr) {
+            break;
+        }
+        if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INSUFFICIENT_RESOURCES) {
+            throw Error(const_cast<ErrorData*>(error));
+        }
+    }
+    return workers;
+}
 
 void run_shared(Participant* participant, const PassRequest* request, int workers, PassResult* result) {
     SharedPass* shared = share(request, workers);

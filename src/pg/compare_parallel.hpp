@@ -20,6 +20,10 @@ void* align_pointer(void* pointer);
 void open_and_scan(Participant* participant, const Source* source, int side, Oid relation, Snapshot snapshot,
                    ParallelTableScanDesc shared);
 
+// How many of these workers there is shared memory for: in a container it may be 64 MB for all. What it would not hold
+// the leader does alone, in memory of his own.
+int affordable_workers(const PassRequest* request, int workers);
+
 // The sides that may be shared, by the leader and this many workers.
 void run_shared(Participant* participant, const PassRequest* request, int workers, PassResult* result);
 

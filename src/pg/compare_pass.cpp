@@ -140,7 +140,7 @@ PassResult* run_pass(const PassRequest* request) {
     auto* result = static_cast<PassResult*>(palloc0(sizeof(PassResult)));
     prepare(participant, request, result);
     participant->leader = true;
-    const int workers = planned_workers(request);
+    const int workers = affordable_workers(request, planned_workers(request));
     show_totals(request, workers);
     if (workers == 0) {
         run_alone(participant, request, result);

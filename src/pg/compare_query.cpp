@@ -67,7 +67,7 @@ void append_list(StringInfo sql, const char** expressions, int count) {
 void read_query(Participant* participant, int side, const SourceRequest* request) {
     StringInfoData sql;
     initStringInfo(&sql);
-    appendStringInfoString(&sql, "SELECT ");
+    appendStringInfoString(&sql, TANDEM_MADE_SQL "SELECT ");
     append_list(&sql, request->values, request->columns);
     if (participant->pass == Pass::fetch) {
         append_list(&sql, request->rows, request->columns);

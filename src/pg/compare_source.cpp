@@ -266,17 +266,6 @@ bool is_heap(List* tables) {
     return true;
 }
 
-bool reads_stored_columns_only(const Source* source) {
-    ListCell* cell = nullptr;
-    foreach (cell, source->values) {
-        Oid type = InvalidOid;
-        if (stored_column(static_cast<Node*>(lfirst(cell)), type) == 0) {
-            return false;
-        }
-    }
-    return source->condition == nullptr;
-}
-
 } // namespace
 
 Source* open_source(const SourceRequest* request, const int* keys, int key_count) {
@@ -292,8 +281,7 @@ Source* open_source(const SourceRequest* request, const int* keys, int key_count
         source->tuples = 0;
         return source;
     }
-    source->path =
-        wanted != Path::slots && reads_stored_columns_only(source) && is_heap(source->tables) ? Path::raw : Path::slots;
+    source->path = wanted != Path::slots && is_heap(source->tables) ? Path::raw : Path::slots;
     return source;
 }
 
@@ -341,18 +329,6 @@ Node* for_table(Node* node, Relation relation, AttrMap* map) {
                                &whole_row);
 }
 
-int last_column(Node* node) {
-    Bitmapset* columns = nullptr;
-    pull_varattnos(node, 1, &columns);
-    int last = 0;
-    int column = -1;
-    while ((column = bms_next_member(columns, column)) >= 0) {
-        const int attribute = column + FirstLowInvalidHeapAttributeNumber;
-        last = attribute == 0 ? MaxHeapAttributeNumber : std::max(last, attribute);
-    }
-    return last;
-}
-
 void compile_rows(TableReader* reader, const Source* source, AttrMap* map) {
     List* targets =
         as_targets(reinterpret_cast<List*>(for_table(reinterpret_cast<Node*>(source->rows), reader->relation, map)));
@@ -394,20 +370,21 @@ TableReader* open_table(const Source* source, Oid relation, const ColumnRequest*
         column.attribute = stored_column(value, type);
         if (column.attribute == 0) {
             type = exprType(value);
-            column.state = ExecInitExpr(reinterpret_cast<Expr*>(value), nullptr);
+            column.computed = make_computed(value, RelationGetDescr(reader->relation));
         }
         column.plan = plan_column(type, exprCollation(value), &columns[i]);
         if (column.plan == nullptr) { // a cast that no codec stands for has been executed: the value is of its own type
             elog(ERROR, "no codec for column %d of type %u", i + 1, type);
         }
-        reader->last_attribute = std::max(reader->last_attribute, last_column(value));
+        reader->last_attribute =
+            std::max(reader->last_attribute, last_column(value, RelationGetDescr(reader->relation)));
     }
     if (source->condition != nullptr) {
         Node* condition = for_table(reinterpret_cast<Node*>(source->condition), reader->relation, map);
-        reader->last_attribute = std::max(reader->last_attribute, last_column(condition));
+        reader->condition_last = last_column(condition, RelationGetDescr(reader->relation));
+        reader->last_attribute = std::max(reader->last_attribute, reader->condition_last);
         reader->condition = ExecInitQual(make_ands_implicit(reinterpret_cast<Expr*>(condition)), nullptr);
     }
-    reader->last_attribute = std::min<int>(reader->last_attribute, RelationGetDescr(reader->relation)->natts);
     if (with_rows) {
         compile_rows(reader, source, map);
     }

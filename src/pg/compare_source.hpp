@@ -3,10 +3,14 @@
 
 #include "pg/prelude.hpp"
 
+#include "pg/compare_computed.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/value.hpp"
 
 namespace pg::compare {
+
+// SQL that was made for the comparison begins with it: in an error's CONTEXT it is left out.
+#define TANDEM_MADE_SQL "/* pg_tandem */ "
 
 inline constexpr int kSides = 2;
 enum Side : int { kLegacy = 0, kNew = 1 };
@@ -46,7 +50,7 @@ TupleDesc fetched_desc(const Source* source);
 // How one table of a source is read.
 struct ColumnReader {
     AttrNumber attribute; // > 0: the column as it is stored
-    ExprState* state;     // else
+    Computed* computed;   // else
     ValuePlan* plan;
 };
 
@@ -54,8 +58,9 @@ struct TableReader {
     Relation relation;
     ColumnReader* columns;
     int last_attribute; // the highest that the readers and the condition need
-    bool raw;           // every column is read as it is stored, and there is no condition
+    bool raw;           // heap tuples, read as they are stored
     ExprState* condition;
+    int condition_last; // the highest that the condition needs
     ProjectionInfo* rows;
     ExprContext* context;
     EState* executor;

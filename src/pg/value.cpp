@@ -227,12 +227,6 @@ bool put_bucket(const ValuePlan* plan, double value, RowEncoder& encoder) {
     return true;
 }
 
-__int128 interval_span(const Interval* interval) {
-    // As interval_cmp_value(): a month is 30 days, a day 24 hours.
-    return static_cast<__int128>(interval->time) +
-           (static_cast<__int128>(interval->month) * 30 + interval->day) * USECS_PER_DAY;
-}
-
 void put_span(__int128 span, RowEncoder& encoder) {
     encoder.fixed(TypeClass::date_time, &span, sizeof(span));
 }
@@ -258,6 +252,11 @@ bool put_near(const ValuePlan* plan, Datum value, RowEncoder& encoder) {
             span = DatumGetTimeADT(value);
             break;
         case INTERVALOID:
+#ifdef INTERVAL_NOT_FINITE
+            if (INTERVAL_NOT_FINITE(DatumGetIntervalP(value))) {
+                return false;
+            }
+#endif
             span = interval_span(DatumGetIntervalP(value));
             break;
         default:

@@ -81,6 +81,12 @@ Oid common_operand(Oid left, Oid right);
 // May raise any ERROR that detoasting raises; allocates in the current memory context.
 void encode(const ValuePlan* plan, Datum value, tandem::RowEncoder& encoder);
 
+// Microseconds, as PostgreSQL compares intervals: a month is 30 days, a day 24 hours.
+inline __int128 interval_span(const Interval* interval) {
+    return static_cast<__int128>(interval->time) +
+           (static_cast<__int128>(interval->month) * 30 + interval->day) * USECS_PER_DAY;
+}
+
 // Bits of a key column of fixed width, and how to come back from them to a datum of the operand type. 0: not inline.
 int key_bits(Oid operand);
 void key_to_bits(const ValuePlan* plan, Datum value, std::uint64_t bits[2]);
