@@ -5,28 +5,21 @@ COMMENT ON TABLE tandem.role_level IS 'The functions that each level may execute
 INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM (VALUES
-        ('viewer', '{status,events}'::name[]),
-        ('operator', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,begin_step,execute_round,executor_failed,sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar}'),
-        ('approver', '{status,events}'),
-        ('oncall', '{status,events,rollback,pause}'),
-        ('admin', '{status,events,preflight,create_run,map_table,set_option,start,promote,pause,resume,retry,cancel,complete,rollback,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy,tick,begin_step,execute_round,executor_failed,sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar,grant_role,revoke_role}')
-       ) AS l (level, functions) CROSS JOIN LATERAL unnest(l.functions) AS f (function);
--- Tasks: whoever works on them, and whoever steers the work.
-INSERT INTO tandem.role_level
-SELECT l.level, f.function
-  FROM unnest('{worker,operator,admin}'::text[]) AS l (level),
-       unnest('{task_create,task_cas,task_cas_strict,task_cas_many,task_claim,task_heartbeat,task_finish}'::name[]) AS f (function);
-INSERT INTO tandem.role_level
-SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level), unnest('{task_transitions,task_retry_policy,task_cancel,task_requeue,task_rescue,task_notify}'::name[]) AS f (function);
-
--- The audit record: whoever may see events may ask whether they are genuine.
-INSERT INTO tandem.role_level
-SELECT l.level, f.function
-  FROM unnest('{viewer,operator,approver,oncall,admin}'::text[]) AS l (level), unnest('{audit_verify,audit_status}'::name[]) AS f (function);
--- state files
-INSERT INTO tandem.role_level
-SELECT l.level, f.function FROM unnest('{operator,admin}'::text[]) AS l (level),
-       unnest('{import_state_json,export_state_json,export_state_documents,state_backup,state_validate,state_migrate,state_verify,state_back_out}'::name[]) AS f (function);
+        -- runs
+        ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,run_health,health_checks,check_orchestrator_health,sees_tenant}'::name[]),
+        ('{operator,oncall,admin}', '{rollback,pause}'),
+        ('{operator,admin}', '{preflight,create_run,map_table,set_option,start,promote,resume,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
+        ('{operator,admin}', '{tick,begin_step,execute_round,executor_failed}'),
+        -- tasks: whoever works on them, and whoever steers the work
+        ('{worker,operator,admin}', '{task_create,task_cas,task_cas_strict,task_cas_many,task_claim,task_heartbeat,task_finish}'),
+        ('{worker}', '{sees_tenant}'),
+        ('{operator,admin}', '{task_transitions,task_retry_policy,task_cancel,task_requeue,task_rescue,task_notify}'),
+        ('{operator,admin}', '{sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar}'),
+        ('{operator,admin}', '{import_state_json,export_state_json,export_state_documents,state_backup,state_validate,state_migrate,state_verify,state_back_out}'),
+        -- the audit record: whoever may see events may ask whether they are genuine
+        ('{viewer,operator,approver,oncall,admin}', '{audit_verify,audit_status}'),
+        ('{admin}', '{grant_role,revoke_role}')
+       ) AS g (levels, functions) CROSS JOIN LATERAL unnest(g.levels) AS l (level) CROSS JOIN LATERAL unnest(g.functions) AS f (function);
 
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));
 COMMENT ON TABLE tandem.role_grant IS 'Levels granted to roles by grant_role()';
@@ -85,20 +78,15 @@ BEGIN
               WHERE l.level = grant_role.level LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.signature, role);
     END LOOP;
-    EXECUTE format('GRANT SELECT ON tandem.task, tandem.transition TO %I', role); -- of tandem.task by row security
-    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.sees_tenant TO %I', role);
-    IF level = 'worker' THEN
-        INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
-        RETURN;
+    EXECUTE format('GRANT SELECT ON tandem.task, tandem.transition, tandem.tasks, tandem.dead_letters TO %I', role); -- his tenants' rows
+    IF level <> 'worker' THEN
+        EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
+                       'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.task_analytics, '
+                       'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.event TO %I', role);
     END IF;
-    EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
-                   'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.tasks, tandem.dead_letters, tandem.task_analytics, '
-                   'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.event TO %I', role);
     IF level IN ('operator', 'admin') THEN
         EXECUTE format('GRANT SELECT ON tandem.state_backups TO %I', role);
     END IF;
-    -- The views call them.
-    EXECUTE format('GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.health_checks, tandem.check_orchestrator_health TO %I', role);
     INSERT INTO tandem.role_grant VALUES (role, level) ON CONFLICT DO NOTHING;
 END
 $$;

@@ -25,9 +25,6 @@ void on_shmem_request() {
         previous_request_hook();
     }
     pg::worker::request_shared_memory();
-    pg::deadline::request_ring_memory();
-    pg::queue::request_levels_memory();
-    pg::queue::request_wake_memory();
     pg::queue::request_levels_memory();
     pg::queue::request_wake_memory();
     pg::deadline::request_ring_memory();
@@ -59,8 +56,6 @@ void on_transaction_end(XactEvent event, void*) {
         }
     }
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
-        pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
-        pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
         pg::queue::on_transaction_end(event == XACT_EVENT_COMMIT);
         pg::deadline::on_transaction_end(event == XACT_EVENT_COMMIT);
         poke_at_commit = false;

@@ -156,10 +156,6 @@ constexpr Chore kChores[] = {
     {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
     {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
     {"pg_tandem: sealing the audit record", seal_audit, nullptr, 0},
-    {"pg_tandem: sealing the audit record", seal_audit, nullptr, 0},
-    {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
-    {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
-    {"pg_tandem: sealing the audit record", seal_audit, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
@@ -246,7 +242,6 @@ void coordinator_loop() {
     auto* backoffs = static_cast<Backoffs*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Backoffs)));
     auto* chores = static_cast<ChoreTimes*>(MemoryContextAllocZero(TopMemoryContext, sizeof(ChoreTimes)));
     deadlines = open_deadlines();
-    (void)queue::begin_waking();
     queue::begin_waking();
     const uint32 event = wait_event("PgTandemCoordinator");
     TimestampTz next_round = 0;
