@@ -152,10 +152,29 @@ Extension round(Backoffs* backoffs) {
 
 // --- chores
 
+long seal_events() {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    pgstat_report_activity(STATE_RUNNING, "SELECT tandem.audit_seal_round()");
+    if (SPI_connect() != SPI_OK_CONNECT || SPI_execute("SELECT tandem.audit_seal_round()", false, 1) != SPI_OK_SELECT ||
+        SPI_processed != 1) {
+        elog(ERROR, "the round of sealing failed");
+    }
+    bool isnull = false;
+    const bool more = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) && !isnull;
+    SPI_finish();
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+    pgstat_report_activity(STATE_IDLE, nullptr);
+    return more ? 0 : naptime_ms;
+}
+
 constexpr Chore kChores[] = {
     {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
     {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
-    {"pg_tandem: sealing the audit record", seal_audit, nullptr, 0},
+    {"pg_tandem: sealing events", seal_events, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
