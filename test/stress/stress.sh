@@ -13,7 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../tools/cluster.sh"
 cd "$CLUSTER_SOURCE"
 test/tools/build.sh
 make --no-print-directory -s -j "$(nproc)" PG_CONFIG="$PG_CONFIG" stress-program
-CLUSTER_SHOW_LOG=1
+export CLUSTER_SHOW_LOG=1
 cluster_start stress "max_connections = 200" "max_wal_size = 4GB" "shared_buffers = 256MB" "tandem.naptime = '100ms'"
 cluster_psql -c 'CREATE EXTENSION pg_tandem'
 read -ra words <<<"${STRESS:-${MODE:-quick}}"

@@ -2,10 +2,35 @@
 
 #include <chrono>
 #include <cstdio>
+#include <stdexcept>
+#include <thread>
 
 namespace stress {
 
+namespace {
+
+// Rescue and breaches are the coordinator's: without it every run would end in limbo.
+void require_worker(Connection& connection) {
+    if (connection.query("SELECT FROM pg_extension WHERE extname = 'pg_tandem'").rows() == 0) {
+        throw std::runtime_error("pg_tandem is not installed in this database: CREATE EXTENSION pg_tandem");
+    }
+    for (int i = 0; i < 100; ++i) {
+        if (connection
+                .query("SELECT FROM pg_stat_activity WHERE backend_type = 'pg_tandem coordinator' AND datname = "
+                       "current_database()")
+                .rows() > 0) {
+            return;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    throw std::runtime_error(
+        "pg_tandem's coordinator does not run in this database: is pg_tandem in shared_preload_libraries?");
+}
+
+} // namespace
+
 World make_world(Connection& connection, std::uint64_t seed) {
+    require_worker(connection);
     World world;
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     char name[64];

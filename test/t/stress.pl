@@ -19,7 +19,7 @@ sub stress
 	my (@arguments) = @_;
 	my $begun = time();
 	my ($out, $err) = ('', '');
-	IPC::Run::run([ $program, @arguments, '--connection', $node->connstr('postgres'), '--seed', $seed ], '<', \undef, '>', \$out, '2>', \$err);
+	IPC::Run::run([ $program, '--connection', $node->connstr('postgres'), '--seed', $seed, @arguments ], '<', \undef, '>', \$out, '2>', \$err);
 	my $status = $? >> 8;
 	note(sprintf "%s: status %d, %.1f s", join(' ', @arguments), $status, time() - $begun);
 	return ($status, $out, $err);
@@ -68,6 +68,9 @@ my ($status, $json) = stress(qw(load --tasks 20 --threads 4 --json));
 is($status, 0, '--json ends with status 0');
 is(value($node, "SELECT concat_ws(' ', r->>'ready', r->>'errors', r->>'violated', r->>'seed') FROM (SELECT \$j\$$json\$j\$::jsonb AS r) AS j"),
 	"true 0 0 $seed", '... and is JSON');
+value($node, 'CREATE DATABASE bare');
+(undef, undef, my $said) = stress('quick', '--connection', $node->connstr('bare'));
+like($said, qr/CREATE EXTENSION pg_tandem/, 'a database without the extension: what to do');
 is((stress('fast'))[0], 2, 'a command that it does not know: status 2');
 
 $node->stop;
