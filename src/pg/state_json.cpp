@@ -383,9 +383,19 @@ TANDEM_FUNCTION(tandem_state_records) {
 }
 
 TANDEM_FUNCTION(tandem_import_task) {
-    return pg::entry([&] { return pg::import_task(fcinfo); });
+    return pg::entry([&] {
+        if (PG_ARGISNULL(0)) {
+            pg::task::null_argument("task", "tandem.import_task(task, evidence, lease_token)");
+        }
+        return pg::import_task(fcinfo);
+    });
 }
 
 TANDEM_FUNCTION(tandem_remove_task) {
-    return pg::entry([&] { return pg::remove_task(fcinfo); });
+    return pg::entry([&] {
+        if (PG_ARGISNULL(0) || PG_ARGISNULL(1)) {
+            pg::task::null_argument(PG_ARGISNULL(0) ? "id" : "version", "tandem.remove_task(id, version, evidence)");
+        }
+        return pg::remove_task(fcinfo);
+    });
 }

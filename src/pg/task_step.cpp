@@ -67,6 +67,13 @@ void move_step(const pg_uuid_t& id, tandem::TaskState state, Datum result, text*
 TANDEM_FUNCTION(tandem_task_step) {
     return pg::entry([&]() -> Datum {
         using namespace pg::task;
+        constexpr const char* kHint = "tandem.task_step(id, kind, state, payload, result, reason)";
+        if (PG_ARGISNULL(2)) {
+            null_argument("state", kHint);
+        }
+        if (PG_ARGISNULL(0) && (PG_ARGISNULL(1) || PG_ARGISNULL(3))) {
+            null_argument(PG_ARGISNULL(1) ? "kind" : "payload", kHint);
+        }
         const tandem::TaskState state = parse_state(PG_GETARG_TEXT_PP(2));
         const Datum result = PG_ARGISNULL(4) ? Datum{0} : PG_GETARG_DATUM(4);
         text* reason = optional_text(fcinfo, 5);
