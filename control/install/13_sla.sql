@@ -255,7 +255,7 @@ COMMENT ON VIEW tandem.emergency_response_metrics IS
     'Tasks that have a deadline: response and resolution times, and sla_status SLA_MET, SLA_PENDING, SLA_AT_RISK or SLA_BREACHED';
 
 CREATE VIEW tandem.sla_breaches WITH (security_barrier) AS
-SELECT b.task_id, b.kind, b.severity, b.tenant, b.which, b.due_at, b.detected_at, b.detected_at - b.due_at AS delay, b.escalated_to,
+SELECT b.task_id, b.kind, b.severity, b.tenant, b.which COLLATE "default" AS which, b.due_at, b.detected_at, b.detected_at - b.due_at AS delay, b.escalated_to,
        t.state, e.ended_at AS landed_at, e.ended_at - b.due_at AS late_by, t.result
   FROM tandem.sla_breach AS b LEFT JOIN tandem.task AS t ON t.id = b.task_id
  CROSS JOIN LATERAL (SELECT CASE b.which WHEN 'start' THEN t.started_at ELSE t.finished_at END AS ended_at) AS e

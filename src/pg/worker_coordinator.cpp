@@ -152,9 +152,29 @@ Extension round(Backoffs* backoffs) {
 
 // --- chores
 
+long seal_events() {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    pgstat_report_activity(STATE_RUNNING, "SELECT tandem.audit_seal_round()");
+    if (SPI_connect() != SPI_OK_CONNECT || SPI_execute("SELECT tandem.audit_seal_round()", false, 1) != SPI_OK_SELECT ||
+        SPI_processed != 1) {
+        elog(ERROR, "the round of sealing failed");
+    }
+    bool isnull = false;
+    const bool more = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) && !isnull;
+    SPI_finish();
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+    pgstat_report_activity(STATE_IDLE, nullptr);
+    return more ? 0 : naptime_ms;
+}
+
 constexpr Chore kChores[] = {
     {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
     {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
+    {"pg_tandem: sealing events", seal_events, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
@@ -162,39 +182,67 @@ constexpr int64 kQuiet = 5'000;          // microseconds to the next deadline, o
 // What waits for longer than that is done all the same.
 constexpr int64 kRoundPatience = 500'000;
 constexpr int64 kChorePatience = 50'000;
+constexpr int64 kCostPatience = 50;        // ... but what takes long waits so many times as long
 constexpr int64 kLongestWait = 60'000'000; // a clock that is set back must not put anything off for longer
 
 struct ChoreTimes {
     TimestampTz next[kChoreCount];
     TimestampTz done[kChoreCount];
+    int64 took[kChoreCount]; // the last time: it begins only where there is as much time, and more
 };
 
-// Does the chore that has waited longest, if one is due. False: none is.
-bool do_chore(ChoreTimes* times, TimestampTz now, bool quiet) {
+// Has it been put off for so long that it is done whatever is due?
+bool starves(const ChoreTimes* times, int i, TimestampTz now) {
+    return now - times->next[i] >= std::max(kChorePatience, kCostPatience * times->took[i]);
+}
+
+bool any_starves(const ChoreTimes* times, TimestampTz now) {
+    for (int i = 0; i < kChoreCount; i++) {
+        if (starves(times, i, now)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Does the chore that has waited longest of those that are due and may begin. False: there is none.
+bool do_chore(ChoreTimes* times, TimestampTz now, int64 time_left) {
     int chosen = -1;
     for (int i = 0; i < kChoreCount; i++) {
         times->next[i] = std::min(times->next[i], now + kLongestWait);
         if (kChores[i].is_wanted != nullptr && kChores[i].is_wanted()) {
-            const TimestampTz pause_ends = TimestampTzPlusMilliseconds(std::min(times->done[i], now), kChores[i].pause_ms);
+            const TimestampTz pause_ends =
+                TimestampTzPlusMilliseconds(std::min(times->done[i], now), kChores[i].pause_ms);
             times->next[i] = std::min(times->next[i], std::max(now, pause_ends));
         }
-        if (times->next[i] <= now && (chosen < 0 || times->next[i] < times->next[chosen])) {
+        const bool may_begin =
+            times->next[i] <= now && (time_left >= std::max(kQuiet, 2 * times->took[i]) || starves(times, i, now));
+        if (may_begin && (chosen < 0 || times->next[i] < times->next[chosen])) {
             chosen = i;
         }
     }
-    if (chosen < 0 || !(quiet || now - times->next[chosen] >= kChorePatience)) {
+    if (chosen < 0) {
         return false;
     }
     const Chore& chore = kChores[chosen];
     long wait_ms = kChoreBackoffMs;
     survives(chore.name, [&] { wait_ms = chore.slice(); });
     times->done[chosen] = GetCurrentTimestamp();
+    times->took[chosen] = std::clamp<int64>(times->done[chosen] - now, 0, kLongestWait);
+    if (times->took[chosen] > kQuiet) {
+        elog(DEBUG1, "%s took %.1f ms", chore.name, static_cast<double>(times->took[chosen]) / 1000);
+    }
     times->next[chosen] = TimestampTzPlusMilliseconds(times->done[chosen], wait_ms);
     return true;
 }
 
-TimestampTz first_chore(const ChoreTimes* times) {
-    return *std::min_element(times->next, times->next + kChoreCount);
+// When a chore is due that is not due yet. One that is put off, as a deadline is near, is asked again after that.
+TimestampTz next_chore(const ChoreTimes* times, TimestampTz now) {
+    TimestampTz next = deadline::kNever;
+    for (const TimestampTz at : times->next) {
+        next = at > now ? std::min(next, at) : next;
+    }
+    return next;
 }
 
 constexpr int64 kTroubleMs = 100;
@@ -207,6 +255,9 @@ void coordinator_loop() {
         return;
     }
     pin_settings();
+    // Where we deadlock with somebody, such as DROP EXTENSION, we find it first and give way.
+    SetConfigOption("deadlock_timeout", "10ms", PGC_SUSET, PGC_S_OVERRIDE);
+    SetConfigOption("jit", "off", PGC_USERSET, PGC_S_OVERRIDE); // nothing here runs for long, and all of it often
     auto* backoffs = static_cast<Backoffs*>(MemoryContextAllocZero(TopMemoryContext, sizeof(Backoffs)));
     auto* chores = static_cast<ChoreTimes*>(MemoryContextAllocZero(TopMemoryContext, sizeof(ChoreTimes)));
     deadlines = open_deadlines();
@@ -224,9 +275,8 @@ void coordinator_loop() {
                          : std::min(next_round,
                                     TimestampTzPlusMilliseconds(now, naptime_ms)); // also where the clock was set back
         trouble_until = std::min(trouble_until, TimestampTzPlusMilliseconds(now, kTroubleMs));
-        const TimestampTz next = ours ? std::max(next_deadline(deadlines), trouble_until) : pg::deadline::kNever;
-        const bool others_starve =
-            now - next_round >= kRoundPatience || (ours && now - first_chore(chores) >= kChorePatience);
+        const TimestampTz next = ours ? std::max(next_deadline(deadlines), trouble_until) : deadline::kNever;
+        const bool others_starve = now - next_round >= kRoundPatience || (ours && any_starves(chores, now));
         if (next <= now && !others_starve) {
             if (!settle_deadlines(deadlines)) {
                 trouble_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kTroubleMs);
@@ -243,16 +293,15 @@ void coordinator_loop() {
             next_round = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), naptime_ms);
             continue;
         }
-        if (ours && do_chore(chores, now, quiet)) {
+        if (ours && do_chore(chores, now, next - now)) {
             continue;
         }
-        // What is put off because a deadline is near is asked again after it.
         TimestampTz until = next;
-        if (quiet) {
-            until = std::min({next, next_round, ours ? first_chore(chores) : pg::deadline::kNever});
+        if (quiet) { // else what is put off is asked again after the deadline
+            until = std::min({next, next_round, ours ? next_chore(chores, now) : deadline::kNever});
         }
         now = GetCurrentTimestamp();
-        if (until > now && pg::deadline::may_sleep(until)) {
+        if (until > now && deadline::may_sleep(until)) {
             nap(std::min<long>(TimestampDifferenceMilliseconds(now, until), naptime_ms), event);
         }
     }

@@ -26,7 +26,7 @@ SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc
             WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
           NULL, 'PUBLIC may execute no SECURITY DEFINER function');
 SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
-          '{accept_difference,cancel,complete,create_policy,create_run,drop_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,start,status,task_retry_policy,task_transitions,tick,validate,withdraw_acceptance}',
+          '{accept_difference,audit_status,audit_verify,cancel,complete,create_policy,create_run,drop_policy,drop_sla_calendar,drop_sla_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,sla_calendar,sla_policy,start,status,task_retry_policy,task_transitions,tick,validate,withdraw_acceptance}',
           'the SECURITY DEFINER functions are those of docs/security.md');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
             WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
@@ -57,6 +57,7 @@ SELECT is(pg_temp.signature(verb), 'run text, reason text DEFAULT NULL::text →
 SELECT is(pg_temp.signature('complete'), 'run text, confirm text → tandem.runs', 'complete');
 SELECT is(pg_temp.signature('route'), 'run text, key text, domain text DEFAULT NULL::text → text', 'route');
 SELECT is(pg_temp.signature('grant_role'), 'role name, level text → void', 'grant_role');
+SELECT matches(pg_temp.signature('sla_policy'), '^kind text, severity text, start_within interval, finish_within interval, warn_ratio numeric DEFAULT 0.8, escalate_to text DEFAULT NULL::text(,.*)? → void$', 'sla_policy');
 SELECT matches(pg_temp.signature('task_create'), '^kind text, payload jsonb DEFAULT ''\{\}''::jsonb, idem_key text DEFAULT NULL::text, severity text DEFAULT ''normal''::text, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, .*OUT id uuid, OUT version bigint, OUT created boolean → record$', 'task_create');
 SELECT is(pg_temp.signature('task_cas'), 'id uuid, expected_version bigint, new_state text, patch jsonb DEFAULT NULL::jsonb, OUT ok boolean, OUT version bigint, OUT state text, OUT reason text → record', 'task_cas');
 SELECT is(pg_temp.signature('task_cas_strict'), 'id uuid, expected_version bigint, new_state text, patch jsonb DEFAULT NULL::jsonb → bigint', 'task_cas_strict');

@@ -160,9 +160,11 @@ SELECT tandem.task_create('loop') FROM generate_series(1, 200) \g /dev/null
 DO $$
 BEGIN
     PERFORM pg_sleep(0.02); -- so that the level's memory is used
-    FOR i IN 1..100 LOOP
+    FOR i IN 1..60 LOOP
         BEGIN
-            INSERT INTO got (step, id, lease_token) SELECT 'loop', c.id, c.lease_token FROM tandem.task_claim('w', '{loop}', 2) AS c;
+            FOR n IN 1..3 LOOP
+                INSERT INTO got (step, id, lease_token) SELECT 'loop', c.id, c.lease_token FROM tandem.task_claim('w', '{loop}') AS c;
+            END LOOP;
             IF i % 3 = 0 THEN
                 RAISE EXCEPTION 'undone';
             END IF;
