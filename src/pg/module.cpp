@@ -86,6 +86,7 @@ void _PG_init(void) {
     define_settings();
     RegisterXactCallback(on_transaction_end, nullptr);
     pg::capture::register_callbacks();
+    pg::queue::register_callbacks();
     if (!process_shared_preload_libraries_in_progress) {
         return;
     }

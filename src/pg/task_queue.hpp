@@ -125,6 +125,9 @@ LevelScan begin_scan(Level* level, TimestampTz now, Whole whole);
 // `upto`: all before it is dead, or stands in scan.left. `next_at`: nothing can be claimed before.
 void end_scan(const LevelScan& scan, const Position& upto, TimestampTz next_at);
 
+// In _PG_init: a subtransaction that is rolled back brings back what it removed.
+void register_callbacks();
+
 // --- wake-ups
 // A task became claimable, or will be at run_at: told at commit.
 void note_claimable(const text* kind, TimestampTz run_at);

@@ -92,8 +92,8 @@ void claim_from(Claim* claim, const Source* sources, int count, Whole whole) {
     const Request& request = *claim->request;
     auto* cursors = static_cast<Cursor*>(palloc_extended(sizeof(Cursor) * static_cast<Size>(count), MCXT_ALLOC_HUGE));
     for (int i = 0; i < count; i++) {
-        open_cursor(&cursors[i], sources[i].level, PointerGetDatum(sources[i].tenant), PointerGetDatum(sources[i].kind),
-                    sources[i].priority, request.wanted.now, whole);
+        open_cursor(&claim->reader, &cursors[i], sources[i].level, PointerGetDatum(sources[i].tenant),
+                    PointerGetDatum(sources[i].kind), sources[i].priority, request.wanted.now, whole);
     }
     const MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "pg_tandem claim", ALLOCSET_SMALL_SIZES);
     while (claim->claimed < request.n) {

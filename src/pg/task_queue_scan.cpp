@@ -8,6 +8,42 @@ namespace {
 // So many dead entries behind one of an open transaction, and the transaction is left behind.
 constexpr int64 kLeaveBehind = 64;
 
+// What this transaction has found dead for itself, among it what it removed: a loop of claims in one transaction goes
+// on there.
+struct OwnView {
+    FullTransactionId xid;
+    uint64 undone; // subtransactions, until then
+    Level* level;
+    uint64 lowered;
+    Position from;
+};
+constexpr int kOwnViews = 16;
+OwnView own_views[kOwnViews];
+int next_own_view = 0;
+uint64 undone = 0;
+
+void on_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void*) {
+    undone += event == SUBXACT_EVENT_ABORT_SUB ? 1 : 0;
+}
+
+OwnView* find_own_view(const Level* level) {
+    const FullTransactionId xid = GetTopFullTransactionIdIfAny();
+    OwnView* end = own_views + kOwnViews;
+    OwnView* view = std::find_if(own_views, end, [&](const OwnView& v) {
+        return v.level == level && v.undone == undone && FullTransactionIdEquals(v.xid, xid);
+    });
+    return view == end ? nullptr : view;
+}
+
+void keep_own_view(const LevelScan& scan, const Position& from) {
+    OwnView* view = find_own_view(scan.level);
+    if (view == nullptr) {
+        view = &own_views[next_own_view];
+        next_own_view = (next_own_view + 1) % kOwnViews;
+    }
+    *view = {GetTopFullTransactionIdIfAny(), undone, scan.level, scan.lowered, from};
+}
+
 void make_key(ScanKey key, const ReadyTable& table, AttrNumber column, StrategyNumber strategy, RegProcedure function,
               Datum value) {
     ScanKeyEntryInitialize(key, 0, column, strategy, InvalidOid, table.order->rd_indcollation[column - 1], function,
@@ -154,12 +190,21 @@ void end_reading(Reader* reader) {
     index_endscan(reader->scan);
 }
 
-void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, Whole whole) {
+void register_callbacks() {
+    RegisterSubXactCallback(on_subtransaction, nullptr);
+}
+
+void open_cursor(const Reader* reader, Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority,
+                 TimestampTz now, Whole whole) {
     *cursor = Cursor{};
     cursor->tenant = tenant;
     cursor->kind = kind;
     cursor->priority = priority;
     cursor->level = begin_scan(level, now, whole);
+    const OwnView* own = reader->alone && level != nullptr && !cursor->level.whole ? find_own_view(level) : nullptr;
+    if (own != nullptr && own->lowered == cursor->level.lowered) {
+        cursor->level.from = std::max(cursor->level.from, own->from);
+    }
     cursor->next = cursor->upto = cursor->behind = cursor->level.from;
     cursor->next_at = DT_NOBEGIN;
 }
@@ -177,6 +222,9 @@ const Candidate* peek(Reader* reader, Cursor* cursor, int64 want) {
 
 void close_cursor(const Reader* reader, Cursor* cursor) {
     if (reader->alone) {
+        if (cursor->level.level != nullptr) {
+            keep_own_view(cursor->level, std::min(cursor->upto, Position{cursor->level.limit, {}}));
+        }
         return;
     }
     Position upto = cursor->upto;

@@ -44,7 +44,8 @@ static_assert(std::is_trivially_copyable_v<Cursor>);
 void begin_reading(Reader* reader, const ReadyTable& table);
 void end_reading(Reader* reader);
 
-void open_cursor(Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority, TimestampTz now, Whole whole);
+void open_cursor(const Reader* reader, Cursor* cursor, Level* level, Datum tenant, Datum kind, int16 priority,
+                 TimestampTz now, Whole whole);
 // The next candidate, or nullptr. `want`: how many more may be asked for.
 const Candidate* peek(Reader* reader, Cursor* cursor, int64 want);
 inline void take(Cursor* cursor) {

@@ -157,8 +157,8 @@ TimestampTz look_for_tasks(Kinds* kinds) {
     auto* cursor = static_cast<Cursor*>(palloc(sizeof(Cursor)));
     for (int i = 0; i < sources.count; i++) {
         const Source& source = sources.data[i];
-        open_cursor(cursor, source.level, PointerGetDatum(source.tenant), PointerGetDatum(source.kind), source.priority,
-                    wanted.now, Whole::never);
+        open_cursor(&reader, cursor, source.level, PointerGetDatum(source.tenant), PointerGetDatum(source.kind),
+                    source.priority, wanted.now, Whole::never);
         if (peek(&reader, cursor, 1) != nullptr) {
             add_kind(kinds, task::view(source.kind));
         } else {

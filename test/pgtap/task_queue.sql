@@ -155,6 +155,26 @@ SELECT is(pg_temp.claim('undone', kinds => '{undone}'), 1::bigint, 'a claim');
 ROLLBACK TO claimed;
 SELECT is(pg_temp.claim('undone', kinds => '{undone}'), 1::bigint, '... that is rolled back can be made again');
 ROLLBACK TO s;
+-- Many claims of one transaction, some of them rolled back: each task is claimed once by what stays.
+SELECT tandem.task_create('loop') FROM generate_series(1, 200) \g /dev/null
+DO $$
+BEGIN
+    PERFORM pg_sleep(0.02); -- so that the level's memory is used
+    FOR i IN 1..60 LOOP
+        BEGIN
+            FOR n IN 1..3 LOOP
+                INSERT INTO got (step, id, lease_token) SELECT 'loop', c.id, c.lease_token FROM tandem.task_claim('w', '{loop}') AS c;
+            END LOOP;
+            IF i % 3 = 0 THEN
+                RAISE EXCEPTION 'undone';
+            END IF;
+        EXCEPTION WHEN raise_exception THEN
+        END;
+    END LOOP;
+    INSERT INTO got (step, id, lease_token) SELECT 'loop', c.id, c.lease_token FROM tandem.task_claim('w', '{loop}', 1000) AS c;
+END
+$$;
+SELECT results_eq($$SELECT count(*), count(DISTINCT id) FROM got WHERE step = 'loop'$$, $$VALUES (200::bigint, 200::bigint)$$, 'claims in a loop, some undone');
 SELECT tandem.task_create('order', priority => p) FROM unnest('{-32768,32767,0}'::integer[]) AS p \g /dev/null
 SELECT is(pg_temp.claim('order2', kinds => '{order}', n => 3), 3::bigint, 'any priority');
 SELECT results_eq($$SELECT t.priority::integer FROM got JOIN tandem.task AS t USING (id) WHERE step = 'order2' ORDER BY n$$, '{32767,0,-32768}'::integer[], '... in order');
