@@ -12,12 +12,12 @@
 // It goes past triggers, row security and foreign keys: there are none on these tables but the policies for readers,
 // whose rule (task_tenant.cpp) is checked here.
 //
-// Isolation: READ COMMITTED and REPEATABLE READ judge what is committed now, so a stale version is an answer and never a
-// 40001. REPEATABLE READ has one exception: the task has changed since the snapshot, and the change is legal all the same
-// (its new version was expected). The transaction would see both versions of the row then, its snapshot's and its own, so
-// this raises 40001, as it would for an UPDATE; skip_locked skips the task. In SERIALIZABLE everything is read in the
-// transaction's snapshot, with its predicate locks, and a task that somebody else changed since then raises 40001. In both
-// cases a retry has a newer snapshot and gets its answer.
+// Isolation: READ COMMITTED and REPEATABLE READ judge what is committed now, so a stale version is an answer and never
+// a 40001. REPEATABLE READ has one exception: the task has changed since the snapshot, and the change is legal all the
+// same (its new version was expected). The transaction would see both versions of the row then, its snapshot's and its
+// own, so this raises 40001, as it would for an UPDATE; skip_locked skips the task. In SERIALIZABLE everything is read
+// in the transaction's snapshot, with its predicate locks, and a task that somebody else changed since then raises
+// 40001. In both cases a retry has a newer snapshot and gets its answer.
 //
 // Frames here and in the callbacks hold plain data only: PostgreSQL may raise an ERROR from any of them.
 #pragma once
@@ -66,10 +66,10 @@ enum class Decision {
     touch  // the same, but it is no change of the task (a heartbeat): version and updated_at stay, there is no event
 };
 
-// `after` is a copy of `before` with version + 1 and updated_at = now, to be changed further (move_to() below, payload, ...).
-// id, kind, tenant, idem_key and created_at stay. Called again, with the row as it is then, where another transaction was
-// faster: so it decides by its arguments alone and does nothing else. It may raise an ERROR. After Decision::write the texts
-// and datums of `after` must live until change() returns.
+// `after` is a copy of `before` with version + 1 and updated_at = now, to be changed further (move_to() below, payload,
+// ...). id, kind, tenant, idem_key and created_at stay. Called again, with the row as it is then, where another
+// transaction was faster: so it decides by its arguments alone and does nothing else. It may raise an ERROR. After
+// Decision::write the texts and datums of `after` must live until change() returns.
 using Decide = Decision (*)(void* context, const Row& before, Row& after);
 
 enum class Wait {
@@ -97,7 +97,8 @@ Outcome change(const pg_uuid_t& id, Wait wait, const Note& note, F&& decide) {
 
 // Puts a task into a state, with all that follows from it. The one place where that is defined:
 //
-//   attempt      + 1 where work begins: entering claimed or running from a state in which nobody works on it; from escalated,
+//   attempt      + 1 where work begins: entering claimed or running from a state in which nobody works on it; from
+//   escalated,
 //                whose holder may go on with running, by claimed only
 //   started_at   the first time that it is claimed, running, done or failed
 //   finished_at  set by done, dead, cancelled; NULL again when it leaves them
@@ -111,9 +112,10 @@ Outcome change(const pg_uuid_t& id, Wait wait, const Note& note, F&& decide) {
 // task_finish sets run_at of what failed (backoff) after it.
 void move_to(Row& row, tandem::TaskState to, TimestampTz now);
 
-// A new task. `row` is complete but for id (all zero: one is made), version, created_at, updated_at and run_at (0: 1 and now);
-// kind_of() and the defaults are the caller's. false: a task of its (tenant, kind, idem_key), or of its id where one was
-// given, is there already; `row` then holds it, copied. A session that makes the same task at the same time is waited for.
+// A new task. `row` is complete but for id (all zero: one is made), version, created_at, updated_at and run_at (0: 1
+// and now); kind_of() and the defaults are the caller's. false: a task of its (tenant, kind, idem_key), or of its id
+// where one was given, is there already; `row` then holds it, copied. A session that makes the same task at the same
+// time is waited for.
 bool insert(Row& row, const Note& note);
 
 // Finds a task that the caller may see, as change() does, and copies it (into the current memory context).
@@ -130,7 +132,9 @@ Kind kind_of(text* kind);
 
 // The constant text of a state.
 text* state_text(tandem::TaskState state);
-inline std::string_view view(const text* value) { return {VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)}; }
+inline std::string_view view(const text* value) {
+    return {VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)};
+}
 
 // Longest names, in bytes. All three of the idempotency key's columns must fit into one index entry.
 inline constexpr int kLongestKind = 128;
@@ -138,7 +142,9 @@ inline constexpr int kLongestTenant = 128;
 inline constexpr int kLongestIdemKey = 1024;
 
 // The steps of runs; nobody else makes or claims tasks of such kinds.
-inline bool is_reserved(std::string_view kind) { return kind.starts_with("tandem."); }
+inline bool is_reserved(std::string_view kind) {
+    return kind.starts_with("tandem.");
+}
 
 // --- tenants (src/pg/task_tenant.cpp): the one rule, for C++ and for the policies.
 // tandem.tenant set: that tenant only, and only for members of the role of its name where there is one (else 42501).
@@ -148,15 +154,18 @@ struct Scope {
     std::string_view only; // unless all; lives until the next change of roles or settings
 };
 Scope current_scope();
-inline bool is_visible(const Scope& scope, const text* tenant) { return scope.all || view(tenant) == scope.only; }
+inline bool is_visible(const Scope& scope, const text* tenant) {
+    return scope.all || view(tenant) == scope.only;
+}
 
 void define_settings();
 
 } // namespace pg::task
 
 namespace pg::queue {
-// Keeps task_ready in step with a task that was made (before == nullptr) or changed: a row stands there exactly while the task is claimable
-// (tandem::is_claimable) under its (tenant, kind, priority, run_at). Notes the wake-up for the commit.
+// Keeps task_ready in step with a task that was made (before == nullptr) or changed: a row stands there exactly while
+// the task is claimable (tandem::is_claimable) under its (tenant, kind, priority, run_at). Notes the wake-up for the
+// commit.
 void task_moved(const task::Row* before, const task::Row& after);
 } // namespace pg::queue
 
@@ -167,7 +176,8 @@ struct Due {
 };
 Due due_for(text* kind, text* severity, TimestampTz created_at, TimestampTz run_at);
 
-// Keeps task_deadline in step: start_* until started_at is set, finish_* until finished_at is set (which ends start_*, too), lease_due while
-// lease_until is set; no row where nothing is due. `due` for a new task only. Tells the coordinator at commit.
+// Keeps task_deadline in step: start_* until started_at is set, finish_* until finished_at is set (which ends start_*,
+// too), lease_due while lease_until is set; no row where nothing is due. `due` for a new task only. Tells the
+// coordinator at commit.
 void task_moved(const task::Row* before, const task::Row& after, const Due* due);
 } // namespace pg::deadline

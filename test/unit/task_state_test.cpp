@@ -26,8 +26,8 @@ TEST(task_state, names_are_read_back) {
 }
 
 TEST(task_state, nothing_else_is_a_name) {
-    for (const std::string_view name : {"", "p", "pendin", "pending ", " pending", "Pending", "PENDING", "canceled",
-                                        "pending\n", "\xff\xfe"}) {
+    for (const std::string_view name :
+         {"", "p", "pendin", "pending ", " pending", "Pending", "PENDING", "canceled", "pending\n", "\xff\xfe"}) {
         EXPECT_FALSE(task_state(name).has_value()) << name;
     }
     EXPECT_FALSE(task_state(std::string_view("done\0", 5)).has_value()) << "a NUL is a byte like any other";
