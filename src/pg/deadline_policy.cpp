@@ -5,6 +5,7 @@
 #include "pg/deadline.hpp"
 
 extern "C" {
+#include "common/int.h"
 #include "pgtime.h"
 #include "utils/array.h"
 #include "utils/date.h"
