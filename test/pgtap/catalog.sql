@@ -26,7 +26,7 @@ SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc
             WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
           NULL, 'PUBLIC may execute no SECURITY DEFINER function');
 SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
-          '{accept_difference,cancel,complete,create_policy,create_run,drop_policy,events,execute_round,executor_failed,grant_role,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,start,status,task_transitions,tick,validate,withdraw_acceptance}',
+          '{accept_difference,cancel,complete,create_policy,create_run,drop_policy,events,execute_round,executor_failed,export_state_documents,export_state_json,grant_role,import_state_json,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,start,state_back_out,state_backup,state_migrate,state_validate,state_verify,status,task_transitions,tick,validate,withdraw_acceptance}',
           'the SECURITY DEFINER functions are those of docs/security.md');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
             WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
