@@ -36,6 +36,9 @@ GRANT EXECUTE ON FUNCTION
     tandem.check_rule_form, tandem.resolve_rules, tandem.severity_of, tandem.find_collation, tandem.collation_sql
 TO PUBLIC;
 
+-- The UUID of an id of a state file.
+GRANT EXECUTE ON FUNCTION tandem.state_id TO PUBLIC;
+
 -- diff_schema()
 GRANT EXECUTE ON FUNCTION
     tandem.diff_schema, tandem.match_schemas, tandem.schema_differences, tandem.count_differences, tandem.count_harmed, tandem.run_count, tandem.harm_text,

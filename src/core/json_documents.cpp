@@ -388,6 +388,7 @@ void JsonScanner::finish_object(Track& track, const Frame& frame, std::size_t en
         } else if ((frame.fields & field::kState) != 0 &&
                    frame.listing) { // a task that has lost its id: what it holds is part of it
             doubt(track, frame.first_record, end);
+            mark(track, frame, end, "a task without an id");
         }
         if (!track.frames.empty() && frame.broken) {
             track.frames.back().broken = true;

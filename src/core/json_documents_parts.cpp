@@ -235,7 +235,9 @@ std::vector<JsonPart> JsonScanner::parts() {
     }
     for (const Record& record : records) {
         const bool clean = record.track == track && record.errors_open == errors;
-        tell_gap(parts, at, record.begin, clean, slice(record.name_begin, record.name_end), marks, mark);
+        const bool by_name = record.own_name || (record.fields & field::kMapped) != 0;
+        tell_gap(parts, at, record.begin, clean,
+                 by_name ? slice(record.name_begin, record.name_end) : std::string_view(), marks, mark);
         parts.push_back({.kind = JsonPart::Kind::record,
                          .unclosed = record.unclosed,
                          .begin = record.begin,

@@ -25,12 +25,18 @@ constexpr std::size_t kStep = 4 << 20; // bytes between two looks at interrupts
 constexpr std::size_t kMostOfBatch = 256;
 constexpr std::size_t kLargestOfBatch = 1 << 20;
 
+// A token as it was prepared by Report::token(): text as it is, or an object that holds it.
+struct Token {
+    std::string_view text;
+    bool json;
+};
+
 // One row of the answer. What it points to lives until the row is put out.
 struct Row {
     const char* verdict; // saved, repaired, lost, skipped
     std::string_view reason;
-    std::string_view name; // raw: with quotes
-    std::string_view id;
+    Token name;
+    Token id;
     std::string_view json; // record: what is parsed
     int64 offset;
     int64 length;
@@ -56,19 +62,15 @@ Datum parse(std::string_view json) {
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(converted));
 }
 
-// A token of JSON as text: "a\u00e4" → aä, 17 → 17. An empty one is NULL.
-Datum token_text(std::string_view token, bool& null) {
-    null = token.empty();
+Datum token_text(const Token& token, bool& null) {
+    null = token.text.empty();
     if (null) {
         return Datum{0};
     }
-    if (token.front() != '"') {
-        return shown(token);
+    if (!token.json) {
+        return shown(token.text);
     }
-    const Datum array =
-        parse(psprintf("[%.*s]", static_cast<int>(std::min<std::size_t>(token.size(), 100'000)), token.data()));
-    const Datum text = DirectFunctionCall2(jsonb_array_element_text, array, Int32GetDatum(0));
-    return text;
+    return DirectFunctionCall2(jsonb_object_field_text, parse(token.text), PointerGetDatum(cstring_to_text("")));
 }
 
 class Report {
@@ -86,6 +88,25 @@ class Report {
     std::string_view keep(std::string text) {
         texts_.push_back(std::move(text));
         return texts_.back();
+    }
+
+    // A string of the file may have escapes, and bytes that are no text.
+    Token token(std::string_view raw) {
+        if (raw.size() < 2 || raw.front() != '"') {
+            return {raw, false};
+        }
+        const std::string_view inner = raw.substr(1, raw.size() - 2);
+        const auto plain = [](char c) { return c >= ' ' && c <= '~' && c != '\\'; };
+        if (std::all_of(inner.begin(), inner.end(), plain)) {
+            return {inner, false};
+        }
+        constexpr std::size_t kLongest = 100'000;
+        std::string object = "{\"\":" + std::string(raw.substr(0, kLongest)) + "}";
+        tandem::CleanJson clean = tandem::clean_json(object, false);
+        if (!clean.ok) {
+            return {};
+        }
+        return {keep(clean.repairs != 0 ? std::move(clean.text) : std::move(object)), true};
     }
 
     void flush() {
@@ -223,8 +244,8 @@ void state_records(FunctionCallInfo fcinfo) {
         Row row{};
         row.offset = static_cast<int64>(place(part.begin));
         row.length = static_cast<int64>(place(part.end)) - row.offset;
-        row.name = text.substr(part.name_begin, part.name_end - part.name_begin);
-        row.id = text.substr(part.id_begin, part.id_end - part.id_begin);
+        row.name = report.token(text.substr(part.name_begin, part.name_end - part.name_begin));
+        row.id = report.token(text.substr(part.id_begin, part.id_end - part.id_begin));
         if (part.kind == tandem::JsonPart::Kind::record) {
             tandem::CleanJson clean = tandem::clean_json(raw, part.unclosed);
             row.verdict = !clean.ok ? "lost" : clean.repairs != 0 ? "repaired" : "saved";
