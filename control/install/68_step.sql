@@ -80,7 +80,7 @@ $$;
 COMMENT ON FUNCTION tandem.step_payload IS 'What the task of a step says about it';
 
 -- In the transaction of the step's effect.
-CREATE FUNCTION tandem.end_step(run tandem.run, step text, result jsonb, state text DEFAULT 'done', reason text DEFAULT NULL) RETURNS uuid
+CREATE FUNCTION tandem.end_step(run tandem.run, step text, payload jsonb, result jsonb, state text DEFAULT 'done', reason text DEFAULT NULL) RETURNS uuid
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET tandem.tenant = ''
 AS $$
 DECLARE
@@ -95,7 +95,7 @@ BEGIN
         END IF;
         RETURN open;
     END IF;
-    RETURN tandem.task_step(NULL, step, state, tandem.step_payload(run, step), result, reason);
+    RETURN tandem.task_step(NULL, step, state, payload, result, reason);
 END
 $$;
 COMMENT ON FUNCTION tandem.end_step IS 'Ends the task of a step with its result; makes one that is ended already where the step was not shown before';

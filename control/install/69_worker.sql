@@ -41,6 +41,7 @@ DECLARE
     r tandem.run;
     a tandem.run_activity;
     step text;
+    about jsonb;
     seen bigint;
     different bigint;
     due timestamptz;
@@ -87,6 +88,7 @@ BEGIN
         PERFORM tandem.discard_captured(r.id);
     END IF;
     step := tandem.next_step(r, a);
+    about := tandem.step_payload(r, step); -- as it is before
     wait_ms := CASE WHEN step IS NULL THEN 1000 ELSE 0 END;
 
     IF step = 'tandem.backfill_batch' THEN
@@ -97,16 +99,16 @@ BEGIN
         ELSE
             did := format('backfill: %s rows', seen);
             wait_ms := extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000;
-            PERFORM tandem.end_step(r, step, jsonb_build_object('rows', seen));
+            PERFORM tandem.end_step(r, step, about, jsonb_build_object('rows', seen));
         END IF;
         RETURN;
     ELSIF step = 'tandem.proof' THEN
-        PERFORM tandem.end_step(r, step, tandem.prove_rollback(r));
+        PERFORM tandem.end_step(r, step, about, tandem.prove_rollback(r));
         did := 'proof of the rollback';
         RETURN;
     ELSIF step = 'tandem.comparison' THEN
         different := tandem.validate_run(r.id, CASE r.stage WHEN 'dualwrite' THEN 'first' END);
-        PERFORM tandem.end_step(r, step, jsonb_build_object('differences', different));
+        PERFORM tandem.end_step(r, step, about, jsonb_build_object('differences', different));
         IF r.stage = 'dualwrite' THEN
             IF different = 0 THEN
                 -- Who moved the run meanwhile has the say.
@@ -182,7 +184,7 @@ BEGIN
     END IF;
     SELECT t.kind INTO step FROM tandem.run_activity AS a JOIN tandem.task AS t ON t.id = a.step WHERE a.run_id = r.id AND t.state = 'running';
     IF FOUND THEN
-        PERFORM tandem.end_step(r, step, jsonb_build_object('sqlstate', sqlstate, 'error', message), 'failed', message);
+        PERFORM tandem.end_step(r, step, NULL, jsonb_build_object('sqlstate', sqlstate, 'error', message), 'failed', message);
     END IF;
 END
 $$;
