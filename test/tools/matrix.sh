@@ -3,6 +3,7 @@
 #
 #   ROOTS="bookworm trixie"  only these roots           ONLY=, TESTS=  handed on to `make test`
 #   TANDEM_CACHE=DIR         where roots are kept between runs (default: pg_tandem in the user's cache folder)
+#   TANDEM_TESTED=RELEASE    all tests have run on this Debian release just now: its root runs those in SQL only
 #   TANDEM_QUICK=            every round of the random tests, as on the machine itself; in the roots they make fewer
 #   TANDEM_MIRROR=URI        the Debian archive, instead of the one in this machine's apt configuration
 #
@@ -39,7 +40,7 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
     say "The roots need root (chroot, mounts): going on by sudo."
     exec sudo "${sudo_options[@]}" env "TANDEM_CACHE=$CACHE" "ROOTS=$ROOTS" "ONLY=${ONLY:-}" "TESTS=${TESTS:-}" \
-        "TANDEM_MIRROR=${TANDEM_MIRROR:-}" "http_proxy=${http_proxy:-}" "CI=${CI:-}" "${BASH_SOURCE[0]}" "$@"
+        "TANDEM_MIRROR=${TANDEM_MIRROR:-}" "TANDEM_TESTED=${TANDEM_TESTED:-}" "http_proxy=${http_proxy:-}" "CI=${CI:-}" "${BASH_SOURCE[0]}" "$@"
 fi
 
 NAMESPACES=(unshare --mount --pid --fork --kill-child --ipc --uts)
@@ -186,6 +187,7 @@ run_root() { # run_root DIR: install what is missing as root, then the tests as 
 }
 
 # --- all roots
+only=${ONLY:-}
 passed=0 failed=0 skipped=0 table=
 for name in $ROOTS; do
     dir=$CACHE/roots/$name-$ARCH log=$CACHE/logs/$name.log
@@ -204,6 +206,8 @@ for name in $ROOTS; do
     SECONDS=0
     banner "$name: make test as an ordinary user"
     status=0
+    ONLY=${only:-$([ "$name" != "${TANDEM_TESTED:-}" ] || echo regress,pgtap,isolation)}
+    export ONLY
     run_root "$dir" >"$log" 2>&1 || status=$?
     counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1 || true)
     case $status in
