@@ -211,9 +211,6 @@ DECLARE
     r record;
     result record;
 BEGIN
-    FOR i IN 1..20 LOOP
-        EXIT WHEN NOT tandem.audit_seal_round();
-    END LOOP;
     FOR r IN SELECT x.* FROM tandem.run AS x WHERE x.stage IN ('dualwrite', 'shadow', 'live') AND x.phase <> 'cancelled' ORDER BY x.id LOOP
         PERFORM tandem.authorize(x, 'tick') FROM tandem.run AS x WHERE x.id = r.id;
         SELECT * INTO result FROM tandem.run_round(r.id);
@@ -235,6 +232,10 @@ BEGIN
         RETURN NEXT;
     END IF;
     PERFORM tandem.task_notify();
+    -- Last: it writes, and a replication slot is made in a transaction that has not.
+    FOR i IN 1..20 LOOP
+        EXIT WHEN NOT tandem.audit_seal_round();
+    END LOOP;
 END
 $$;
 COMMENT ON FUNCTION tandem.tick IS 'One worker round of every active run in this transaction: for pg_cron, or where the library is not preloaded. Returns what was done';
