@@ -26,14 +26,14 @@ ZoneOffset offset_at(const void* zone, std::int64_t utc) {
     return {changes[i].second * kMicrosPerMinute, i + 1 < changes.size() ? changes[i + 1].first : INT64_MAX};
 }
 
-constexpr std::int64_t kFar = std::int64_t{4000} * kMicrosPerDay;
+constexpr std::int64_t kFar = std::int64_t{400} * kMicrosPerDay;
 
 // The same question, asked of every minute. Minutes are open or closed as a whole: all that is given here is whole
 // minutes.
 std::int64_t walk(const std::vector<OpenHours>& hours, const std::set<std::int32_t>& holidays, std::int32_t monday,
                   const Clocks& clocks, std::int64_t start, std::int64_t open_time) {
     std::int64_t now = start;
-    for (; open_time > 0; now += kMicrosPerMinute) {
+    for (; open_time > 0 && now < kFar; now += kMicrosPerMinute) {
         const std::int64_t local = now + offset_at(&clocks, now).ahead;
         const auto day = static_cast<std::int32_t>(local / kMicrosPerDay);
         const auto minute =
