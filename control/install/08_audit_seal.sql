@@ -52,6 +52,11 @@ CREATE FUNCTION tandem.audit_bound(OUT seq bigint, OUT xid xid8)
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_audit_bound';
 COMMENT ON FUNCTION tandem.audit_bound IS 'The last number that was taken, and then the next transaction id';
 
+-- No advisory lock: anybody could hold that one, and so keep events from being sealed.
+CREATE FUNCTION tandem.audit_lock() RETURNS boolean
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_audit_lock';
+COMMENT ON FUNCTION tandem.audit_lock IS 'Takes the lock of sealing until the transaction ends; false: another session has it';
+
 CREATE FUNCTION tandem.audit_digests(after_seq bigint, upto_seq bigint, OUT to_seq bigint, OUT row_count integer, OUT rows bytea)
 LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'tandem_audit_digests';
 COMMENT ON FUNCTION tandem.audit_digests IS 'Digests of the visible events of these numbers, as many as a few milliseconds allow; to_seq: how far it came';
@@ -94,7 +99,7 @@ DECLARE
     now_at timestamptz := clock_timestamp();
     more boolean := false;
 BEGIN
-    IF pg_is_in_recovery() OR NOT pg_try_advisory_xact_lock('tandem.audit_seal'::regclass::oid::integer, 0) THEN
+    IF pg_is_in_recovery() OR NOT tandem.audit_lock() THEN
         RETURN false;
     END IF;
     SELECT x.* INTO p FROM tandem.audit_progress AS x;
@@ -131,7 +136,7 @@ BEGIN
     IF slice.to_seq IS NULL THEN
         RETURN false; -- not decided
     END IF;
-    IF slice.row_count > 0 THEN
+    IF slice.row_count > 0 OR slice.to_seq < p.seq THEN -- an empty one: over a gap that is wider than the offsets of one seal
         p.sealed_seq := slice.to_seq;
         p.sealed_head := sha256(last.head || int8send(last.to_seq) || int8send(slice.to_seq) || timestamptz_send(now_at) || slice.rows);
         INSERT INTO tandem.audit_seal VALUES (slice.to_seq, last.to_seq, now_at, slice.row_count, slice.rows, p.sealed_head);

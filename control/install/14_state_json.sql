@@ -116,10 +116,10 @@ BEGIN
     task.version := 1;
     IF coalesce(record -> 'version', 'null') <> 'null' THEN
         number := CASE WHEN record ->> 'version' ~ '^[0-9]{1,19}([.]0+)?$' THEN (record ->> 'version')::numeric END;
-        IF number BETWEEN 1 AND 9223372036854775806 THEN
+        IF number BETWEEN 1 AND 4611686018427387904 THEN -- 2^62: so many changes again go on from there
             task.version := number;
         ELSE
-            notes := notes || format('version %s is no positive integer: 1', left(record ->> 'version', 30));
+            notes := notes || format('version %s is no integer from 1 to 2^62: 1', left(record ->> 'version', 30));
         END IF;
     END IF;
 
@@ -234,6 +234,8 @@ AS $$
                                                                        WHEN r.same THEN 'the same record stands again' ELSE 'this version of it stands again, with other contents,' END, r.best_offset)
                     WHEN k.place > 1 THEN 'an earlier record of the file has its idempotency key'
                     WHEN nullif(current_setting('tandem.tenant', true), '') <> (f.task).tenant THEN 'it belongs to another tenant than tandem.tenant'
+                    WHEN EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = (f.task).tenant AND NOT pg_has_role(tandem.acting_role(), o.oid, 'MEMBER')) -- as task_create() has it
+                         THEN format('its tenant "%s" is a role that "%s" is no member of', (f.task).tenant, pg_get_userbyid(tandem.acting_role()))
                     WHEN x.version > (f.task).version THEN format('the task is there with version %s', x.version)
                     WHEN x.version = (f.task).version THEN 'the task is there with this version'
                     WHEN x.kind <> (f.task).kind OR x.tenant <> (f.task).tenant THEN 'the task is there with another kind or tenant'

@@ -203,9 +203,9 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; the active runs, their owners and last rounds';
 
--- SECURITY DEFINER: it serves every run, each as its owner.
+-- SECURITY DEFINER: it serves every run, each as its owner, and the tasks of every tenant.
 CREATE FUNCTION tandem.tick() RETURNS TABLE (run text, did text)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms' SET tandem.tenant = ''
 AS $$
 DECLARE
     r record;

@@ -145,6 +145,7 @@ void insert(Relation relation, const Month& month, Row& row) {
 } // namespace
 
 int64 append(const Event& event) {
+    PreventCommandIfReadOnly("an event"); // a standby would say that it gives no transaction ids
     const TimestampTz at = event.at != 0 ? event.at : GetCurrentTimestamp();
     const Month* month = nullptr;
     Relation relation = open_month(at, month);

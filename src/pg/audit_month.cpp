@@ -8,6 +8,8 @@
 extern "C" {
 #include "catalog/index.h"
 #include "catalog/partition.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "datatype/timestamp.h"
 #include "storage/lmgr.h"
@@ -81,9 +83,51 @@ int condition_of(List* predicate) {
     return column > 0 ? column : -1;
 }
 
-// A restore makes the partitions, fills them, and makes their indexes last, after it has set the sequence. An event in
-// between would take a number that is about to come.
+[[noreturn]] void refuse_restoring(const char* detail, const char* hint) {
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the audit record is being restored"),
+                    errdetail("%s", detail), errhint("%s", hint)));
+    pg_unreachable();
+}
+
+// The highest number in a partition; 0: it is empty, or has no index on seq.
+int64 last_number(Relation relation) {
+    int64 last = 0;
+    ListCell* cell = nullptr;
+    foreach (cell, RelationGetIndexList(relation)) {
+        Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+        if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indkey.values[0] == kSeq + 1 &&
+            index->rd_index->indisvalid && index->rd_indpred == nullptr &&
+            (index->rd_indoption[0] & INDOPTION_DESC) == 0) {
+            Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+            IndexScanDesc scan = begin_index_scan(relation, index, snapshot, 0);
+            index_rescan(scan, nullptr, 0, nullptr, 0);
+            TupleTableSlot* slot = table_slot_create(relation, nullptr);
+            if (index_getnext_slot(scan, BackwardScanDirection, slot)) {
+                bool isnull = false;
+                last = std::max(last, DatumGetInt64(slot_getattr(slot, kSeq + 1, &isnull)));
+            }
+            ExecDropSingleTupleTableSlot(slot);
+            index_endscan(scan);
+            UnregisterSnapshot(snapshot);
+        }
+        index_close(index, AccessShareLock);
+    }
+    return last;
+}
+
+int64 sequence_position() {
+    LOCAL_FCINFO(call, 1);
+    InitFunctionCallInfoData(*call, nullptr, 1, InvalidOid, nullptr, nullptr);
+    call->args[0] = {ObjectIdGetDatum(table_named("event_seq")), false};
+    const Datum position = pg_sequence_last_value(call);
+    return call->isnull ? 0 : DatumGetInt64(position);
+}
+
+// A restore makes the partitions, fills them, and makes their indexes last; when it sets the sequence nobody knows,
+// where it does several things at a time. An event in between would take a number that is about to come, or that is
+// there.
 void check_restored(List* partitions) {
+    int64 last = 0;
     ListCell* cell = nullptr;
     foreach (cell, partitions) {
         Relation relation = try_relation_open(lfirst_oid(cell), AccessShareLock);
@@ -92,13 +136,21 @@ void check_restored(List* partitions) {
         }
         const bool bare = RelationGetIndexList(relation) == NIL;
         const NameData name = relation->rd_rel->relname;
+        last = std::max(last, bare ? 0 : last_number(relation));
         relation_close(relation, AccessShareLock);
         if (bare) {
-            ereport(ERROR,
-                    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the audit record is being restored"),
-                     errdetail("Partition tandem.%s has no indexes yet.", NameStr(name)),
-                     errhint("Wait until the restore has ended.")));
+            refuse_restoring(psprintf("Partition tandem.%s has no indexes yet.", NameStr(name)),
+                             "Wait until the restore has ended.");
         }
+    }
+    // After the rows: whoever wrote one has taken its number before.
+    const int64 position = last > 0 ? sequence_position() : 0;
+    if (position < last) {
+        refuse_restoring(
+            psprintf("Event " INT64_FORMAT " is there, but the sequence tandem.event_seq stands at " INT64_FORMAT ".",
+                     last, position),
+            "Wait until the restore has ended. If it has: SELECT setval('tandem.event_seq', max(seq)) FROM "
+            "tandem.event.");
     }
 }
 

@@ -5,7 +5,9 @@
 extern "C" {
 #include "access/heapam.h"
 #include "access/transam.h"
+#include "catalog/pg_class.h"
 #include "portability/instr_time.h"
+#include "storage/lock.h"
 #include "utils/xid8.h"
 }
 
@@ -39,6 +41,13 @@ Datum bound(FunctionCallInfo fcinfo) {
     Datum values[] = {seq, FullTransactionIdGetDatum(next)};
     bool nulls[] = {none, false};
     return make_row(fcinfo, values, nulls);
+}
+
+// A tag that no SQL can lock: relations are locked by another kind of tag.
+bool lock_sealing() {
+    LOCKTAG tag;
+    SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, own_table("audit_seal"), 0);
+    return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 struct Slice {
@@ -162,6 +171,10 @@ void define_settings() {
 
 TANDEM_FUNCTION(tandem_audit_bound) {
     return pg::entry([&] { return pg::audit::bound(fcinfo); });
+}
+
+TANDEM_FUNCTION(tandem_audit_lock) {
+    return pg::entry([&]() -> Datum { PG_RETURN_BOOL(pg::audit::lock_sealing()); });
 }
 
 TANDEM_FUNCTION(tandem_audit_digests) {

@@ -23,6 +23,10 @@ Decision judge(const Request& request, const Row& before, Row& after, Answer& an
                psprintf("stale: the version is " INT64_FORMAT ", not " INT64_FORMAT, before.version, request.expected));
         return Decision::leave;
     }
+    if (is_reserved(view(before.kind)) && !superuser()) {
+        refuse(answer, Verdict::illegal, "illegal: the task is a step of a run, which only the run changes");
+        return Decision::leave;
+    }
     if (!tandem::may_change(kind_of(before.kind).transitions, before.state, request.to)) {
         refuse(answer, Verdict::illegal,
                psprintf("illegal: a task of kind \"%s\" does not go from %s to %s", text_to_cstring(before.kind),

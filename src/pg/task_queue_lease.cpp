@@ -153,10 +153,15 @@ int64 rescue_expired(int64 limit) {
     Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
     TableScanDesc scan = table_beginscan(heap, snapshot, 1, &key);
     TupleTableSlot* slot = table_slot_create(heap, nullptr);
-    auto* ids = static_cast<pg_uuid_t*>(palloc_extended(sizeof(pg_uuid_t) * static_cast<Size>(limit), MCXT_ALLOC_HUGE));
+    int64 room = std::min<int64>(limit, 1000);
+    auto* ids = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t) * static_cast<Size>(room)));
     int64 count = 0;
     while (count < limit && table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
         bool isnull = false;
+        if (count == room) {
+            room *= 2;
+            ids = static_cast<pg_uuid_t*>(repalloc_huge(ids, sizeof(pg_uuid_t) * static_cast<Size>(room)));
+        }
         ids[count++] = *DatumGetUUIDP(slot_getattr(slot, id_column, &isnull));
     }
     ExecDropSingleTupleTableSlot(slot);

@@ -306,6 +306,7 @@ long wake_listeners() {
 // Tells listeners, at commit, what can be claimed. What the coordinator does by itself.
 TANDEM_FUNCTION(tandem_task_notify) {
     return pg::entry([&]() -> Datum {
+        PreventCommandDuringRecovery("task_notify()");
         pg::queue::Kinds kinds{};
         initStringInfo(&kinds.list);
         (void)pg::queue::look_for_tasks(&kinds);

@@ -202,6 +202,7 @@ void pin_settings() {
     constexpr Pin pins[] = {
         {"role", "none"},
         {"search_path", "pg_catalog, pg_temp"},
+        {"tandem.tenant", ""}, // the database may have one: the worker serves all
         {"default_transaction_isolation", "read committed"},
         {"default_transaction_read_only", "off"},
         {"default_transaction_deferrable", "off"},

@@ -201,8 +201,13 @@ SET tandem.tenant = 'green';
 SELECT is(pg_temp.sees(), ',blue,green', '... row security does not bind it');
 SELECT is(pg_temp.changes(), 'green', '... but its setting binds its changes');
 RESET tandem.tenant;
+INSERT INTO made SELECT 'step', tandem.task_step(NULL, 'tandem.comparison', 'running', '{"run": "r"}', NULL, NULL);
 SET ROLE w;
 SELECT is(pg_temp.sees() || ' ' || pg_temp.changes(), ' ', 'a worker without a tenant sees those without one');
+SELECT results_eq($$SELECT ok, version, state, reason FROM tandem.task_cas(pg_temp.id('step'), 1, 'running', '{"run": "forged"}')$$,
+    $$VALUES (false, 1::bigint, 'running', 'illegal: the task is a step of a run, which only the run changes')$$, '... and the steps of runs, but changes none');
+SELECT is((SELECT ok FROM tandem.task_cas_many(ARRAY[pg_temp.id('step')], '{1}', '{done}', NULL, false)), false, '... nor many at once');
+SELECT throws_ok($$SELECT tandem.task_cas_strict(pg_temp.id('step'), 1, 'cancelled')$$, 'PT422', NULL, '... nor strictly');
 SELECT throws_ok($$SELECT tandem.task_cas_strict(pg_temp.id('of green'), 1, 'running')$$, 'PT404', NULL, '... and no other exists for it');
 SELECT throws_ok($$SELECT tandem.task_create('of', tenant => 'green')$$, '42501', 'permission denied for tenant "green"', '... nor can be made');
 SET tandem.tenant = 'green';
@@ -226,6 +231,10 @@ SET ROLE boss;
 SELECT is(pg_temp.sees() || ' ' || pg_temp.changes(), ',blue,green ,blue,green', 'an operator sees all');
 SELECT throws_ok($$SELECT tandem.task_create('of', tenant => 'blue')$$, '42501', NULL, '... but makes none of a role''s that it is not');
 SELECT is((SELECT created FROM tandem.task_create('of2', tenant => 'green')), true, '... of others it does');
+SELECT results_eq($$SELECT action, reason FROM tandem.import_state_json('[{"id": "1", "kind": "of", "state": "pending", "tenant": "blue"}, {"id": "2", "kind": "of3", "state": "pending", "tenant": "green"}]', false)$$,
+    $$VALUES ('skipped', 'its tenant "blue" is a role that "boss" is no member of'), ('saved', NULL)$$, '... nor by a state file');
+SELECT is((SELECT reason FROM tandem.import_state_json('[{"id": "3", "kind": "of3", "state": "pending", "tenant": "green", "version": 9223372036854775806}]', false)),
+    'version 9223372036854775806 is no integer from 1 to 2^62: 1', 'no file brings a version after which no other comes');
 SET ROLE reader;
 SELECT is(pg_temp.sees(), ',blue,green', 'so does a viewer');
 SELECT throws_ok($$SELECT pg_temp.changes()$$, '42501', NULL, '... who changes none');

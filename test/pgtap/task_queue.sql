@@ -129,7 +129,7 @@ SELECT pg_sleep(0.01) \g /dev/null
 SELECT is(tandem.task_rescue(), 1::bigint, '... is lost too');
 SELECT results_eq($$SELECT state, finished_at IS NOT NULL FROM tandem.task WHERE id = pg_temp.id('lost')$$, $$VALUES ('dead', true)$$, '... dead');
 SELECT matches((SELECT reason FROM tandem.dead_letters WHERE task_id = pg_temp.id('lost')), 'attempt 2 of 2: none is left$', '... with the reason');
-SELECT is(tandem.task_rescue(), 0::bigint, 'nothing else');
+SELECT is(tandem.task_rescue(2147483647), 0::bigint, 'nothing else');
 -- escalated: keeps its lease, a late result lands; without a lease it is claimed
 SELECT tandem.task_create('alarm') FROM generate_series(1, 2) \g /dev/null
 SELECT is(pg_temp.claim('alarm', kinds => '{alarm}', n => 2, lease => '20 ms'), 2::bigint, 'two that are escalated');

@@ -69,6 +69,15 @@ subtest 'the first events of all, by many at once' => sub {
 	is(value($node, 'SELECT count(*) FROM tandem.event'), 60, 'and nothing was lost');
 };
 
+subtest 'nobody holds sealing up' => sub {
+	value($node, 'CREATE ROLE stranger LOGIN');
+	my $session = $node->background_psql('postgres', extra_params => [ '-U', 'stranger' ]);
+	$session->query("SELECT count(pg_advisory_lock(c.oid::integer, n)) FROM pg_class AS c, generate_series(0, 3) AS n WHERE c.relname LIKE 'audit%'");
+	value($node, 'SELECT some_event(1)');
+	becomes($node, $sealed, 'by advisory locks');
+	$session->quit;
+};
+
 subtest 'writers that commit late, abort and prepare' => sub {
 	my $prepared = value($node, "BEGIN; SELECT some_event(2); PREPARE TRANSACTION 'later'");
 	bench('they write', {
@@ -254,6 +263,10 @@ subtest 'dump and restore' => sub {
 		is(value($node, 'SELECT count(*) FROM tandem.audit_progress'), 0, 'nothing is sealed meanwhile');
 		$node->command_ok([ @restore, '--section=post-data', "$folder/dump" ], 'their indexes');
 		is(value($node, "SELECT ok, head FROM tandem.audit_verify(NULL, $seq)"), "t|$head", 'the old seals hold, the head is the same');
+		# pg_restore --jobs sets the sequence when it likes, also after the indexes
+		my $last = value($node, "SELECT last_value, setval('tandem.event_seq', 1, false) FROM tandem.event_seq") =~ s/\|.*//r;
+		is(sqlstate($node, "SELECT tandem.append_event('too soon')"), '55000', 'no number is taken before the sequence has been set');
+		value($node, "SELECT setval('tandem.event_seq', $last)");
 		value($node, 'SELECT some_event(i) FROM generate_series(1, 100) AS i');
 		becomes($node, $sealed, 'sealing goes on');
 		genuine('behind the old seals');
@@ -296,6 +309,13 @@ subtest 'the turn of a month, a clock set back, retention' => sub {
 	is(value($node, 'BEGIN; ' . behind_the_triggers("DELETE FROM tandem.event WHERE seq = $told") . ' SELECT ok, first_bad <= ' . $told . ' FROM tandem.audit_verify()'), 'f|t', '... or an event of retention that is taken away');
 	like(value($node, 'BEGIN; ' . behind_the_triggers("INSERT INTO tandem.audit_dropped SELECT $first, 'x', int8multirange(int8range($first, $first, '[]')), until_seq, head FROM tandem.audit_dropped LIMIT 1; DELETE FROM tandem.event WHERE seq = $first") . ' SELECT ok, first_bad FROM tandem.audit_verify()'), qr/^f\|\d+$/, '... or a drop that is made up');
 	tamper(25);
+};
+
+subtest 'a gap in the numbers that is wider than a seal' => sub {
+	value($node, "SELECT setval('tandem.event_seq', 10000000000)");
+	value($node, 'SELECT some_event(1)');
+	becomes($node, $sealed, 'sealing gets over it');
+	genuine('the seals on both sides');
 };
 
 done_testing();

@@ -58,6 +58,16 @@ sub figures
 in_database('postgres');
 install();
 
+subtest 'a database with a tenant of its own: the worker and tick() serve all of them' => sub {
+	my $stop = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'pg_tandem coordinator' AND datname = 'postgres'";
+	value($node, "ALTER DATABASE postgres SET tandem.tenant = 'green'; $stop");
+	value($node, "SET tandem.tenant = ''; SELECT tandem.sla_policy('blue', '*', NULL, '300 ms', 0.9, 'escalated'); SELECT tandem.task_create('blue', tenant => 'blue'), tandem.task_create('held', tenant => 'blue')");
+	value($node, "SET tandem.tenant = ''; SELECT * FROM tandem.task_claim('w', '{held}', 1, '300 ms')");
+	becomes($node, "string_agg(kind || ' ' || state, ', ' ORDER BY kind) = 'blue escalated, held pending' FROM tandem.task WHERE tenant = 'blue'", 'the worker');
+	is(value($node, "SELECT proconfig @> '{tandem.tenant=}' FROM pg_proc WHERE oid = 'tandem.tick'::regproc"), 't', 'tick()');
+	value($node, "ALTER DATABASE postgres RESET tandem.tenant; $stop");
+};
+
 subtest '1,000 deadlines under load: each within milliseconds, once' => sub {
 	value($node, "SELECT tandem.sla_policy('spread', '*', NULL, '2 seconds'), tandem.sla_policy('burst', '*', NULL, '2 seconds', 0.9, 'escalated')");
 	my $listener = $node->background_psql('postgres');
