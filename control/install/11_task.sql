@@ -57,6 +57,25 @@ CREATE TABLE tandem.task_deadline (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.task_deadline IS 'What is due for tasks that are not finished, and when';
 
+-- Who deletes open tasks by hand must not leave a lease that nobody can end, or a deadline that nobody can meet.
+CREATE FUNCTION tandem.forget_deleted() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        DELETE FROM tandem.task_ready;
+        DELETE FROM tandem.task_deadline;
+    ELSIF EXISTS (SELECT FROM deleted AS d WHERE d.finished_at IS NULL) THEN -- what is finished stands in neither
+        DELETE FROM tandem.task_ready AS r USING deleted AS d WHERE r.task_id = d.id;
+        DELETE FROM tandem.task_deadline AS t USING deleted AS d WHERE t.task_id = d.id;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tandem.forget_deleted IS 'Trigger: a task that is deleted is neither claimable nor due any more';
+CREATE TRIGGER forget_deleted AFTER DELETE ON tandem.task REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION tandem.forget_deleted();
+CREATE TRIGGER forget_truncated AFTER TRUNCATE ON tandem.task FOR EACH STATEMENT EXECUTE FUNCTION tandem.forget_deleted();
+
 -- The legal changes of state. kind '*' holds for every kind that has no rows of its own. A change from a state to itself is no
 -- transition: it carries a patch, and is legal until the task is finished.
 CREATE TABLE tandem.transition (

@@ -18,7 +18,7 @@ AS $$
         UNION ALL
         SELECT 'overdue', NULL, count(*)::numeric, 1, 10, 'tasks',
                format('%s task(s) not finished by their SLA%s', count(*), coalesce(', the oldest since ' || min(d.finish_due)::timestamptz(0)::text, ''))
-          FROM tandem.task AS d WHERE d.id IN (SELECT x.task_id FROM tandem.task_deadline AS x) AND d.finished_at IS NULL AND d.finish_due < clock_timestamp()
+          FROM tandem.task AS d WHERE d.finished_at IS NULL AND d.finish_due < clock_timestamp()
         UNION ALL
         SELECT 'queue', NULL, coalesce(round(extract(epoch FROM clock_timestamp() - min(q.run_at))), 0), 60, 600, 's',
                CASE WHEN count(*) = 0 THEN 'nothing waits to be claimed' ELSE format('%s task(s) can be claimed, the oldest since %s', count(*), min(q.run_at)::timestamptz(0)) END

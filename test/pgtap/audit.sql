@@ -66,6 +66,7 @@ SELECT tandem.grant_role('viewer_role', 'viewer'), tandem.grant_role('operator_r
 SET ROLE viewer_role;
 SELECT is((SELECT count(*) > 0 FROM tandem.event), true, 'a viewer reads events');
 SELECT is((SELECT ok FROM tandem.audit_verify()), true, '... verifies them');
+SELECT throws_ok($$SELECT * FROM tandem.audit_verify(5, 4)$$, '22023', NULL, '... but no range that is none');
 SELECT is((SELECT sealed_seq FROM tandem.audit_status()), NULL, '... and sees how far they are sealed');
 SELECT throws_ok($$SELECT tandem.append_event('forged')$$, '42501', NULL, '... but writes none');
 SELECT throws_ok($$INSERT INTO tandem.event (seq, at, kind, actor, role) VALUES (1, now(), 'forged', 'me', 'me')$$, '42501', NULL, '... in no way');

@@ -216,5 +216,15 @@ SELECT throws_ok(sql, code, NULL, sql) FROM (VALUES
   ) AS bad (sql, code);
 SELECT pg_temp.queue_is_exact('at the end');
 
+-- deleted by hand
+SELECT FROM tandem.sla_policy('deleted', '*', NULL, '1 hour');
+INSERT INTO got (step, id) SELECT 'deleted', (tandem.task_create('deleted')).id FROM generate_series(1, 3);
+SELECT is(pg_temp.claim('to be deleted', kinds => '{deleted}', n => 2, lease => '1 millisecond'), 2::bigint, 'two are claimed, one can be');
+DELETE FROM tandem.task WHERE kind = 'deleted';
+SELECT is((SELECT count(*) FROM tandem.task_deadline AS d JOIN got ON got.id = d.task_id AND got.step = 'deleted'), 0::bigint, 'deleted: nothing is due');
+SELECT pg_temp.queue_is_exact('... and nothing can be claimed');
+TRUNCATE tandem.task;
+SELECT is((SELECT count(*) FROM tandem.task_deadline) + (SELECT count(*) FROM tandem.task_ready), 0::bigint, 'all are gone: so is what they had in the queue');
+
 SELECT * FROM finish();
 ROLLBACK;
