@@ -163,6 +163,41 @@ sub restarted
 	return;
 }
 
+# Claims step over an open transaction's entries once many dead ones lie behind them. What such a transaction made or claimed is found as soon
+# as it has ended, not only when everything is read again.
+subtest 'open transactions are left behind, and found again' => sub {
+	$node = tandem_node('task_queue_behind', preload => 1, conf => "max_prepared_transactions = 10\n");
+	$node->start;
+	value($node, "CREATE EXTENSION pg_tandem; SELECT count(tandem.task_create('z')) FROM generate_series(1, 10)");
+	my $claim = sub { return value($node, "SELECT count(*) FROM tandem.task_claim('w', '{z}', $_[0])"); };
+	my $long = $node->background_psql('postgres');
+	$long->query("BEGIN; SELECT count(*) FROM tandem.task_claim('long', '{z}', 3); SELECT count(tandem.task_create('z')) FROM generate_series(1, 5)");
+	value($node, "BEGIN; SELECT count(*) FROM tandem.task_claim('prepared', '{z}', 2); SELECT tandem.task_create('z'); PREPARE TRANSACTION 'p'");
+	value($node, "SELECT count(tandem.task_create('z')) FROM generate_series(1, 300)");
+	usleep(50_000);
+	is($claim->(200), 200, 'the others are claimed');
+	is($claim->(200), 105, 'all of them');
+	is($claim->(1), 0, 'then there are none') foreach 1 .. 3;
+	value($node, "SELECT count(tandem.task_create('z')) FROM generate_series(1, 100)");
+	usleep(50_000);
+	is($claim->(100), 100, 'more of them');
+	is($claim->(1), 0, 'then there are none');
+	value($node, "COMMIT PREPARED 'p'");
+	is($claim->(10), 1, 'what a prepared transaction made is found when it is committed');
+	is($claim->(1), 0, 'and no more');
+	$long->query('ROLLBACK');
+	is($claim->(10), 3, 'what a transaction claimed is found when it is rolled back');
+	is($claim->(1), 0, 'and no more');
+	$long->query("BEGIN; SELECT count(tandem.task_create('z')) FROM generate_series(1, 5)");
+	value($node, "SELECT count(tandem.task_create('z')) FROM generate_series(1, 200)");
+	usleep(50_000);
+	is($claim->(200), 200, 'again') and is($claim->(1), 0, 'then there are none');
+	$long->query('COMMIT');
+	is($claim->(10), 5, 'what a transaction made is found when it is committed');
+	$long->quit;
+	$node->stop;
+};
+
 foreach my $preload (1, 0)
 {
 	my $how = $preload ? 'with preload' : 'without preload';
