@@ -292,6 +292,8 @@ subtest 'a standby shows and routes; after its promotion the worker is there' =>
 	value($node, "SELECT tandem.promote('r')");
 	$node->backup('for_standby');
 	my $standby = tandem_node('standby', from_backup => [ $node, 'for_standby', has_streaming => 1 ]);
+	# What its transactions can see stays on the primary: else they are ended for being in the way of what arrives.
+	$standby->append_conf('postgresql.conf', "hot_standby_feedback = on\nwal_receiver_status_interval = 1\n");
 	$standby->start;
 	$node->wait_for_catchup($standby);
 	is(workers($standby), 'none', 'no worker runs on a standby');
@@ -305,6 +307,7 @@ subtest 'a standby shows and routes; after its promotion the worker is there' =>
 	is(value($standby, "SELECT count(*) FROM tandem.diff('legacy.item', 'store.item', columns => '{\"item_id\": \"id\"}')"), 0, 'diff() compares on a standby');
 	my $session = $standby->background_psql('uno');
 	is($session->query("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT tandem.route('r', '1')"), 'new', 'a transaction on the standby is routed to new');
+	sleep 2;
 	value($node, "SELECT tandem.rollback('r', 'seen from a standby')");
 	$node->wait_for_catchup($standby);
 	is($session->query("SELECT tandem.route('r', '1')"), 'legacy', 'its next statement after the rollback has arrived, to legacy');
