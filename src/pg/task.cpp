@@ -66,7 +66,8 @@ void move(const Row* before, const Row& after, const deadline::Due* due) {
     deadline::task_moved(before, after, due);
 }
 
-void tell(const Row* before, const Row& after, const Note& note, const deadline::Due* due) {
+// `at`: when it happened, which an imported row's updated_at is not.
+void tell(const Row* before, const Row& after, const Note& note, const deadline::Due* due, TimestampTz at) {
     audit::Event event{};
     event.kind = note.event;
     event.reason = note.reason;
@@ -74,7 +75,7 @@ void tell(const Row* before, const Row& after, const Note& note, const deadline:
     event.state = state_text(after.state);
     event.version = after.version;
     event.evidence = note.evidence;
-    event.at = after.updated_at;
+    event.at = at;
     audit::append(event);
     move(before, after, due);
 }
@@ -151,7 +152,8 @@ Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, W
         }
         Row after = before;
         after.version++;
-        after.updated_at = GetCurrentTimestamp();
+        const TimestampTz now = GetCurrentTimestamp();
+        after.updated_at = now;
         const Decision decision = decide(context, before, after);
         if (decision == Decision::leave) {
             ReleaseBuffer(found.buffer);
@@ -187,7 +189,7 @@ Outcome change_in(const Table& table, const Scope& scope, const pg_uuid_t& id, W
             if (decision == Decision::touch) {
                 move(&before, after, nullptr);
             } else {
-                tell(&before, after, note, nullptr);
+                tell(&before, after, note, nullptr, now);
             }
             ReleaseBuffer(found.buffer);
             heap_freetuple(tuple);
@@ -354,7 +356,7 @@ bool insert(Row& row, const Note& note) {
         CHECK_FOR_INTERRUPTS();
     }
     if (inserted) {
-        tell(nullptr, row, note, &due);
+        tell(nullptr, row, note, &due, now);
     }
     heap_freetuple(tuple);
     close_table(table);

@@ -235,6 +235,13 @@ SELECT results_eq($$SELECT action, reason FROM tandem.import_state_json('[{"id":
     $$VALUES ('skipped', 'its tenant "blue" is a role that "boss" is no member of'), ('saved', NULL)$$, '... nor by a state file');
 SELECT is((SELECT reason FROM tandem.import_state_json('[{"id": "3", "kind": "of3", "state": "pending", "tenant": "green", "version": 9223372036854775806}]', false)),
     'version 9223372036854775806 is no integer from 1 to 2^62: 1', 'no file brings a version after which no other comes');
+SELECT is((SELECT count(*) FROM tandem.import_state_json('[{"id": "4", "kind": "of3", "state": "pending", "tenant": "green", "created_at": "2001-02-03", "version": 1}]', false)
+    WHERE action = 'saved'), 1::bigint, 'an old task is brought back');
+SELECT is((SELECT count(*) FROM tandem.import_state_json('[{"id": "4", "kind": "of3", "state": "pending", "tenant": "green", "created_at": "2001-02-03", "updated_at": "2001-03-04", "version": 2}]', false)
+    WHERE action = 'saved'), 1::bigint, '... and its later version');
+RESET ROLE;
+SELECT results_eq($$SELECT version, at > now() - interval '1 hour' FROM tandem.event WHERE task_id = tandem.state_id('4') ORDER BY seq$$, $$VALUES (1::bigint, true), (2, true)$$, '... the record says when that was done');
+SET ROLE boss;
 SET ROLE reader;
 SELECT is(pg_temp.sees(), ',blue,green', 'so does a viewer');
 SELECT throws_ok($$SELECT pg_temp.changes()$$, '42501', NULL, '... who changes none');
