@@ -266,5 +266,12 @@ SELECT throws_ok(format('SET tandem.tenant = %L', repeat('x', 129)), '22023', NU
 -- isolation levels and what may write
 SELECT throws_ok($$SET LOCAL transaction_read_only = on; SELECT tandem.task_create('k')$$, '25006', NULL, 'not in a read-only transaction');
 
+-- Many changes in one call: there is room on each page.
+CREATE TEMP TABLE bulk AS SELECT (SELECT c.id FROM tandem.task_create('bulk', format('{"a": %s}', i)::jsonb) AS c) AS id FROM generate_series(1, 1000) AS i;
+CREATE TEMP TABLE hot AS SELECT n_tup_upd AS n, n_tup_hot_upd AS hot FROM pg_stat_xact_all_tables WHERE relid = 'tandem.task'::regclass;
+SELECT is((SELECT count(*) FROM tandem.task_claim('bulk', '{bulk}', 1000)), 1000::bigint, 'a thousand are claimed at once');
+SELECT results_eq($$SELECT s.n_tup_upd - h.n, s.n_tup_hot_upd - h.hot FROM hot AS h, pg_stat_xact_all_tables AS s WHERE s.relid = 'tandem.task'::regclass$$,
+    $$VALUES (1000::bigint, 1000::bigint)$$, '... and each update is HOT');
+
 SELECT * FROM finish();
 ROLLBACK;
