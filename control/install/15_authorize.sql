@@ -82,7 +82,11 @@ BEGIN
     IF level <> 'worker' THEN
         EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                        'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.task_analytics, '
-                       'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.event TO %I', role);
+                       'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics TO %I', role);
+    END IF;
+    -- Events hold patches of every tenant: for those who see all tenants. An approver has events(run).
+    IF level IN ('viewer', 'operator', 'oncall', 'admin') THEN
+        EXECUTE format('GRANT SELECT ON tandem.event TO %I', role);
     END IF;
     IF level IN ('operator', 'admin') THEN
         EXECUTE format('GRANT SELECT ON tandem.state_backups TO %I', role);
