@@ -62,6 +62,8 @@ INSERT INTO tandem.option_default VALUES
     ('throttle_delay', 'interval', '0 seconds', 'Pause between backfill batches'),
     ('lock_timeout', 'interval', '5 seconds', 'How long start(), cancel() and complete() wait for a lock on a mapped table'),
     ('heartbeat_timeout', 'interval', '1 minute', 'No promotion when no round was made for longer than this'),
+    ('daily_report', 'on or off', 'on', 'Whether the worker makes the report of a day when it is over'),
+    ('report_timezone', 'time zone', 'UTC', 'The time zone whose days daily reports are of, by its full name such as Europe/Berlin'),
     ('max_stored_differences', 'integer', '1000', 'Differences of a comparison that are kept; the counts are exact beyond');
 
 CREATE TABLE tandem.run_option (

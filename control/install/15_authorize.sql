@@ -10,6 +10,8 @@ SELECT l.level, f.function
         ('{operator,oncall,admin}', '{rollback,pause}'),
         ('{operator,admin}', '{preflight,create_run,map_table,set_option,start,promote,resume,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
         ('{operator,admin}', '{tick,begin_step,execute_round,executor_failed}'),
+        ('{operator,admin}', '{daily_report,schedule,unschedule,run_job}'),
+        ('{viewer,operator,approver,oncall,admin}', '{cron_jobs,cron_state,job_name}'), -- the view schedules calls them
         -- tasks: whoever works on them, and whoever steers the work
         ('{worker,operator,admin}', '{task_create,task_cas,task_cas_strict,task_cas_many,task_claim,task_heartbeat,task_finish}'),
         ('{worker}', '{sees_tenant}'),
@@ -82,7 +84,7 @@ BEGIN
     IF level <> 'worker' THEN
         EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                        'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.task_analytics, '
-                       'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics TO %I', role);
+                       'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);
     END IF;
     -- Events hold patches of every tenant: for those who see all tenants. An approver has events(run).
     IF level IN ('viewer', 'operator', 'oncall', 'admin') THEN

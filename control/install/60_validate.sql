@@ -159,9 +159,9 @@ BEGIN
     IF unplanned <> '{}' THEN
         PERFORM tandem.record_event(run, 'full_comparison', 'rows may have changed without being captured', unplanned);
     END IF;
-    -- Old clean validations say nothing that the newer ones do not.
+    -- Old clean validations say nothing that the newer ones do not, but to yesterday's report (74_daily_report.sql).
     DELETE FROM tandem.comparison AS x
-     WHERE x.run_id = run.id AND x.purpose = 'validate' AND x.missing + x.extra + x.changed + x.duplicates + x.errors = x.accepted AND x.started_at < first_start - interval '1 day';
+     WHERE x.run_id = run.id AND x.purpose = 'validate' AND x.missing + x.extra + x.changed + x.duplicates + x.errors = x.accepted AND x.started_at < tandem.comparisons_kept_since(run);
     UPDATE tandem.run_activity AS a
        SET validated_at = first_start, differences = total, elapsed = clock_timestamp() - first_start, error = NULL, error_at = NULL
      WHERE a.run_id = run.id;

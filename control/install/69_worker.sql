@@ -45,6 +45,7 @@ DECLARE
     seen bigint;
     different bigint;
     due timestamptz;
+    report_of date;
     deeds text[] := '{}';
 BEGIN
     wait_ms := 1000;
@@ -80,6 +81,13 @@ BEGIN
 
     did := tandem.shrink_captured();
     IF did IS NOT NULL THEN
+        wait_ms := 0;
+        RETURN;
+    END IF;
+
+    report_of := tandem.daily_report_due(r);
+    IF report_of IS NOT NULL THEN
+        did := tandem.daily_report_round(r, report_of);
         wait_ms := 0;
         RETURN;
     END IF;

@@ -115,13 +115,14 @@ BEGIN
     BEGIN
         valid := CASE d.kind WHEN 'interval' THEN value::interval >= interval '0' AND value::interval <= interval '1 year'
                              WHEN 'integer' THEN value::integer >= 1
+                             WHEN 'time zone' THEN EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = value)
                              ELSE value = ANY (string_to_array(d.kind, ' or ')) END;
     EXCEPTION WHEN data_exception THEN
         valid := false;
     END;
     IF valid IS NOT TRUE THEN
         RAISE EXCEPTION 'option "%" cannot be "%"', option, value USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind IN ('interval', 'integer') THEN 'an ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
+              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind IN ('interval', 'integer') THEN 'an ' WHEN d.kind = 'time zone' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
     END IF;
     IF option = 'capture' THEN
         PERFORM tandem.set_capture(r, value);

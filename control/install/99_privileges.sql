@@ -59,6 +59,8 @@ GRANT SELECT ON tandem.task_analytics, tandem.emergency_response_metrics, tandem
 GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.health_checks, tandem.check_orchestrator_health, tandem.sees_tenant TO pg_monitor;
 
 GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
+GRANT SELECT ON tandem.daily_report, tandem.schedules TO pg_monitor;
+GRANT EXECUTE ON FUNCTION tandem.cron_jobs, tandem.cron_state, tandem.job_name TO pg_monitor;
 
 -- A coordinator for this database, once this commits.
 SELECT tandem.worker_poke();

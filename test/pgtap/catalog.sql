@@ -26,7 +26,7 @@ SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc
             WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
           NULL, 'PUBLIC may execute no SECURITY DEFINER function');
 SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
-          '{accept_difference,audit_status,audit_verify,begin_step,cancel,complete,create_policy,create_run,drop_policy,drop_sla_calendar,drop_sla_policy,events,execute_round,executor_failed,export_state_documents,export_state_json,grant_role,health_checks,import_state_json,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,set_option,sla_calendar,sla_policy,start,state_back_out,state_backup,state_migrate,state_validate,state_verify,status,task_retry_policy,task_transitions,tick,validate,withdraw_acceptance}',
+          '{accept_difference,audit_status,audit_verify,begin_step,cancel,complete,create_policy,create_run,cron_jobs,cron_state,daily_report,drop_policy,drop_sla_calendar,drop_sla_policy,events,execute_round,executor_failed,export_state_documents,export_state_json,grant_role,health_checks,import_state_json,map_table,pause,plain_verb,preflight,promote,repair,resume,retry,revoke_role,rollback,run_health,run_job,schedule,set_option,sla_calendar,sla_policy,start,state_back_out,state_backup,state_migrate,state_validate,state_verify,status,task_retry_policy,task_transitions,tick,unschedule,validate,withdraw_acceptance}',
           'the SECURITY DEFINER functions are those of docs/security.md');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
             WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
@@ -66,6 +66,8 @@ SELECT is(pg_temp.signature('set_option'), 'run text, option text, value text �
 SELECT is(pg_temp.signature('task_claim'), 'worker text, kinds text[] DEFAULT NULL::text[], n integer DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval → TABLE(id uuid, version bigint, lease_token bigint, kind text, payload jsonb)', 'task_claim');
 SELECT is(pg_temp.signature('task_heartbeat'), 'worker text, ids uuid[], lease_tokens bigint[], extend interval → SETOF uuid', 'task_heartbeat');
 SELECT is(pg_temp.signature('task_finish'), 'id uuid, lease_token bigint, state text, result jsonb DEFAULT NULL::jsonb, OUT ok boolean, OUT version bigint, OUT reason text → record', 'task_finish');
+SELECT is(pg_temp.signature('schedule'), 'run text, job text, cron text → bigint', 'schedule');
+SELECT is(pg_temp.signature('daily_report'), 'run text, day date DEFAULT NULL::date → tandem.daily_report', 'daily_report');
 SELECT columns_are('tandem', 'runs', (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum > 0), 'runs has columns');
 SELECT is((SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'tandem.runs'::regclass AND attnum BETWEEN 1 AND 7),
           '{run,stage,phase,weight,epoch,health_score,waiting_for}', 'status begins with the columns of the contract');

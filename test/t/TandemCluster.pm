@@ -9,13 +9,15 @@
 #   conf => TEXT      more lines for postgresql.conf
 #   init => [...]     arguments for its init, such as [ allows_streaming => 1 ]
 #   from_backup => [NODE, BACKUP, ...]   init_from_backup in place of init: a standby has its primary's settings already
+#   also => 'pg_cron' another library to preload, with preload
+# tandem_package PATH gives a file of a Debian package that test/tools/packages.sh unpacked, or undef (skip the test then, and say so).
 # tandem_data PATH gives a file of ../shared/data, or undef where it is absent (skip the test then, and say so).
 package TandemCluster;
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
 use Exporter 'import';
-our @EXPORT = qw(tandem_node tandem_data);
+our @EXPORT = qw(tandem_node tandem_package tandem_data);
 
 sub tandem_node
 {
@@ -31,10 +33,17 @@ sub tandem_node
 		$node->init(@{ $opt{init} // [] });
 		$node->append_conf('postgresql.conf', $ENV{TANDEM_SETTINGS});
 		$node->append_conf('postgresql.conf', "max_worker_processes = 16");
-		$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_tandem'") if $opt{preload};
+		$node->append_conf('postgresql.conf', "shared_preload_libraries = '" . join(',', 'pg_tandem', $opt{also} // ()) . "'") if $opt{preload};
 	}
 	$node->append_conf('postgresql.conf', $opt{conf}) if defined $opt{conf};
 	return $node;
+}
+
+sub tandem_package
+{
+	my ($path) = @_;
+	my ($file) = glob(($ENV{TANDEM_PACKAGES} // '/nonexistent') . "/$path");
+	return defined $file && -e $file ? $file : undef;
 }
 
 sub tandem_data

@@ -267,6 +267,12 @@ kind_pgtap() {
     cluster_stop
 }
 
+debian_package() { # debian_package EXTENSION: its package, where the PostgreSQL is Debian's
+    local version
+    version=$("$PG_CONFIG" --version | grep -oE '[0-9]+' | head -n 1)
+    [ "$PGBIN" != "/usr/lib/postgresql/$version/bin" ] || echo "postgresql-$version-$1"
+}
+
 # --- TAP: whole servers, made by PostgreSQL's own Perl modules (see test/t/TandemCluster.pm)
 kind_tap() {
     local file name begun status home=$WORK/tap
@@ -281,6 +287,15 @@ kind_tap() {
         export TANDEM_DATA
     fi
     [ ! -e "$WORK/tandem_stress" ] || export TANDEM_STRESS=$WORK/tandem_stress
+    if grep -q TANDEM_PACKAGES "${FILES[@]}"; then # servers of others, that the tests start; pg_cron is found where pg_tandem is
+        test/tools/packages.sh build/packages prometheus prometheus-postgres-exporter $(debian_package cron)
+        cp -r build/packages "$WORK/packages"
+        for name in lib share; do
+            [ ! -d "$WORK/packages/usr/$name/postgresql" ] || cp -r "$WORK/packages/usr/$name/postgresql" "$WORK/stage/usr/$name/"
+        done
+        chmod -R a+rX "$WORK/packages" "$WORK/stage"
+        export TANDEM_PACKAGES=$WORK/packages
+    fi
     export TANDEM_STAGE TANDEM_SETTINGS PERL5LIB=$PGXS_TEST/perl:$home/test/t${PERL5LIB:+:$PERL5LIB}
     export PG_REGRESS=$PGXS_TEST/regress/pg_regress PGPORT=65432 TMPDIR=$home/tmp # sockets: a short path
     mkdir "$TMPDIR"
