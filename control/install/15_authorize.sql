@@ -6,7 +6,7 @@ INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM (VALUES
         -- runs
-        ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,run_health,health_checks,check_orchestrator_health,sees_tenant}'::name[]),
+        ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,report,dashboard,run_health,health_checks,check_orchestrator_health,sees_tenant}'::name[]),
         ('{operator,oncall,admin}', '{rollback,pause}'),
         ('{operator,admin}', '{preflight,create_run,map_table,set_option,start,promote,resume,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
         ('{operator,admin}', '{tick,begin_step,execute_round,executor_failed}'),
@@ -36,19 +36,27 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.has_level IS 'Is the role a superuser, or of this level?';
 
+CREATE FUNCTION tandem.is_authorized(run tandem.run, verb text) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    -- A superuser also where the owner's role was renamed or dropped: somebody must be able to end the run.
+    SELECT EXISTS (SELECT FROM pg_roles AS o WHERE o.oid = x.acting AND o.rolsuper) OR EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = run.owner AND pg_has_role(x.acting, o.oid, 'MEMBER'))
+    -- What runs as the owner is written by the owner: a level alone is not enough to map a table.
+        OR (verb <> 'map_table' AND EXISTS (
+           SELECT FROM tandem.role_grant AS g JOIN tandem.role_level AS l ON l.level = g.level AND l.function = verb
+             JOIN pg_roles AS o ON o.rolname = g.role
+            WHERE pg_has_role(x.acting, o.oid, 'MEMBER')))
+      FROM (SELECT tandem.acting_role() AS acting) AS x
+$$;
+COMMENT ON FUNCTION tandem.is_authorized IS 'Does the acting role own the run, or has it a level that allows the verb?';
+
 CREATE FUNCTION tandem.authorize(run tandem.run, verb text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     acting name := pg_get_userbyid(tandem.acting_role());
-    -- A superuser also where the owner's role was renamed or dropped: somebody must be able to end the run.
-    owned boolean := EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = acting AND o.rolsuper) OR EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = run.owner AND pg_has_role(acting, o.oid, 'MEMBER'));
 BEGIN
-    -- What runs as the owner is written by the owner: a level alone is not enough to map a table.
-    IF owned OR (verb <> 'map_table' AND EXISTS (
-           SELECT FROM tandem.role_grant AS g JOIN tandem.role_level AS l ON l.level = g.level AND l.function = verb
-             JOIN pg_roles AS o ON o.rolname = g.role
-            WHERE pg_has_role(acting, o.oid, 'MEMBER'))) THEN
+    IF tandem.is_authorized(run, verb) THEN
         RETURN;
     END IF;
     RAISE EXCEPTION 'permission denied to % run "%"', replace(verb, '_', ' '), run.name

@@ -5,7 +5,7 @@
 # one cent goes wrong behind the mirror's back, and the run goes back by itself. Every claim is checked: status 0 means it all happened.
 #
 #   schema.sql, mapping.sql  both schemas, and what is what      traffic.sql    the application, for pgbench
-#   views.sql                measurements, from tandem's tables  dashboard.sql  the last picture
+#   views.sql                measurements, from tandem's tables
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export LC_ALL=C.UTF-8 PGCLIENTENCODING=UTF8 PGAPPNAME=demo
@@ -190,7 +190,7 @@ check "no comparison ever reported a row that was not wrong" \
     "SELECT count(*) = 0 FROM tandem.differences WHERE (new_table, key) IS DISTINCT FROM ('bank.account', '{\"id\": $QUIET}'::jsonb)"
 
 printf '\n'
-value "$(cat "$HERE/dashboard.sql")" | sed 's/^/  /' | coloured
+value "SELECT tandem.dashboard('bank')" | sed 's/^/  /' | coloured
 ENDED=$EPOCHREALTIME
 
 printf '\n%s     Measured in this run%s\n' "$BOLD" "$PLAIN"

@@ -1,0 +1,69 @@
+-- A run of 24 hours as its tables would show it, made in a second: moved in steps, rolled back once, on again. For report()'s figure, its test
+-- and its picture in docs/. Everything is drawn from one seed.
+--
+-- It writes the extension's tables, as a superuser can. Nothing of it is measured; what is made from it is.
+CREATE SCHEMA legacy;
+CREATE SCHEMA shop;
+DO $$
+DECLARE
+    t text;
+BEGIN
+    FOREACH t IN ARRAY '{customer,invoice,order,order_line,payment,product}'::text[] LOOP
+        EXECUTE format('CREATE TABLE legacy.%1$I (id bigint PRIMARY KEY, amount numeric, state text); CREATE TABLE shop.%1$I (id bigint PRIMARY KEY, amount numeric, state text)', t);
+    END LOOP;
+END
+$$;
+SELECT setseed(0.4711) \g /dev/null
+SELECT date_trunc('minute', now()) - interval '24 hours' AS day \gset
+SELECT run FROM tandem.create_run('checkout', 'legacy', 'shop', hold => '2 hours') \g /dev/null
+SELECT FROM tandem.set_option('checkout', 'validate_every', '1 day') \g /dev/null
+SELECT tandem.map_table('checkout', format('legacy.%I', c.relname)::regclass, format('shop.%I', c.relname)::regclass, domain => CASE c.relname WHEN 'payment' THEN 'payment' ELSE 'default' END)
+  FROM pg_class AS c WHERE c.relnamespace = 'shop'::regnamespace AND c.relkind = 'r' ORDER BY c.relname \g /dev/null
+
+-- --- its moves
+CREATE TEMP TABLE move AS
+SELECT m.*, row_number() OVER (ORDER BY m.after) AS epoch
+  FROM (VALUES (interval '0', 'start', 'dualwrite', 'progressing', 0, NULL, 'ines'), ('01:10', 'synced', 'shadow', 'progressing', 0, NULL, 'worker'), ('03:10', 'promote', 'live', 'progressing', 5, NULL, 'worker'),
+               ('05:10', 'promote', 'live', 'progressing', 25, NULL, 'worker'), ('07:10', 'promote', 'live', 'progressing', 50, NULL, 'worker'),
+               ('08:26:31', 'rollback', 'shadow', 'degraded', 0, 'guard any_difference: 2 differences', 'worker'), ('10:02', 'retry', 'shadow', 'progressing', 0, 'the rounding of discounts is mended', 'ines'),
+               ('12:02', 'promote', 'live', 'progressing', 5, NULL, 'worker'), ('14:02', 'promote', 'live', 'progressing', 25, NULL, 'worker'),
+               ('15:05', 'pause', 'live', 'paused', 25, 'the evening peak', 'ines'), ('17:40', 'resume', 'live', 'progressing', 25, 'the peak is over', 'omar'),
+               ('19:40', 'promote', 'live', 'progressing', 50, NULL, 'worker'), ('22:31', 'promote', 'live', 'progressing', 75, NULL, 'worker')) AS m (after, kind, stage, phase, weight, reason, who);
+SELECT tandem.append_event(m.kind, m.reason, '{}', 'checkout', m.stage, m.phase, m.weight, m.epoch, at => :'day'::timestamptz + m.after) FROM move AS m ORDER BY m.epoch \g /dev/null
+UPDATE tandem.run SET stage = 'live', phase = 'progressing', weight = 75, epoch = 13, created_at = :'day'::timestamptz - interval '20 minutes', moved_at = :'day'::timestamptz + interval '22:31' WHERE name = 'checkout';
+UPDATE tandem.run_domain SET weight = 75;
+
+-- --- backfill, and a validation of what changed every half minute, of everything every hour
+INSERT INTO tandem.backfill (mapping_id, rows_seen, rows_copied, rows_estimated, batches, started_at, batch_at, finished_at)
+SELECT m.id, x.rows, x.rows, x.rows, x.rows / 1000 + 1, :'day'::timestamptz + x.n * interval '11 minutes', :'day'::timestamptz + (x.n + 1) * interval '11 minutes', :'day'::timestamptz + (x.n + 1) * interval '11 minutes'
+  FROM tandem.mapping AS m JOIN (VALUES ('customer', 0, 412880), ('product', 1, 18231), ('order', 2, 2204118), ('order_line', 3, 7718022), ('invoice', 4, 2101775), ('payment', 5, 2098004)) AS x (name, n, rows) ON x.name = m.new_table;
+INSERT INTO tandem.comparison (run_id, mapping_id, purpose, epoch, snapshot, started_at, elapsed, equal, legacy_rows, new_rows, missing, extra, changed, duplicates, method, scope)
+SELECT m.run_id, m.id, 'validate', v.epoch, '1:1:', v.at, CASE WHEN v.full_one THEN interval '1.4 s' ELSE interval '6 ms' END * (0.7 + 0.6 * random()), NOT v.wrong OR m.new_table <> 'invoice', v.rows, v.rows,
+       0, 0, CASE WHEN v.wrong AND m.new_table = 'invoice' THEN 2 ELSE 0 END, 0, CASE WHEN v.full_one THEN 'sketch' ELSE 'keys' END, CASE WHEN v.full_one THEN 'full' ELSE 'changes' END
+  FROM tandem.mapping AS m
+ CROSS JOIN LATERAL (SELECT at, (extract(epoch FROM at)::bigint % 3600) < 30 AS full_one, at BETWEEN :'day'::timestamptz + interval '08:26:30' AND :'day'::timestamptz + interval '09:50' AS wrong,
+                            (SELECT max(x.epoch) FROM move AS x WHERE :'day'::timestamptz + x.after <= at) AS epoch,
+                            CASE WHEN (extract(epoch FROM at)::bigint % 3600) < 30 THEN 2000000 ELSE 40 + floor(random() * 60) END AS rows
+                       FROM generate_series(:'day'::timestamptz + interval '01:10:30', now(), interval '30 seconds') AS at) AS v;
+INSERT INTO tandem.difference (comparison_id, kind, severity, key, columns, legacy, new)
+SELECT c.id, 'changed', 'high', jsonb_build_object('id', k), '{amount}', jsonb_build_object('amount', 19.99 + k), jsonb_build_object('amount', 20.00 + k)
+  FROM tandem.comparison AS c, unnest('{440817,440822}'::integer[]) AS k WHERE c.changed > 0;
+INSERT INTO tandem.rollback (run_id, strategy, automatic, reason, from_weight, epoch, evidence, at, elapsed, proof_at, differences, unexplained)
+SELECT r.id, 'emergency', true, 'guard any_difference: 2 differences', 50, 6, '{}', :'day'::timestamptz + interval '08:26:31', '0.9 ms', :'day'::timestamptz + interval '08:26:52', 2, 0 FROM tandem.run AS r;
+INSERT INTO tandem.comparison (run_id, mapping_id, purpose, rollback_id, epoch, snapshot, started_at, elapsed, equal, legacy_rows, new_rows, missing, extra, changed, duplicates, method, scope)
+SELECT m.run_id, m.id, 'proof', b.id, 6, '1:1:', b.at + interval '1 second', '3 s', m.new_table <> 'invoice', f.rows_seen, f.rows_seen, 0, 0, CASE m.new_table WHEN 'invoice' THEN 2 ELSE 0 END, 0, 'sketch', 'full'
+  FROM tandem.rollback AS b JOIN tandem.mapping AS m ON m.run_id = b.run_id JOIN tandem.backfill AS f ON f.mapping_id = m.id;
+UPDATE tandem.run_activity SET round_at = clock_timestamp(), validated_at = now(), differences = 0, elapsed = '38 ms';
+
+-- --- tasks with deadlines
+SELECT tandem.sla_policy('refund', '*', '30 seconds', '5 minutes'), tandem.sla_policy('mail', '*', NULL, '1 hour'), tandem.sla_policy('payout', '*', '1 minute', '10 minutes') \g /dev/null
+SELECT tandem.task_create(k, jsonb_build_object('n', n)) FROM (VALUES ('refund', 180), ('mail', 420), ('payout', 60)) AS x (k, count), generate_series(1, x.count) AS n \g /dev/null
+UPDATE tandem.task AS t SET created_at = x.at, run_at = x.at, start_due = x.at + (t.start_due - t.created_at), finish_due = x.at + (t.finish_due - t.created_at), started_at = x.at + interval '1 s' * x.took,
+       finished_at = CASE WHEN x.at < now() - interval '20 minutes' THEN x.at + interval '8 s' * x.took END, state = CASE WHEN x.at < now() - interval '20 minutes' THEN 'done' ELSE 'running' END
+  FROM (SELECT id, :'day'::timestamptz + interval '24 hours' * random() AS at, 2 + 3 * -ln(1 - random()) * CASE kind WHEN 'payout' THEN 5 ELSE 1 END AS took FROM tandem.task WHERE kind IN ('refund', 'mail', 'payout')) AS x WHERE x.id = t.id;
+DELETE FROM tandem.task_deadline;
+INSERT INTO tandem.sla_breach (task_id, which, due_at, detected_at, kind, severity, tenant)
+SELECT t.id, w.which, w.due, w.due + interval '1 ms', t.kind, t.severity, t.tenant
+  FROM tandem.task AS t CROSS JOIN LATERAL (VALUES ('start', t.start_due, t.started_at), ('finish', t.finish_due, t.finished_at)) AS w (which, due, ended)
+ WHERE w.due < least(w.ended, now());
+ANALYZE;
