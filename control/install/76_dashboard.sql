@@ -102,8 +102,9 @@ AS $$
                row_number() OVER (ORDER BY c.started_at DESC) AS back
           FROM tandem.comparison AS c WHERE c.run_id = run.id GROUP BY c.started_at
     ), difference AS (
-        SELECT d.* FROM tandem.differences AS d WHERE d.run = run.name AND d.comparison_id >= (SELECT min(c.id) FROM tandem.comparison AS c WHERE c.run_id = run.id AND c.epoch >= run.epoch - 1)
-         ORDER BY d.id DESC LIMIT 3
+        -- rows are found again and again while they differ: each once, as it was found last
+        SELECT d.* FROM (SELECT DISTINCT ON (x.new_table, x.key, x.kind) x.* FROM (SELECT y.* FROM tandem.differences AS y WHERE y.run = run.name ORDER BY y.id DESC LIMIT 100) AS x
+                          ORDER BY x.new_table, x.key, x.kind, x.id DESC) AS d ORDER BY d.id DESC LIMIT 3
     ), proof AS (
         SELECT p.* FROM tandem.rollback_proofs AS p WHERE p.run = run.name ORDER BY p.proof DESC LIMIT 3
     )
@@ -125,7 +126,7 @@ AS $$
     UNION ALL SELECT 9, row_number() OVER (ORDER BY b.started_at, b.new), tandem.fit(b.new, 26) || ' ' || tandem.bar(b.percent, 30) || tandem.fit(b.percent || ' %', 9, true) || tandem.fit(tandem.report_number(b.rows_seen) || ' rows', 20, true)
                 FROM (SELECT x.* FROM tandem.backfill_progress AS x WHERE x.run = run.name ORDER BY x.finished_at IS NOT NULL, x.started_at, x.new LIMIT 8) AS b
     UNION ALL SELECT 9, 100, format('and %s more tables', count(*) - 8) FROM tandem.backfill_progress AS b WHERE b.run = run.name HAVING count(*) > 8
-    UNION ALL SELECT 9, 101, format('%s write(s) came before the rows that they reference were copied, or were refused: see mirror_failures', count(*)) FROM tandem.mirror_failures AS f WHERE f.run = run.name HAVING count(*) > 0
+    UNION ALL SELECT 9, 101, format('%s write(s) were refused before the new side was live: see tandem.mirror_failures', count(*)) FROM tandem.mirror_failures AS f WHERE f.run = run.name HAVING count(*) > 0
 $$;
 COMMENT ON FUNCTION tandem.dashboard_facts IS 'Part of dashboard(): comparisons, differences, rollbacks, backfill';
 

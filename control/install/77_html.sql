@@ -69,7 +69,7 @@ CREATE FUNCTION tandem.report_badge(tone text, word text) RETURNS tandem.markup
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT tandem.html('<span class="badge {}"><span class="sign" aria-hidden="true">{}</span>{}</span>', tone,
                          CASE tone WHEN 'good' THEN tandem.html('&#10003;') WHEN 'bad' THEN tandem.html('&#10007;')
-                                   WHEN 'warn' THEN tandem.html('!') ELSE tandem.html('&ndash;') END, word) $$;
+                                   WHEN 'warn' THEN tandem.html('!') ELSE tandem.html('&#8211;') END, word) $$;
 COMMENT ON FUNCTION tandem.report_badge IS 'A word with a sign and a colour: good, bad, warn, or none';
 
 CREATE FUNCTION tandem.report_tone(status text) RETURNS text

@@ -44,8 +44,8 @@ header { padding-top: 2.25rem; }
 .verdict.unknown { background: var(--warn-wash); border-color: var(--warn); } .verdict.unknown .sign { color: var(--warn); }
 .verdict.over { background: var(--none-wash); border-color: var(--none); } .verdict.over .sign { color: var(--none); }
 
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1px; margin: 1.25rem 0 0; background: var(--line); border: 1px solid var(--line); border-radius: 0.75rem; overflow: hidden; }
-.facts div { background: var(--page); padding: 0.8rem 1rem; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); margin: 1.25rem 0 0; border: 1px solid var(--line); border-radius: 0.75rem; overflow: hidden; }
+.facts div { padding: 0.8rem 1rem; box-shadow: 0 0 0 1px var(--line); }
 .facts dt { color: var(--soft); font-size: 0.8125rem; }
 .facts dd { font-size: 1.375rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .facts small { display: block; font-size: 0.8125rem; font-weight: 400; color: var(--soft); }
@@ -80,6 +80,7 @@ path.a-new, path.a-band { stroke-width: 8; } .legend path.a-new { stroke: var(--
 rect.b-good, rect.b-bad, rect.b-warn, rect.b-none, rect.b-new, rect.b-legacy { stroke: none; }
 .s-off, .s-dualwrite, .s-shadow, .s-live, .s-rampdown, .s-complete { stroke: var(--page); stroke-width: 1; fill: var(--none-wash); }
 .s-dualwrite { fill: var(--legacy-wash); } .s-shadow { fill: var(--none-wash); } .s-live, .s-rampdown { fill: var(--new-wash); } .s-complete { fill: var(--good-wash); }
+.k-dualwrite, .k-shadow, .k-live { stroke-width: 10; } .k-dualwrite { stroke: var(--legacy-wash); } .k-shadow { stroke: var(--none-wash); } .k-live { stroke: var(--new-wash); }
 .p-paused { fill: var(--warn); } .p-degraded { fill: var(--bad); } .p-waiting_approval { fill: var(--none); }
 .d-new { fill: var(--new); } .d-legacy { fill: var(--page); stroke: var(--legacy); stroke-width: 2; }
 
@@ -88,7 +89,7 @@ summary { color: var(--soft); cursor: pointer; width: fit-content; font-size: 0.
 .scroll { overflow-x: auto; margin-top: 1rem; max-width: 100%; } details .scroll { margin-top: 0.5rem; max-height: 22rem; overflow-y: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.875rem; }
 caption { text-align: left; font-weight: 600; padding-bottom: 0.35rem; font-size: 0.9375rem; }
-details caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+figure caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 0.8125rem; white-space: nowrap; vertical-align: bottom; }
 th, td { padding: 0.4rem 0.9rem 0.4rem 0; border-bottom: 1px solid var(--grid); } thead th { border-bottom-color: var(--line); }
 th:last-child, td:last-child { padding-right: 0; }

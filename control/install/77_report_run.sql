@@ -24,7 +24,7 @@ AS $$
         SELECT m.*, sum(CASE WHEN m.stage IS DISTINCT FROM m.before THEN 1 ELSE 0 END) OVER (ORDER BY m.n) AS island
           FROM (SELECT x.*, lag(x.stage) OVER (ORDER BY x.n) AS before FROM tandem.report_moves(run, since, until) AS x) AS m
     ), stage AS (
-        SELECT m.stage, min(m.x) AS x, max(m.x_end) AS x_end FROM move AS m GROUP BY m.island, m.stage
+        SELECT m.stage, min(m.x) AS x, max(m.x_end) AS x_end, min(m.at) AS at, max(m.ended) AS ended FROM move AS m GROUP BY m.island, m.stage
     ), path AS (
         SELECT string_agg(format('%s%s %sH%s', CASE WHEN m.n = (SELECT min(y.n) FROM move AS y) THEN 'M' ELSE 'L' END, m.x * 10, 100 - m.weight, m.x_end * 10), '' ORDER BY m.n) AS line,
                min(m.x) * 10 AS first, max(m.x_end) * 10 AS last
@@ -44,15 +44,18 @@ AS $$
                                          tandem.report_time(m.at), m.kind, m.stage, m.phase, m.weight, m.who, tandem.report_clip(m.reason, 200))
                         FROM move AS m ORDER BY m.n DESC LIMIT 100)))
         END, CASE WHEN EXISTS (SELECT FROM move) THEN
-        tandem.html('<figure id="stages"><figcaption><h3>Stages</h3><ul class="legend">{}{}</ul></figcaption>'
-            '<svg role="img" aria-labelledby="stages-t stages-d" width="100%" height="46"><title id="stages-t">Stages of the run over time</title><desc id="stages-d">{}</desc>{}{}{}</svg></figure>',
-            tandem.report_key('b-bad', 'degraded'), tandem.report_key('b-warn', 'paused'),
-            (SELECT string_agg(format('%s from %s', s.stage, s.x || ' %'), ', ' ORDER BY s.x) FROM (SELECT * FROM stage ORDER BY x DESC LIMIT 12) AS s),
+        tandem.html('<figure id="stages"><figcaption><h3>Stages</h3><ul class="legend">{}{}{}{}{}</ul></figcaption>'
+            '<svg role="img" aria-labelledby="stages-t stages-d" width="100%" height="46"><title id="stages-t">Stages of the run over time</title><desc id="stages-d">{}</desc>{}{}{}</svg>'
+            '<details><summary>The numbers behind this chart</summary>{}</details></figure>',
+            tandem.report_key('k-dualwrite', 'dualwrite'), tandem.report_key('k-shadow', 'shadow'), tandem.report_key('k-live', 'live'), tandem.report_key('b-bad', 'degraded'), tandem.report_key('b-warn', 'paused'),
+            (SELECT string_agg(format('%s from %s', s.stage, to_char(s.at, 'YYYY-MM-DD HH24:MI:SS')), ', ' ORDER BY s.x) FROM (SELECT * FROM stage ORDER BY x DESC LIMIT 12) AS s),
             ARRAY(SELECT tandem.html('<rect class="s-{}" x="{}%" y="0" width="{}%" height="30"/>', s.stage, s.x, s.x_end - s.x) FROM stage AS s ORDER BY s.x),
             ARRAY(SELECT tandem.html('<rect class="p-{}" x="{}%" y="34" width="{}%" height="8"><title>{}</title></rect>', m.phase, m.x, greatest(m.x_end - m.x, 0.2), m.phase)
                     FROM move AS m WHERE m.phase IN ('paused', 'degraded', 'waiting_approval')),
             ARRAY(SELECT tandem.html('<text class="in{}" x="{}%" dx="7" y="20">{}</text>', CASE WHEN s.x_end - s.x < 24 THEN ' less' ELSE '' END, s.x, s.stage)
-                    FROM stage AS s WHERE s.x_end - s.x >= 9)) END)
+                    FROM stage AS s WHERE s.x_end - s.x >= 7),
+            tandem.report_table('Stages of the run', '{stage,from,to,#lasted}', ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td>{}</td><td class="n">{}</td></tr>', s.stage, tandem.report_time(s.at), tandem.report_time(s.ended), tandem.report_span(s.ended - s.at))
+                FROM stage AS s ORDER BY s.x DESC LIMIT 100))) END)
 $$;
 COMMENT ON FUNCTION tandem.report_course IS 'Section of report(): stages and weight over time';
 

@@ -31,16 +31,16 @@ BEGIN
         (SELECT tandem.html('<div><dt>Rollbacks</dt><dd>{}<small>{}</small></dd></div>', count(*), CASE WHEN count(*) = 0 THEN 'none' WHEN bool_or(p.verdict = 'unexplained') THEN 'one is unexplained'
                                      WHEN bool_or(p.verdict = 'pending') THEN 'a proof is pending' ELSE 'each proven' END) FROM tandem.rollback_proofs AS p WHERE p.run = r.name)];
 
-    RETURN tandem.html('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Run {}: {}</title><meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src &#39;none&#39;; style-src &#39;unsafe-inline&#39;; img-src data:; base-uri &#39;none&#39;; form-action &#39;none&#39;">'
-        '<meta name="generator" content="pg_tandem {}"><link rel="icon" href="data:,"><style>{}</style></head><body><header>'
-        '<p class="kicker">Run <b><bdi>{}</bdi></b> &middot; schema <b><bdi>{}</bdi></b> &rarr; schema <b><bdi>{}</bdi></b> &middot; database <bdi>{}</bdi> &middot; {} to {}</p>'
+    RETURN tandem.html('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/><title>Run {}: {}</title><meta name="viewport" content="width=device-width, initial-scale=1"/>'
+        '<meta http-equiv="Content-Security-Policy" content="default-src &#39;none&#39;; style-src &#39;unsafe-inline&#39;; img-src data:; base-uri &#39;none&#39;; form-action &#39;none&#39;"/>'
+        '<meta name="generator" content="pg_tandem {}"/><link rel="icon" href="data:,"/><style>{}</style></head><body><header>'
+        '<p class="kicker">Run <b><bdi>{}</bdi></b> &#183; schema <b><bdi>{}</bdi></b> &#8594; schema <b><bdi>{}</bdi></b> &#183; database <bdi>{}</bdi> &#183; {} to {}</p>'
         '<div class="verdict {}"><h1><span class="sign" aria-hidden="true">{}</span><span>{}</span></h1><p>{}</p><p class="then">{}</p>{}</div><dl class="facts">{}</dl>'
         '<nav aria-label="Sections"><ul>{}</ul></nav></header><main>{}{}{}{}{}{}{}{}</main>'
         '<footer><p>Made by pg_tandem at {}, in time zone {}, for role <bdi>{}</bdi>. One snapshot; no script; nothing is loaded from anywhere.</p></footer></body></html>',
         r.name, v.headline, (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'pg_tandem'), tandem.report_css(),
         r.name, r.legacy_schema, r.new_schema, current_database(), tandem.report_time(since, 'YYYY-MM-DD HH24:MI'), tandem.report_time(until, 'YYYY-MM-DD HH24:MI'),
-        v.answer, CASE v.answer WHEN 'yes' THEN tandem.html('&#10003;') WHEN 'no' THEN tandem.html('&#10007;') WHEN 'over' THEN tandem.html('&ndash;') ELSE tandem.html('?') END,
+        v.answer, CASE v.answer WHEN 'yes' THEN tandem.html('&#10003;') WHEN 'no' THEN tandem.html('&#10007;') WHEN 'over' THEN tandem.html('&#8211;') ELSE tandem.html('?') END,
         v.headline, tandem.report_clip(v.why, 600), tandem.report_clip(v.next, 600), CASE WHEN v.command IS NOT NULL THEN tandem.html('<code>{}</code>', v.command) END, facts,
         ARRAY(SELECT tandem.html('<li><a href="#{}">{}</a></li>', s.id, s.title)
                 FROM (VALUES (1, 'course', 'Stages and weight'), (2, 'comparisons', 'Comparisons'), (3, 'differences', 'Differences'), (6, 'sla', 'SLA windows'), (7, 'health', 'Health'),
