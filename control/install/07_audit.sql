@@ -6,6 +6,7 @@
 -- restore attaches, and pg_dump's own CREATE INDEX would then find the name taken. Row triggers are different: pg_dump leaves their copies out.
 
 CREATE SEQUENCE tandem.event_seq;
+COMMENT ON SEQUENCE tandem.event_seq IS 'Numbers of events, in the order in which they were appended, of committed and aborted transactions alike';
 
 -- No defaults: a row comes from append_event(), which takes a transaction id before it takes seq, as sealing needs it.
 CREATE TABLE tandem.event (

@@ -34,6 +34,7 @@ COMMENT ON TABLE tandem.task IS
 CREATE UNIQUE INDEX task_idem_key ON tandem.task (tenant, kind, idem_key) WHERE idem_key IS NOT NULL;
 
 CREATE SEQUENCE tandem.task_lease_token;
+COMMENT ON SEQUENCE tandem.task_lease_token IS 'Fencing tokens: each claim takes a number that nobody had before';
 
 -- One row for each task that may be claimed now or from run_at on. Collation "C": the order of names does not matter here, and the cheapest
 -- comparison is the one that no upgrade of a library changes.

@@ -211,6 +211,10 @@ BEGIN
     IF calendar IS NOT NULL AND NOT EXISTS (SELECT FROM tandem.sla_calendar AS c WHERE c.name = sla_policy.calendar) THEN
         RAISE EXCEPTION 'calendar "%" does not exist', calendar USING ERRCODE = 'undefined_object', HINT = 'tandem.sla_calendar() makes one.';
     END IF;
+    IF start_within > finish_within THEN
+        RAISE EXCEPTION 'a task can''t have longer to start (%) than to finish (%)', start_within, finish_within USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'The order is sla_policy(kind, severity, start_within, finish_within); NULL sets no deadline.';
+    END IF;
     PERFORM tandem.check_due(start_within, calendar), tandem.check_due(finish_within, calendar);
     INSERT INTO tandem.sla_policy AS p VALUES (kind, severity, start_within, finish_within, warn_ratio, escalate_to, calendar)
     ON CONFLICT ON CONSTRAINT sla_policy_pkey DO UPDATE SET start_within = EXCLUDED.start_within, finish_within = EXCLUDED.finish_within,

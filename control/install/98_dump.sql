@@ -16,3 +16,19 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- The sequences behind identity columns, which have no statement of their own to be documented by.
+DO $$
+DECLARE
+    owned record;
+BEGIN
+    FOR owned IN
+        SELECT d.objid::regclass AS sequence, c.relname, a.attname FROM pg_catalog.pg_depend AS d
+          JOIN pg_catalog.pg_class AS c ON c.oid = d.refobjid JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i' AND c.relnamespace = 'tandem'::regnamespace
+           AND d.objid IN (SELECT s.seqrelid FROM pg_catalog.pg_sequence AS s)
+    LOOP
+        EXECUTE format('COMMENT ON SEQUENCE %s IS %L', owned.sequence, format('Numbers of tandem.%s.%s', owned.relname, owned.attname));
+    END LOOP;
+END
+$$;

@@ -367,7 +367,7 @@ TANDEM_FUNCTION(tandem_task_heartbeat) {
                                              "lease_tokens", &tokens);
         if (count != token_count) {
             ereport(ERROR,
-                    (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("ids and lease_tokens must be of equal length"),
+                    (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("ids and lease_tokens must be of equal length"),
                      errdetail("There are %d ids and %d lease tokens.", count, token_count),
                      errhint("%s", kHeartbeatHint)));
         }

@@ -11,10 +11,10 @@ SELECT ok((SELECT count(*) FROM ours) > 50, 'the extension has objects');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours
             WHERE (classid = 'pg_proc'::regclass AND obj_description(objid, 'pg_proc') IS NULL)
                OR (classid = 'pg_class'::regclass AND obj_description(objid, 'pg_class') IS NULL
-                   AND (SELECT relkind IN ('r', 'v') FROM pg_class WHERE oid = objid))
+                   AND (SELECT relkind IN ('r', 'v', 'S') FROM pg_class WHERE oid = objid))
                OR (classid = 'pg_type'::regclass AND obj_description(objid, 'pg_type') IS NULL
                    AND (SELECT typtype = 'c' AND EXISTS (SELECT FROM pg_class AS c WHERE c.oid = typrelid AND c.relkind = 'c') FROM pg_type WHERE oid = objid))),
-          NULL, 'every function, table, view and type has a COMMENT');
+          NULL, 'every function, table, view, sequence and type has a COMMENT');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass
             WHERE p.prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c') AND p.prokind <> 'a'
               AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c WHERE c LIKE 'search_path=pg_catalog, pg_temp')),

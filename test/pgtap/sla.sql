@@ -57,7 +57,7 @@ SELECT is(pg_temp.within(pg_temp.make('any', 'critical')), '00:05:00', 'a policy
 -- --- what is refused
 SELECT throws_ok(format('SELECT tandem.sla_policy(%s)', arguments), state, NULL, format('sla_policy(%s)', arguments))
   FROM (VALUES ('NULL, ''high'', NULL, ''1 hour''', '22004'), ('''k'', NULL, NULL, ''1 hour''', '22004'), ('''k'', ''high'', NULL, ''1 hour'', NULL', '22004'),
-               ('''k'', ''urgent'', NULL, ''1 hour''', '22023'), ('''k'', ''high'', ''0'', NULL', '22023'), ('''k'', ''high'', ''-1 hour'', NULL', '22023'),
+               ('''k'', ''urgent'', NULL, ''1 hour''', '22023'), ('''k'', ''high'', ''2 hours'', ''1 hour''', '22023'), ('''k'', ''high'', ''0'', NULL', '22023'), ('''k'', ''high'', ''-1 hour'', NULL', '22023'),
                ('''k'', ''high'', NULL, ''-1 second''', '22023'), ('''k'', ''high'', NULL, ''1 month''', '22023'), ('''k'', ''high'', NULL, ''2 years''', '22023'),
                ('''k'', ''high'', NULL, ''40000 days''', '22023'), ('''k'', ''high'', NULL, ''1 hour'', 0', '22023'), ('''k'', ''high'', NULL, ''1 hour'', -0.5', '22023'),
                ('''k'', ''high'', NULL, ''1 hour'', 1.01', '22023'), ('''k'', ''high'', NULL, ''1 hour'', ''NaN''', '22023'),

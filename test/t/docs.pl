@@ -32,7 +32,7 @@ foreach my $page ("$root/README.md", sort glob "$root/docs/*.md")
 		my ($status, $out, $error) = $node->psql($database, $block, on_error_stop => 1);
 		is($status, 0, basename($page) . ", block $number") or diag("$block\n$error");
 	  }
-		sleep 1.5;    # a reader is slower than the worker
+		sleep 0.6;    # a reader is slower than the worker
 	}
 }
 

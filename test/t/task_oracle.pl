@@ -11,7 +11,7 @@ use Time::HiRes qw(usleep);
 
 my $seed = seed();
 my $sessions = $ENV{TANDEM_ORACLE_SESSIONS} // 8;
-my $rounds = $ENV{TANDEM_ORACLE_ROUNDS} // 6;
+my $rounds = $ENV{TANDEM_ORACLE_ROUNDS} // ($ENV{TANDEM_QUICK} ? 3 : 6);
 my $node = tandem_node('oracle', preload => 1, conf => <<~'CONF');
 	restart_after_crash = on
 	max_prepared_transactions = 50
