@@ -76,7 +76,7 @@ sub setup
 		        END IF;
 		        SELECT array_agg(t.id) AS ids, array_agg(t.lease_token) AS tokens INTO claims
 		          FROM tandem.task_claim(me, CASE WHEN random() < 0.3 THEN ARRAY[(ARRAY['a','b','c'])[1 + floor(random() * 3)::integer]] END,
-		                                 1 + floor(random() ^ 2 * 9)::integer, CASE WHEN drain OR random() < 0.7 THEN interval '30 s' ELSE random() * interval '30 ms' + interval '1 us' END) AS t;
+		                                 1 + floor(random() ^ 2 * 9)::integer, CASE WHEN drain OR random() < 0.7 THEN interval '4 s' ELSE random() * interval '30 ms' + interval '1 us' END) AS t;
 		        IF NOT drain AND random() < 0.08 THEN
 		            ROLLBACK;
 		            CONTINUE;
