@@ -312,10 +312,10 @@ Datum verify(FunctionCallInfo fcinfo) {
     };
     // Nothing at all would be verified, and be found genuine.
     if (!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && PG_GETARG_INT64(0) > PG_GETARG_INT64(1)) {
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("from_seq must not be greater than to_seq"),
-                        errdetail("They are " INT64_FORMAT " and " INT64_FORMAT ".", PG_GETARG_INT64(0),
-                                  PG_GETARG_INT64(1)),
-                        errhint("NULL stands for the first, and for the last event.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("from_seq must not be greater than to_seq"),
+                 errdetail("They are " INT64_FORMAT " and " INT64_FORMAT ".", PG_GETARG_INT64(0), PG_GETARG_INT64(1)),
+                 errhint("NULL stands for the first, and for the last event.")));
     }
     Verdict verdict{};
     if (SPI_connect() != SPI_OK_CONNECT) {

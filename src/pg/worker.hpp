@@ -85,10 +85,11 @@ struct DeadlineKeeper;
 DeadlineKeeper* open_deadlines();
 // Takes in what was committed since; when to look next.
 TimestampTz next_deadline(DeadlineKeeper* keeper);
-// Settles what is due now, as much as goes into one transaction. Errors are logged, and cost their own task only; false:
-// there was one.
+// Settles what is due now, as much as goes into one transaction. Errors are logged, and cost their own task only;
+// false: there was one.
 bool settle_deadlines(DeadlineKeeper* keeper);
-// Reads on in the table, for about two milliseconds, when it is time to read it. How long until it is time again: 0, go on.
+// Reads on in the table, for about two milliseconds, when it is time to read it. How long until it is time again: 0, go
+// on.
 long read_deadlines(DeadlineKeeper* keeper);
 
 // What else the coordinator does now and then. A slice takes a few milliseconds at most, as deadlines wait for it; it
