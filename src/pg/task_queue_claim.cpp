@@ -33,7 +33,7 @@ struct Claim {
     Reader reader;
     task::Note note;
     int64 claimed;
-    bool skipped; // some were locked
+    bool read_whole; // a level was read from its beginning
 };
 
 void answer(Claim* claim, const task::Row& row) {
@@ -73,8 +73,7 @@ void claim_one(Claim* claim, const Cursor& cursor, const Candidate& candidate) {
         answer(claim, claimed);
         claim->claimed++;
         break;
-    case task::Outcome::skipped:
-        claim->skipped = true;
+    case task::Outcome::skipped: // somebody else is faster
         break;
     case task::Outcome::missing:
     case task::Outcome::left:
@@ -94,6 +93,7 @@ void claim_from(Claim* claim, const Source* sources, int count, Whole whole) {
     for (int i = 0; i < count; i++) {
         open_cursor(&claim->reader, &cursors[i], sources[i].level, PointerGetDatum(sources[i].tenant),
                     PointerGetDatum(sources[i].kind), sources[i].priority, request.wanted.now, whole);
+        claim->read_whole = claim->read_whole || (cursors[i].level.whole && sources[i].level != nullptr);
     }
     const MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "pg_tandem claim", ALLOCSET_SMALL_SIZES);
     while (claim->claimed < request.n) {
@@ -133,6 +133,15 @@ void claim_all(Claim* claim, Whole whole) {
         claim_from(claim, sources.data + from, to - from, whole);
         from = to;
     }
+}
+
+// What has been added since the claim began counts, too.
+void claim_again(Claim* claim, Request* request, Whole whole) {
+    const ReadyTable table = claim->reader.table;
+    end_reading(&claim->reader);
+    request->wanted.now = GetCurrentTimestamp();
+    begin_reading(&claim->reader, table);
+    claim_all(claim, whole);
 }
 
 [[noreturn]] void refuse(const char* what, const char* detail) {
@@ -208,10 +217,14 @@ TANDEM_FUNCTION(tandem_task_claim) {
         const ReadyTable table = open_ready(RowExclusiveLock);
         begin_reading(&claim.reader, table);
         claim_all(&claim, Whole::seldom);
+        // Where an old snapshot keeps a million dead entries, others have claimed everything by the time that a level
+        // has been read from its beginning.
+        if (claim.claimed == 0 && claim.read_whole) {
+            claim_again(&claim, &request, Whole::never);
+        }
         // Without a coordinator it falls to the claims to take back what others have lost.
         if (claim.claimed == 0 && pg::worker::shared == nullptr && rescue_now_and_then(request.wanted.now) > 0) {
-            request.wanted.now = GetCurrentTimestamp();
-            claim_all(&claim, Whole::often);
+            claim_again(&claim, &request, Whole::often);
         }
         end_reading(&claim.reader);
         close_ready(table);

@@ -49,10 +49,10 @@ script() {
     esac
 }
 per_transaction() { case $1 in many | together) echo 100 ;; *) echo 1 ;; esac; }
-changes_a_second() { # changes_a_second SCRIPT SETTING: and all of them were accepted
+changes_a_second() { # changes_a_second SCRIPT SETTING [LIMIT]: and all of them were accepted
     local before after said
     before=$(changes "$1")
-    said=$(PGOPTIONS="-c synchronous_commit=$2" pgbench -n -M prepared -c 1 -T "$SECONDS_EACH" -D i=$((before - 1)) -f <(script "$1") 2>&1) || { echo "$said" >&2; return 1; }
+    said=$(PGOPTIONS="-c synchronous_commit=$2" pgbench -n -M prepared -c 1 ${3:--T "$SECONDS_EACH"} -D i=$((before - 1)) -f <(script "$1") 2>&1) || { echo "$said" >&2; return 1; }
     after=$(changes "$1")
     awk -v wanted=$((after - before)) -v n="$(per_transaction "$1")" '
         /^number of transactions actually processed/ { split($NF, t, "/"); made = t[1] * n }
@@ -69,6 +69,7 @@ measure() { # measure SETTING SCRIPT…: in turns, the order changing from round
         ((round % 2)) || mapfile -t order < <(printf '%s\n' "$@" | tac)
         for what in "${order[@]}"; do
             sql -c "VACUUM ${TABLE[$what]}" -c 'CHECKPOINT'
+            changes_a_second "$what" off "-t $((ROWS / $(per_transaction "$what")))" >/dev/null # each page's first change after a checkpoint is logged as a whole
             result[$what]+="$(changes_a_second "$what" "$setting")"$'\n'
         done
     done
@@ -142,7 +143,7 @@ queue() { # a task is made, another one claimed and finished: tasks a second ove
         printf "SELECT FROM tandem.task_create('bench.queue');\n"
         printf "SELECT id AS task, lease_token AS token FROM tandem.task_claim('bench ' || :client_id, '{bench.queue}') \\\\gset\n"
         printf "SELECT ok FROM tandem.task_finish(:task::uuid, :token::bigint, 'done') \\\\gset\n"
-    ) 2>&1 | awk '/^tps/ { print $3 } /ERROR|aborted/ { print >"/dev/stderr" }'
+    ) 2>&1 | awk '/^tps/ { print $3 } /rror:|ERROR|aborted/ { print >"/dev/stderr" }'
 }
 if wants snapshot; then
     sql -c "SELECT count(tandem.task_create('bench.queue')) FROM generate_series(1, 1000)" >/dev/null

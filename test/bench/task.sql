@@ -1,4 +1,4 @@
--- Tasks, and a plain table that is equal to theirs. Ids end with a number, so that a script knows a row's id and version without asking.
+-- Tasks, and plain tables that are equal to theirs, the room that they leave on a page included. Ids end with a number, so that a script knows a row's id and version without asking.
 CREATE EXTENSION pg_tandem;
 CREATE SCHEMA bench;
 -- From running to running: what is measured is the version, not the queue. A second set of rows is for batches.
@@ -7,9 +7,9 @@ SELECT count((tandem.task_cas(id, 1, 'running')).ok) FROM tandem.task WHERE kind
 UPDATE tandem.task SET id = ('00000000-0000-7000-8000-' || n + CASE kind WHEN 'bench' THEN 100000000000 ELSE 200000000000 END)::uuid, version = 1
   FROM (SELECT id AS old_id, row_number() OVER (PARTITION BY kind) - 1 AS n FROM tandem.task WHERE kind LIKE 'bench%') AS numbered WHERE id = old_id;
 VACUUM FULL tandem.task;
-CREATE TABLE bench.plain (LIKE tandem.task INCLUDING ALL) WITH (fillfactor = 70);
+CREATE TABLE bench.plain (LIKE tandem.task INCLUDING ALL) WITH (fillfactor = 40);
 INSERT INTO bench.plain SELECT * FROM tandem.task WHERE kind = 'bench';
-CREATE TABLE bench.plain_with_event (LIKE tandem.task INCLUDING ALL) WITH (fillfactor = 70);
+CREATE TABLE bench.plain_with_event (LIKE tandem.task INCLUDING ALL) WITH (fillfactor = 40);
 INSERT INTO bench.plain_with_event SELECT * FROM tandem.task WHERE kind = 'bench';
 CREATE TABLE bench.event (seq bigserial, at timestamptz NOT NULL, lsn pg_lsn, kind text, actor text, role text, client text, task_id uuid, state text, version bigint);
 -- What a client has in its hands when it calls task_cas_many().
