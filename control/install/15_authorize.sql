@@ -18,6 +18,10 @@ SELECT l.level, f.function
         ('{operator,admin}', '{task_transitions,task_retry_policy,task_cancel,task_requeue,task_rescue,task_notify}'),
         ('{operator,admin}', '{sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar}'),
         ('{operator,admin}', '{import_state_json,export_state_json,export_state_documents,state_backup,state_validate,state_migrate,state_verify,state_back_out}'),
+        -- observing: applications tell what they did, everybody with a level sees it
+        ('{worker,operator,admin}', '{observe}'),
+        ('{operator,admin}', '{add_operation,drop_operation}'),
+        ('{viewer,operator,approver,oncall,admin}', '{latency,latency_rows,latency_series,latency_buckets,latency_baselines,observed_totals,observe_state}'),
         -- the audit record: whoever may see events may ask whether they are genuine
         ('{viewer,operator,approver,oncall,admin}', '{audit_verify,audit_status}'),
         ('{admin}', '{grant_role,revoke_role}')
@@ -90,6 +94,8 @@ BEGIN
     END LOOP;
     EXECUTE format('GRANT SELECT ON tandem.task, tandem.transition, tandem.tasks, tandem.dead_letters TO %I', role); -- his tenants' rows
     IF level <> 'worker' THEN
+        EXECUTE format('GRANT SELECT ON tandem.operations, tandem.latency, tandem.latency_totals, tandem.latency_comparison, tandem.operation_counts, tandem.latency_trend, '
+                       'tandem.latency_hour, tandem.observe_memory TO %I', role);
         EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                        'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.task_analytics, '
                        'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);

@@ -240,6 +240,7 @@ BEGIN
         RETURN NEXT;
     END IF;
     PERFORM tandem.task_notify();
+    PERFORM tandem.observe_round();
     -- Last: it writes, and a replication slot is made in a transaction that has not.
     FOR i IN 1..20 LOOP
         EXIT WHEN NOT tandem.audit_seal_round();

@@ -36,6 +36,12 @@ GRANT EXECUTE ON FUNCTION
     tandem.check_rule_form, tandem.resolve_rules, tandem.severity_of, tandem.find_collation, tandem.collation_sql
 TO PUBLIC;
 
+-- Histograms.
+GRANT EXECUTE ON FUNCTION
+    tandem.histogram_sum, tandem.histogram_add, tandem.histogram_final, tandem.histogram_percentiles, tandem.histogram_count, tandem.histogram_buckets,
+    tandem.observe_bounds, tandem.duration_us
+TO PUBLIC;
+
 -- The UUID of an id of a state file.
 GRANT EXECUTE ON FUNCTION tandem.state_id TO PUBLIC;
 
@@ -61,6 +67,11 @@ GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.health_checks, tandem.check_
 GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
 GRANT SELECT ON tandem.daily_report, tandem.schedules TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.cron_jobs, tandem.cron_state, tandem.job_name TO pg_monitor;
+
+GRANT SELECT ON tandem.operations, tandem.latency, tandem.latency_totals, tandem.latency_comparison, tandem.operation_counts, tandem.latency_trend, tandem.latency_hour,
+    tandem.observe_memory TO pg_monitor;
+GRANT EXECUTE ON FUNCTION tandem.latency, tandem.latency_rows, tandem.latency_series, tandem.latency_buckets, tandem.latency_baselines, tandem.observed_totals,
+    tandem.observe_state TO pg_monitor;
 
 -- A coordinator for this database, once this commits.
 SELECT tandem.worker_poke();

@@ -1,11 +1,14 @@
 // _PG_init: settings, and, where the library is preloaded, the worker. Without preload everything works that needs no
 // worker.
+#include "core/histogram.hpp" // before PostgreSQL's headers
+
 #include "pg/prelude.hpp"
 
 #include "pg/audit.hpp"
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/deadline.hpp"
+#include "pg/observe.hpp"
 #include "pg/task.hpp"
 #include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
@@ -28,6 +31,7 @@ void on_shmem_request() {
     pg::queue::request_levels_memory();
     pg::queue::request_wake_memory();
     pg::deadline::request_ring_memory();
+    pg::observe::request_memory();
 }
 
 void on_shmem_startup() {
@@ -36,6 +40,7 @@ void on_shmem_startup() {
     }
     pg::worker::attach_shared_memory();
     pg::deadline::attach_ring_memory();
+    pg::observe::attach_memory();
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     pg::queue::attach_levels_memory();
     pg::queue::attach_wake_memory();
@@ -74,6 +79,7 @@ void define_settings() {
     pg::audit::define_settings();
     pg::compare::define_settings();
     pg::task::define_settings();
+    pg::observe::define_settings();
     MarkGUCPrefixReserved("tandem");
 }
 

@@ -8,7 +8,10 @@
 //
 // Deadlines go first: a round or a slice begins only where the next deadline is some milliseconds away, unless it has
 // been put off for long.
+#include "core/histogram.hpp" // before PostgreSQL's headers
+
 #include "pg/deadline.hpp"
+#include "pg/observe.hpp"
 #include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
 
@@ -152,29 +155,39 @@ Extension round(Backoffs* backoffs) {
 
 // --- chores
 
-long seal_events() {
+// Calls a function that answers with one value, in a transaction of its own. Is that neither NULL nor 0?
+bool call_round(const char* query) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
-    pgstat_report_activity(STATE_RUNNING, "SELECT tandem.audit_seal_round()");
-    if (SPI_connect() != SPI_OK_CONNECT || SPI_execute("SELECT tandem.audit_seal_round()", false, 1) != SPI_OK_SELECT ||
-        SPI_processed != 1) {
-        elog(ERROR, "the round of sealing failed");
+    pgstat_report_activity(STATE_RUNNING, query);
+    if (SPI_connect() != SPI_OK_CONNECT || SPI_execute(query, false, 1) != SPI_OK_SELECT || SPI_processed != 1) {
+        elog(ERROR, "%s failed", query);
     }
     bool isnull = false;
-    const bool more = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) && !isnull;
+    const bool result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull) != 0 && !isnull;
     SPI_finish();
     PopActiveSnapshot();
     CommitTransactionCommand();
     pgstat_report_stat(false);
     pgstat_report_activity(STATE_IDLE, nullptr);
-    return more ? 0 : naptime_ms;
+    return result;
+}
+
+long seal_events() {
+    return call_round("SELECT tandem.audit_seal_round()") ? 0 : naptime_ms;
+}
+
+long save_observed() {
+    (void)call_round("SELECT tandem.observe_round()");
+    return observe::save_every_ms;
 }
 
 constexpr Chore kChores[] = {
     {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
     {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
     {"pg_tandem: sealing events", seal_events, nullptr, 0},
+    {"pg_tandem: saving what was observed", save_observed, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error
