@@ -53,6 +53,9 @@ TANDEM_FUNCTION(tandem_histogram_final) {
 // histogram_percentiles(histogram, shares, longest in µs) → milliseconds, NULL for each where there is none
 TANDEM_FUNCTION(tandem_histogram_percentiles) {
     return pg::entry([&]() -> Datum {
+        if (PG_ARGISNULL(0) || PG_ARGISNULL(1)) {
+            PG_RETURN_NULL();
+        }
         bytea* value = PG_GETARG_BYTEA_PP(0);
         ArrayType* shares = PG_GETARG_ARRAYTYPE_P(1);
         const int64 longest = PG_ARGISNULL(2) ? PG_INT64_MAX : PG_GETARG_INT64(2);
