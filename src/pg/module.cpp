@@ -1,14 +1,12 @@
 // _PG_init: settings, and, where the library is preloaded, the worker. Without preload everything works that needs no
 // worker.
-#include "core/histogram.hpp" // before PostgreSQL's headers
-
 #include "pg/prelude.hpp"
 
 #include "pg/audit.hpp"
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/deadline.hpp"
-#include "pg/observe.hpp"
+#include "pg/observe_hooks.hpp"
 #include "pg/task.hpp"
 #include "pg/task_queue.hpp"
 #include "pg/worker.hpp"
@@ -80,6 +78,7 @@ void define_settings() {
     pg::compare::define_settings();
     pg::task::define_settings();
     pg::observe::define_settings();
+    pg::observe::define_hook_settings();
     MarkGUCPrefixReserved("tandem");
 }
 
@@ -101,6 +100,7 @@ void _PG_init(void) {
     previous_startup_hook = shmem_startup_hook;
     shmem_startup_hook = on_shmem_startup;
     pg::worker::install_utility_hook();
+    pg::observe::install_hooks();
     pg::worker::register_launcher();
 }
 

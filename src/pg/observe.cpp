@@ -68,9 +68,9 @@ int32 find_run(std::string_view name) {
 
 } // namespace
 
-bool find_operation(Oid relation, int32 run, std::string_view operation, int64* threshold) {
+bool find_operation(Relation operations, int32 run, std::string_view operation, int64* threshold) {
     *threshold = kNoThreshold;
-    Relation operations = table_open(relation, AccessShareLock);
+    const Oid relation = RelationGetRelid(operations);
     const Oid index = get_relname_relid("operation_pkey", RelationGetNamespace(operations));
     ScanKeyData keys[2];
     ScanKeyInit(&keys[0], get_attnum(relation, "run_id"), BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(run));
@@ -86,7 +86,6 @@ bool find_operation(Oid relation, int32 run, std::string_view operation, int64* 
         *threshold = isnull ? kNoThreshold : DatumGetInt64(value);
     }
     systable_endscan(scan);
-    table_close(operations, AccessShareLock);
     return found || is_default_operation(operation);
 }
 
@@ -144,7 +143,10 @@ void look_up(std::string_view run, std::string_view operation, Side side) {
     const uint64 before = invalidations;
     const int32 run_id = find_run(run);
     int64 threshold = kNoThreshold;
-    if (operation.size() >= NAMEDATALEN || !find_operation(operation_relation, run_id, operation, &threshold)) {
+    Relation operations = table_open(operation_relation, AccessShareLock);
+    const bool found = operation.size() < NAMEDATALEN && find_operation(operations, run_id, operation, &threshold);
+    table_close(operations, AccessShareLock);
+    if (!found) {
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                         errmsg("run \"%.*s\" has no operation \"%.*s\"", shown(run), run.data(), shown(operation),
                                operation.data()),
@@ -152,7 +154,7 @@ void look_up(std::string_view run, std::string_view operation, Side side) {
     }
     Known& entry = known[oldest];
     entry.valid = false;
-    if (!resolve(run_relation, run_id, operation, side, threshold, &entry.target)) {
+    if (!resolve({run_relation, run_id, side, operation, threshold, true}, 0, &entry.target)) {
         newest = -1; // memory is full: the observation was counted as dropped
         return;
     }

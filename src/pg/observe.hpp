@@ -5,6 +5,7 @@
 //   observe.cpp            observe(), settings, and which series a run, operation and side are
 //   observe_read.cpp       what SQL sees of it
 //   observe_histogram.cpp  histograms in SQL: their sum, their percentiles
+//   observe_hooks.hpp      statements on mapped tables, which are observed by themselves
 //
 // A *series* is one operation on one side of one run. It has totals, and three rings of *slots*: 5 seconds, a minute,
 // an hour. A slot has its counts, and the octaves of a histogram that occur in it. Slots and octaves are cells of 128
@@ -18,8 +19,6 @@
 // Time here is CLOCK_MONOTONIC, moved so that it showed the time of day when the server started: setting the clock
 // moves no slot. What SQL sees is told by the distance to now.
 #pragma once
-
-#include "core/histogram.hpp" // before PostgreSQL's headers
 
 #include "pg/prelude.hpp"
 
@@ -45,6 +44,8 @@ inline constexpr int64 kBounds[] = {100,       250,        500,        1'000,   
 inline constexpr int kBoundCount = std::size(kBounds);
 
 inline constexpr int64 kNoThreshold = -1;
+inline constexpr int kMostUndeclared = 64; // operations of one side of a run; what comes then is:
+inline constexpr std::string_view kOther = "other";
 
 // Whose: an extension that was dropped and made again is another one, though its runs have the same numbers.
 struct Key {
@@ -68,6 +69,7 @@ struct Series {
     Key key;
     bool used;
     bool retiring;
+    bool declared;
     uint16 next; // of the same hash, or of those that are free
     uint32 last; // when something was observed last: a slot of 5 seconds
     int64 threshold;
@@ -151,8 +153,16 @@ inline uint32 slot_now() {
 }
 
 // --- under the lock, exclusive
-// The series of a key, made where there is none yet; false: there is no room.
-bool find_series(const Key& key, int64 threshold, uint16* index);
+struct Terms {
+    int64 threshold;
+    bool declared;
+};
+// The series of a key, which from now on has these terms; false: there is none yet.
+bool find_series(const Key& key, const Terms& terms, uint16* index);
+// False: there is no room, which is counted.
+bool make_series(const Key& key, const Terms& terms, uint16* index);
+// Are there as many operations of the run as may be without having been declared?
+bool has_most_undeclared(const Key& key);
 struct Observation {
     uint64 us;
     bool error;
@@ -169,7 +179,7 @@ void fold_all(uint32 now);
 inline constexpr std::string_view kDefaultOperations[] = {"select", "insert", "update", "delete", "merge", "copy"};
 bool is_default_operation(std::string_view operation);
 // Is it one of the run's? The threshold is kNoThreshold where it has none. Reads tandem.operation.
-bool find_operation(Oid relation, int32 run, std::string_view operation, int64* threshold);
+bool find_operation(Relation operations, int32 run, std::string_view operation, int64* threshold);
 // In µs; an ERROR where it is none.
 int64 checked_duration(const Interval* interval);
 
@@ -183,7 +193,16 @@ inline bool is_current(const Target& target) {
 }
 // Counts one observation that ended at `ns` of CLOCK_MONOTONIC.
 void record(uint16 series, int64 us, bool error, int64 ns);
-// Finds or makes the series of this database; false: there is no room, which is counted.
-bool resolve(Oid home, int32 run, std::string_view operation, Side side, int64 threshold, Target* target);
+struct Wanted {
+    Oid home;
+    int32 run;
+    Side side;
+    std::string_view operation;
+    int64 threshold;
+    bool declared; // by add_operation(), or a default
+};
+// Finds or makes the series of this database; false: there is no room, which is counted, as are those that were
+// `missed` before.
+bool resolve(const Wanted& wanted, uint64 missed, Target* target);
 
 } // namespace pg::observe

@@ -201,19 +201,36 @@ void attach_memory() {
     LWLockRelease(AddinShmemInitLock);
 }
 
-bool find_series(const Key& key, int64 threshold, uint16* index) {
-    const uint32 hash = hash_of(key);
-    const uint32 now = slot_now();
-    for (uint16 i = heads[hash]; i != 0; i = all_series[i - 1].next) {
-        if (memcmp(&all_series[i - 1].key, &key, sizeof(Key)) == 0) {
+bool has_most_undeclared(const Key& key) {
+    int count = 0;
+    for (uint32 i = 0; i < memory->series_room; i++) {
+        const Series& series = all_series[i];
+        count += series.used && !series.declared && series.key.database == key.database &&
+                         series.key.home == key.home && series.key.run == key.run && series.key.side == key.side
+                     ? 1
+                     : 0;
+    }
+    return count >= kMostUndeclared;
+}
+
+bool find_series(const Key& key, const Terms& terms, uint16* index) {
+    for (uint16 i = heads[hash_of(key)]; i != 0; i = all_series[i - 1].next) {
+        Series& series = all_series[i - 1];
+        if (memcmp(&series.key, &key, sizeof(Key)) == 0) {
             *index = static_cast<uint16>(i - 1);
-            all_series[*index].threshold = threshold;
-            all_series[*index].retiring = false;
-            all_series[*index].last = std::max(all_series[*index].last, now);
+            series.threshold = terms.threshold;
+            series.declared = terms.declared;
+            series.retiring = false;
+            series.last = std::max(series.last, slot_now());
             return true;
         }
     }
-    if (memory->free_series == 0) {
+    return false;
+}
+
+bool make_series(const Key& key, const Terms& terms, uint16* index) {
+    const uint32 now = slot_now();
+    if (memory->free_series == 0 && memory->swept_series != now) {
         fold_all(now);
         sweep(now, true);
     }
@@ -228,9 +245,11 @@ bool find_series(const Key& key, int64 threshold, uint16* index) {
     series.key = key;
     series.used = true;
     series.last = now;
-    series.threshold = threshold;
-    series.next = heads[hash];
-    heads[hash] = static_cast<uint16>(*index + 1);
+    series.threshold = terms.threshold;
+    series.declared = terms.declared;
+    uint16& head = heads[hash_of(key)];
+    series.next = head;
+    head = static_cast<uint16>(*index + 1);
     return true;
 }
 

@@ -123,16 +123,24 @@ void record(uint16 series, int64 us, bool error, int64 ns) {
     pg_atomic_write_u32(&mine->head, ++head);
 }
 
-bool resolve(Oid home, int32 run, std::string_view operation, Side side, int64 threshold, Target* target) {
-    Key key{};
+bool resolve(const Wanted& wanted, uint64 missed, Target* target) {
+    Key key;
     memset(&key, 0, sizeof(key)); // its padding, too: it is hashed
     key.database = MyDatabaseId;
-    key.home = home;
-    key.run = run;
-    key.side = side;
-    memcpy(key.operation, operation.data(), std::min<Size>(operation.size(), NAMEDATALEN - 1));
+    key.home = wanted.home;
+    key.run = wanted.run;
+    key.side = wanted.side;
+    memcpy(key.operation, wanted.operation.data(), std::min<Size>(wanted.operation.size(), NAMEDATALEN - 1));
+    const Terms terms{wanted.threshold, wanted.declared};
     LWLockAcquire(memory->lock, LW_EXCLUSIVE);
-    const bool found = find_series(key, threshold, &target->series);
+    memory->dropped += missed;
+    bool found = find_series(key, terms, &target->series);
+    if (!found && !wanted.declared && has_most_undeclared(key)) {
+        memset(key.operation, 0, sizeof(key.operation));
+        memcpy(key.operation, kOther.data(), kOther.size());
+        found = find_series(key, terms, &target->series);
+    }
+    found = found || make_series(key, terms, &target->series);
     target->generation = found ? generations[target->series] : 0;
     LWLockRelease(memory->lock);
     return found;

@@ -22,6 +22,7 @@
 
 #include "core/bucket.hpp"
 #include "core/error.hpp"
+#include "core/histogram.hpp"
 #include "core/key_set.hpp"
 #include "core/match_table.hpp"
 #include "core/row_encoding.hpp"

@@ -8,8 +8,6 @@
 //
 // Deadlines go first: a round or a slice begins only where the next deadline is some milliseconds away, unless it has
 // been put off for long.
-#include "core/histogram.hpp" // before PostgreSQL's headers
-
 #include "pg/deadline.hpp"
 #include "pg/observe.hpp"
 #include "pg/task_queue.hpp"

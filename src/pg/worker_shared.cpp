@@ -1,4 +1,5 @@
 // What the worker's tiers share: slots in shared memory, signals, naps, and starting one another.
+#include "pg/observe_hooks.hpp"
 #include "pg/worker.hpp"
 
 namespace pg::worker {
@@ -221,6 +222,7 @@ void pin_settings() {
 }
 
 void set_up_signals() {
+    observe::observe_nothing_here();
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, die); // SIGINT keeps the query cancel that PostgreSQL set: timeouts come by it
     BackgroundWorkerUnblockSignals();
