@@ -374,3 +374,9 @@ TANDEM_FUNCTION(tandem_guard_attempt) {
         PG_RETURN_TEXT_P(result);
     });
 }
+
+// What any call of a C function costs.
+extern "C" {
+PG_FUNCTION_INFO_V1(tandem_guard_nothing);
+}
+extern "C" Datum tandem_guard_nothing([[maybe_unused]] FunctionCallInfo fcinfo) { PG_RETURN_VOID(); }
