@@ -343,7 +343,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT b.run_id, b.operation, trim_scale(round((tandem.histogram_percentiles(b.histogram, '{0.95}', b.longest_us))[1]::numeric, 3)), b.n, true FROM tandem.latency_baseline AS b
      UNION ALL
-    SELECT l.run_id, l.operation, l.p95_ms, l.n, false FROM tandem.latency_rows(NULL, NULL, 'legacy', '100 years') AS l JOIN tandem.run AS r ON r.id = l.run_id
+    SELECT l.run_id, l.operation, l.p95_ms, l.n, false FROM tandem.run AS r CROSS JOIN LATERAL tandem.latency_rows(r.id, NULL, 'legacy', '100 years') AS l
      WHERE r.weight = 0 AND NOT EXISTS (SELECT FROM tandem.latency_baseline AS b WHERE b.run_id = l.run_id AND b.operation = l.operation)
 $$;
 COMMENT ON FUNCTION tandem.latency_baselines IS 'The baseline of each operation: as it was kept when keys were first moved; until then, all that was seen on legacy';
@@ -376,8 +376,10 @@ COMMENT ON VIEW tandem.latency_trend IS
 CREATE VIEW tandem.observe_memory AS
 SELECT coalesce(s.bytes_used, 0) AS bytes_used, coalesce(s.bytes_limit, 0) AS bytes_limit, coalesce(s.series, 0) AS series, coalesce(s.dropped, 0) AS dropped,
        coalesce(s.series_limit, 0) AS series_limit, s.counting_since,
-       (SELECT max(h.saved_at) FROM tandem.latency_hour AS h WHERE h.since = s.counting_since) AS saved_at,
-       (SELECT max(h.saved_at) FROM tandem.latency_hour AS h WHERE h.since < s.counting_since) AS previous_saved_at
+       (SELECT max(h.saved_at) FROM tandem.latency_hour AS h -- of the last hour, which the index finds
+         WHERE (h.since, h.slot) = (SELECT x.since, x.slot FROM tandem.latency_hour AS x WHERE x.since = s.counting_since ORDER BY x.since DESC, x.slot DESC LIMIT 1)) AS saved_at,
+       (SELECT max(h.saved_at) FROM tandem.latency_hour AS h
+         WHERE (h.since, h.slot) = (SELECT x.since, x.slot FROM tandem.latency_hour AS x WHERE x.since < s.counting_since ORDER BY x.since DESC, x.slot DESC LIMIT 1)) AS previous_saved_at
   FROM (SELECT) AS one LEFT JOIN tandem.observe_state() AS s ON true;
 COMMENT ON VIEW tandem.observe_memory IS
     'Shared memory of observing: what is used of tandem.observe_memory, how many observations found no room; what was observed after previous_saved_at and before counting_since is lost';

@@ -163,12 +163,16 @@ bool find_series(const Key& key, const Terms& terms, uint16* index);
 bool make_series(const Key& key, const Terms& terms, uint16* index);
 // Are there as many operations of the run as may be without having been declared?
 bool has_most_undeclared(const Key& key);
-struct Observation {
-    uint64 us;
-    bool error;
-    uint32 slot; // of 5 seconds
+// Where observations go that were made in the same slot of 5 seconds: those of the same series, one after the other,
+// look up nothing.
+struct Folding {
+    uint32 slot;
+    uint32 now;
+    Series* series;
+    Slot* slots[kLevels]; // nullptr: its ring has gone beyond it, or there is no memory
+    bool short_of_memory;
 };
-void apply(Series& series, const Observation& seen, uint32 now);
+void apply(Folding& folding, Series& series, uint64 us, bool error);
 // Gives back slots that have left their rings. With all stripes folded, also series without observations for a day.
 void sweep(uint32 now, bool all_is_folded);
 void fold(Stripe& stripe, uint32 now);

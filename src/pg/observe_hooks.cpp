@@ -2,8 +2,8 @@
 //
 // Counted is the outermost statement that touches a mapped table; what runs inside it (triggers, functions, foreign
 // keys, the mirror) is part of it. A function that is called by a statement on nothing mapped has its statements
-// counted. What the extension's functions do is not, nor are checks of foreign keys and what the mirror writes, which run
-// under SECURITY_NOFORCE_RLS.
+// counted. What the extension's functions do is not, nor are checks of foreign keys and what the mirror writes, which
+// run under SECURITY_NOFORCE_RLS.
 //
 // Which side: the one that is written; else the one that is read. A statement that reads both sides of a run says
 // nothing about either, and is not counted there.

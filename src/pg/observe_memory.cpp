@@ -127,8 +127,35 @@ Slot* slot_of(Series& series, int level, uint32 time, uint32 now, bool* short_of
     return &slot;
 }
 
-int bound_of(int64 us) {
-    return static_cast<int>(std::lower_bound(kBounds, kBounds + kBoundCount, us) - kBounds);
+// The first bound that some duration of a bucket does not exceed.
+constexpr auto kBoundOfBucket = [] {
+    std::array<uint8, tandem::kHistogramBuckets> result{};
+    for (unsigned i = 0; i < tandem::kHistogramBuckets; i++) {
+        const auto first = static_cast<int64>(tandem::histogram_range(i).first);
+        while (result[i] < kBoundCount && kBounds[result[i]] < first) {
+            result[i]++;
+        }
+    }
+    return result;
+}();
+
+void count_in_bound(Totals& totals, unsigned bucket, uint64 us) {
+    int bound = kBoundOfBucket[bucket];
+    while (bound < kBoundCount && static_cast<uint64>(kBounds[bound]) < us) {
+        bound++;
+    }
+    if (bound < kBoundCount) {
+        totals.bounds[bound]++;
+    }
+}
+
+void go_to(Folding& folding, Series& series) {
+    folding.series = &series;
+    folding.short_of_memory = false;
+    series.last = std::max(series.last, folding.slot);
+    for (int level = 0; level < kLevels; level++) {
+        folding.slots[level] = slot_of(series, level, folding.slot, folding.now, &folding.short_of_memory);
+    }
 }
 
 void retire(uint16 index) {
@@ -253,35 +280,38 @@ bool make_series(const Key& key, const Terms& terms, uint16* index) {
     return true;
 }
 
-void apply(Series& series, const Observation& seen, uint32 now) {
-    const uint64 us = seen.us;
-    const bool over = series.threshold >= 0 && us > static_cast<uint64>(series.threshold);
+void apply(Folding& folding, Series& series, uint64 us, bool error) {
+    if (!series.used) {
+        memory->dropped++;
+        return;
+    }
+    if (folding.series != &series) {
+        go_to(folding, series);
+    }
+    const uint32 one_error = error ? 1 : 0;
+    const uint32 one_over = series.threshold >= 0 && us > static_cast<uint64>(series.threshold) ? 1 : 0;
+    const unsigned bucket = tandem::histogram_bucket(us);
     Totals& totals = series.totals;
     totals.n++;
-    totals.errors += seen.error ? 1 : 0;
-    totals.over += over ? 1 : 0;
+    totals.errors += one_error;
+    totals.over += one_over;
     totals.us += us;
     totals.longest = std::max(totals.longest, us);
-    if (const int bound = bound_of(static_cast<int64>(us)); bound < kBoundCount) {
-        totals.bounds[bound]++;
-    }
-    series.last = std::max(series.last, seen.slot);
-    const unsigned bucket = tandem::histogram_bucket(us);
-    bool short_of_memory = false;
-    for (int level = 0; level < kLevels; level++) {
-        Slot* slot = slot_of(series, level, seen.slot, now, &short_of_memory);
+    count_in_bound(totals, bucket, us);
+    bool short_of_memory = folding.short_of_memory;
+    for (Slot* slot : folding.slots) {
         if (slot == nullptr) {
             continue;
         }
         slot->n++;
-        slot->errors += seen.error ? 1 : 0;
-        slot->over += over ? 1 : 0;
+        slot->errors += one_error;
+        slot->over += one_over;
         slot->us += us;
         slot->longest = std::max(slot->longest, us);
         const unsigned octave = bucket / tandem::kHistogramOctave;
         uint32 cell = octave_cell(*slot, octave);
         if (cell == 0) {
-            cell = take_cell(now);
+            cell = take_cell(folding.now);
             if (cell == 0) {
                 short_of_memory = true;
                 continue;

@@ -48,8 +48,8 @@ void take_stripe() {
     head = position = seen_tail = 0;
 }
 
-void take_record(uint64 record, uint32 slot, uint32 now) {
-    apply(all_series[record & 0xffff], {record >> kDurationShift, (record >> kErrorShift & 1) != 0, slot}, now);
+void take_record(Folding& folding, uint64 record) {
+    apply(folding, all_series[record & 0xffff], record >> kDurationShift, (record >> kErrorShift & 1) != 0);
 }
 
 void record_slowly(uint64 record, int64 ns) {
@@ -65,7 +65,8 @@ void record_slowly(uint64 record, int64 ns) {
     }
     const uint32 slot = slot_at(ns);
     if (mine == nullptr) {
-        take_record(record, slot, slot);
+        Folding folding{slot, slot, nullptr, {}, false};
+        take_record(folding, record);
     } else {
         fold(*mine, slot);
         seen_tail = head;
@@ -84,9 +85,10 @@ void record_slowly(uint64 record, int64 ns) {
 void fold(Stripe& stripe, uint32 now) {
     const uint32 end = pg_atomic_read_u32(&stripe.head);
     uint32 place = stripe.place;
+    Folding folding{stripe.slot, now, nullptr, {}, false};
     pg_read_barrier();
     for (uint32 at = pg_atomic_read_u32(&stripe.tail); at != end; at++) {
-        take_record(stripe.records[place], stripe.slot, now);
+        take_record(folding, stripe.records[place]);
         place = place + 1 == kRecords ? 0 : place + 1;
     }
     stripe.place = place;

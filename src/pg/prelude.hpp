@@ -4,6 +4,7 @@
 
 // Core headers refuse to be included after PostgreSQL's, and these standard headers trip over libintl's macros.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>

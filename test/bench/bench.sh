@@ -117,3 +117,4 @@ cluster_stop
 test/bench/compare.sh
 test/bench/capture.sh
 test/bench/task.sh
+test/bench/observe.sh
