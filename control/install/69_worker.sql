@@ -19,13 +19,21 @@ AS $$
                OR EXISTS (SELECT FROM pg_locks AS l
                            WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
                              AND l.classid = 'tandem.run'::regclass AND l.objid = run.id::oid AND l.objsubid = 2) AS alive
+    ), metric AS (
+        SELECT m.critical, m.failures >= m.failure_limit AS fails, m.inconclusive >= m.inconclusive_limit AS inconclusive
+          FROM tandem.metric AS m, facts WHERE facts.active AND m.run_id = run.id AND NOT m.dry_run
     ), d (name, points) AS (
-        SELECT 'stale worker', 40 FROM facts WHERE active AND NOT alive
-        UNION ALL SELECT 'differences', 40 FROM facts WHERE active AND activity.differences > 0
-        UNION ALL SELECT 'degraded', 10 FROM facts WHERE active AND run.phase = 'degraded'
-        UNION ALL SELECT 'failing rounds', 20 FROM facts WHERE active AND activity.error IS NOT NULL
-        UNION ALL SELECT 'writes that the new side refused', 10 FROM facts WHERE active
-              AND EXISTS (SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = run.id AND f.at > run.moved_at)
+        SELECT f.name, tandem.health_points('run: ' || f.name)
+          FROM facts CROSS JOIN LATERAL (
+               SELECT 'stale worker' WHERE active AND NOT alive
+               UNION ALL SELECT 'differences' WHERE active AND activity.differences > 0
+               UNION ALL SELECT 'degraded' WHERE active AND run.phase = 'degraded'
+               UNION ALL SELECT 'failing rounds' WHERE active AND activity.error IS NOT NULL
+               UNION ALL SELECT 'writes that the new side refused' WHERE active
+                     AND EXISTS (SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = run.id AND f.at > run.moved_at)
+               UNION ALL SELECT 'critical metrics that fail' WHERE EXISTS (SELECT FROM metric AS m WHERE m.fails AND m.critical)
+               UNION ALL SELECT 'metrics that fail' WHERE EXISTS (SELECT FROM metric AS m WHERE m.fails AND NOT m.critical)
+               UNION ALL SELECT 'metrics that are inconclusive' WHERE EXISTS (SELECT FROM metric AS m WHERE m.inconclusive)) AS f (name)
     )
     SELECT greatest(0, 100 - coalesce((SELECT sum(points) FROM d), 0))::integer, (SELECT facts.alive FROM facts),
            (SELECT coalesce(jsonb_object_agg(name, points), '{}') FROM d)
@@ -229,6 +237,16 @@ BEGIN
             EXIT WHEN did LIKE '%captured keys%'; -- its lock must not wait for the other runs
         END IF;
     END LOOP;
+    -- The worker does this in transactions of their own: a query of a metric may take its time.
+    IF did IS NULL OR did NOT LIKE '%captured keys%' THEN
+        FOR r IN SELECT x.* FROM tandem.run AS x WHERE EXISTS (SELECT FROM tandem.metric AS m WHERE m.run_id = x.id) ORDER BY x.id LOOP
+            run := r.name;
+            did := tandem.sample_metrics(r.id);
+            IF did IS NOT NULL THEN
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+    END IF;
     -- where the worker is at work, it has been there first
     run := NULL;
     did := tandem.deadline_round();
@@ -241,6 +259,13 @@ BEGIN
     END IF;
     PERFORM tandem.task_notify();
     PERFORM tandem.observe_round();
+    IF NOT EXISTS (SELECT FROM tandem.metric_reading AS m WHERE m.run_id IS NULL AND m.measured_at BETWEEN clock_timestamp() - interval '4 seconds' AND clock_timestamp()) THEN
+        PERFORM tandem.metric_round(), tandem.forget_measurements();
+    END IF;
+    did := tandem.alert_round();
+    IF did IS NOT NULL THEN
+        RETURN NEXT;
+    END IF;
     -- Last: it writes, and a replication slot is made in a transaction that has not.
     FOR i IN 1..20 LOOP
         EXIT WHEN NOT tandem.audit_seal_round();

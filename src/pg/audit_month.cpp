@@ -4,6 +4,7 @@
 // Months are those of UTC, whatever the session's time zone is.
 #include "pg/audit.hpp"
 #include "pg/role.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "catalog/index.h"
@@ -190,7 +191,7 @@ void learn(TimestampTz at) {
     if (context == nullptr) {
         context =
             AllocSetContextCreate(CacheMemoryContext, "pg_tandem month of the audit record", ALLOCSET_SMALL_SIZES);
-        CacheRegisterRelcacheCallback(forget, Datum{0});
+        watch_relations(forget);
     }
     valid = false;
     known = {};

@@ -1,6 +1,7 @@
 // tandem.task_deadline, kept in step with the tasks. Whoever writes a row here has changed or locked the task's own row
 // before, so nobody else does at the same time.
 #include "pg/deadline.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "access/heapam.h"
@@ -32,7 +33,7 @@ void on_invalidation(Datum, Oid relid) {
 
 void look_up() {
     if (!names.registered) {
-        CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+        watch_relations(on_invalidation);
         names.registered = true;
     }
     const Oid schema = get_namespace_oid("tandem", false);

@@ -3,6 +3,7 @@
 #include "core/service_hours.hpp" // before PostgreSQL's headers
 
 #include "pg/deadline.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "common/int.h"
@@ -182,7 +183,7 @@ void forget() {
 
 void load() {
     if (!known.registered) {
-        CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+        watch_relations(on_invalidation);
         known.registered = true;
     }
     forget();

@@ -2,6 +2,7 @@
 // tables, the mapping or the run change.
 #include "pg/mirror_plan.hpp"
 #include "pg/role.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "utils/hsearch.h"
@@ -40,7 +41,7 @@ void create_cache() {
     control.entrysize = sizeof(CacheEntry);
     control.hcxt = TopMemoryContext;
     HTAB* cache = hash_create("pg_tandem mirrors", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-    CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+    watch_relations(on_invalidation);
     plan_cache = cache;
 }
 

@@ -1,6 +1,7 @@
 // observe(): an application tells how long an operation took. A session keeps which series its last calls meant, so
 // that the next one costs a few comparisons; a change of runs or operations makes it ask the tables again.
 #include "pg/observe.hpp"
+#include "pg/invalidation.hpp"
 
 namespace pg::observe {
 
@@ -128,7 +129,7 @@ Side side_of(std::string_view side) {
 void look_up(std::string_view run, std::string_view operation, Side side) {
     static bool registered = false;
     if (!registered) {
-        CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+        watch_relations(on_invalidation);
         registered = true;
     }
     if (memory == nullptr) {

@@ -4,6 +4,7 @@
 // This is read inside other people's statements. So it never waits for a lock, and where it finds something else than
 // it expects (another version, an extension that is just being dropped) nothing is mapped, and nothing fails.
 #include "pg/observe_hooks.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "catalog/pg_inherits.h"
@@ -181,7 +182,7 @@ bool read_mappings(Relation relation) {
 
 void read() {
     if (context == nullptr) {
-        CacheRegisterRelcacheCallback(on_relation, Datum{0});
+        watch_relations(on_relation);
         CacheRegisterSyscacheCallback(NAMESPACEOID, on_namespace, Datum{0});
         context = AllocSetContextCreate(TopMemoryContext, "pg_tandem mapped relations", ALLOCSET_SMALL_SIZES);
     }

@@ -5,6 +5,7 @@
 // So a REPEATABLE READ transaction and a loop inside one statement both see a rollback, a standby too, and none of it
 // needs shared memory. The tables are read through a catalog snapshot, which is newer than the transaction's.
 #include "pg/prelude.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "utils/hsearch.h"
@@ -53,7 +54,7 @@ void create_cache() {
     control.entrysize = sizeof(RouteEntry);
     control.hcxt = TopMemoryContext;
     HTAB* cache = hash_create("pg_tandem routes", 8, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-    CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+    watch_relations(on_invalidation);
     route_cache = cache;
 }
 

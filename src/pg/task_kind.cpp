@@ -1,6 +1,7 @@
 // How a kind of tasks behaves: its legal transitions (tandem.transition) and how it is retried (tandem.task_kind). A
 // backend keeps what it has read; a trigger on both tables sends a relcache invalidation with the commit of a change.
 #include "pg/task.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "utils/hsearch.h"
@@ -124,7 +125,7 @@ void read_kind(const char* name, Kind* kind) {
 
 void create_cache() {
     if (!registered) {
-        CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+        watch_relations(on_invalidation);
         registered = true;
     }
     HASHCTL control{};

@@ -1,4 +1,5 @@
 #include "pg/task_table.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "catalog/pg_am.h"
@@ -56,7 +57,7 @@ void on_invalidation(Datum, Oid relid) {
 
 void look_up() {
     if (!names.registered) {
-        CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+        watch_relations(on_invalidation);
         names.registered = true;
     }
     const Oid schema = get_namespace_oid("tandem", true);

@@ -2,6 +2,7 @@
 #include "pg/task.hpp"
 
 #include "pg/task_settings.hpp"
+#include "pg/invalidation.hpp"
 
 extern "C" {
 #include "utils/varlena.h"
@@ -97,7 +98,7 @@ Scope current_scope() {
     if (!registered) {
         CacheRegisterSyscacheCallback(AUTHOID, on_role_change, Datum{0});
         CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role_change, Datum{0});
-        CacheRegisterRelcacheCallback(on_invalidation, Datum{0});
+        watch_relations(on_invalidation);
         registered = true;
     }
     Scope scope{};

@@ -181,11 +181,33 @@ long save_observed() {
     return observe::save_every_ms;
 }
 
+constexpr long kReadingMs = 5000;
+constexpr long kReadingCost = 200; // reading metrics takes half a percent of the time at most
+constexpr long kForgetMs = 10'000;
+
+long read_metrics() {
+    const TimestampTz began = GetCurrentTimestamp();
+    (void)call_round("SELECT tandem.metric_round() IS NULL");
+    return std::max(kReadingMs, kReadingCost * TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
+}
+
+long look_for_alerts() {
+    (void)call_round("SELECT tandem.alert_round() IS NULL");
+    return naptime_ms;
+}
+
+long forget_measurements() {
+    return call_round("SELECT tandem.forget_measurements(500) > 0") ? 0 : kForgetMs;
+}
+
 constexpr Chore kChores[] = {
     {"pg_tandem: telling who waits for tasks", queue::wake_listeners, queue::has_waking_to_do, 5},
     {"pg_tandem: reading deadlines", [] { return read_deadlines(deadlines); }, nullptr, 0},
     {"pg_tandem: sealing events", seal_events, nullptr, 0},
     {"pg_tandem: saving what was observed", save_observed, nullptr, 0},
+    {"pg_tandem: reading metrics", read_metrics, nullptr, 0},
+    {"pg_tandem: looking for alerts", look_for_alerts, nullptr, 0},
+    {"pg_tandem: forgetting measurements", forget_measurements, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error

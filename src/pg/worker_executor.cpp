@@ -43,6 +43,44 @@ void begin_step(int32 run) {
     end_transaction();
 }
 
+constexpr long kLongestMs = 1000; // somebody may add a metric
+
+// The metrics of the run that are due, each in a transaction of its own: what a query of theirs does, and how long it
+// takes, must not be the round's. Milliseconds until there may be more.
+long sample(int32 run) {
+    const TimestampTz began = GetCurrentTimestamp();
+    NameData metric; // as long as a metric's name may be
+    bool chosen = false;
+    for (;;) {
+        const bool more = !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), kLongestMs);
+        begin_transaction("SELECT tandem.execute_sampling(...)");
+        Oid types[3] = {INT4OID, TEXTOID, BOOLOID};
+        Datum values[3] = {Int32GetDatum(run), chosen ? CStringGetTextDatum(NameStr(metric)) : Datum{0},
+                           BoolGetDatum(more)};
+        const char nulls[4] = {' ', chosen ? ' ' : 'n', ' ', '\0'};
+        if (SPI_execute_with_args("SELECT next, wait_ms FROM tandem.execute_sampling($1, $2, $3)", 3, types, values,
+                                  nulls, false, 1) != SPI_OK_SELECT ||
+            SPI_processed != 1) {
+            elog(ERROR, "the executor's query failed");
+        }
+        const char* next = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+        chosen = next != nullptr;
+        if (chosen) {
+            namestrcpy(&metric, next);
+        }
+        bool isnull = false;
+        const int32 wait_ms = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+        // A measurement that a crash takes is made again.
+        (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+                                false);
+        end_transaction();
+        CHECK_FOR_INTERRUPTS();
+        if (!chosen) {
+            return isnull ? kLongestMs : std::min<long>(wait_ms, kLongestMs);
+        }
+    }
+}
+
 Round round(int32 run) {
     begin_step(run);
     begin_transaction("SELECT tandem.execute_round(...)");
@@ -94,6 +132,7 @@ void executor_loop() {
     constexpr int kTurnMs = 2000;
     const TimestampTz started = GetCurrentTimestamp();
     int conflicts = 0;
+    TimestampTz next_sampling = 0;
     for (;;) {
         Round result{};
         ErrorData* failure = nullptr;
@@ -109,6 +148,15 @@ void executor_loop() {
         MemoryContextSwitchTo(context);
         if (failure == nullptr) {
             conflicts = 0;
+            const TimestampTz now = GetCurrentTimestamp();
+            // the second: the clock was set back
+            if (next_sampling <= now || next_sampling > TimestampTzPlusMilliseconds(now, kLongestMs) || was_woken()) {
+                long wait_ms = kLongestMs;
+                survives("pg_tandem: measuring a run's metrics", [&] { wait_ms = sample(request.run); });
+                next_sampling = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+            }
+            result.wait_ms = std::clamp<long>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_sampling), 0,
+                                              result.wait_ms);
             // Where runs wait for a place, this one gives its own up; a backfill that could go on at once, after a
             // while.
             const bool turn_is_over =
@@ -122,6 +170,8 @@ void executor_loop() {
             result.wait_ms = 10L * conflicts;
         } else {
             report_failure(request.run, failure);
+            // What is wrong with the rounds may be what the metrics tell.
+            survives("pg_tandem: measuring a run's metrics", [&] { (void)sample(request.run); });
             proc_exit(1);
         }
         if (result.wait_ms > 0) {

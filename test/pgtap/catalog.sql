@@ -26,7 +26,7 @@ SELECT is((SELECT array_agg(p.proname ORDER BY p.proname) FROM ours JOIN pg_proc
             WHERE p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')),
           NULL, 'PUBLIC may execute no SECURITY DEFINER function');
 SELECT is((SELECT array_agg(p.proname::text ORDER BY p.proname) FROM ours JOIN pg_proc AS p ON p.oid = objid AND classid = 'pg_proc'::regclass WHERE p.prosecdef),
-          '{accept_difference,add_operation,audit_status,audit_verify,begin_step,cancel,complete,create_policy,create_run,cron_jobs,cron_state,daily_report,dashboard,drop_operation,drop_policy,drop_sla_calendar,drop_sla_policy,events,execute_round,executor_failed,export_state_documents,export_state_json,grant_role,health_checks,import_state_json,latency,latency_baselines,latency_buckets,latency_rows,latency_series,map_table,pause,plain_verb,preflight,promote,repair,report,resume,retry,revoke_role,rollback,run_health,run_job,schedule,set_option,sla_calendar,sla_policy,start,state_back_out,state_backup,state_migrate,state_validate,state_verify,status,task_retry_policy,task_transitions,tick,unschedule,validate,withdraw_acceptance}',
+          '{accept_difference,acknowledge,add_alert_rule,add_alert_template,add_metric,add_operation,audit_status,audit_verify,begin_step,cancel,complete,create_policy,create_run,cron_jobs,cron_state,daily_report,dashboard,drop_alert_rule,drop_metric,drop_operation,drop_policy,drop_sla_calendar,drop_sla_policy,events,execute_round,execute_sampling,executor_failed,export_state_documents,export_state_json,grant_role,health_checks,health_score,import_state_json,latency,latency_baselines,latency_buckets,latency_rows,latency_series,map_table,pause,plain_verb,preflight,promote,repair,report,resume,retry,revoke_role,rollback,run_health,run_job,schedule,set_health_threshold,set_health_weight,set_option,sla_calendar,sla_policy,start,state_back_out,state_backup,state_migrate,state_validate,state_verify,status,task_retry_policy,task_transitions,tick,unschedule,validate,withdraw_acceptance}',
           'the SECURITY DEFINER functions are those of docs/security.md');
 SELECT is((SELECT array_agg(what ORDER BY what) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
             WHERE c.relkind IN ('r', 'S') AND has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
@@ -37,7 +37,7 @@ SELECT is((SELECT array_agg(l.function ORDER BY l.function) FROM (SELECT DISTINC
 SELECT is((SELECT array_agg(c.relname::text ORDER BY c.relname) FROM ours JOIN pg_class AS c ON c.oid = objid AND classid = 'pg_class'::regclass
              JOIN pg_extension AS e ON e.extname = 'pg_tandem'
             WHERE c.relkind IN ('r', 'S') AND NOT c.oid = ANY (e.extconfig)),
-          '{audit_progress,capture_slot,capture_state,captured,option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
+          '{alert_template,alert_watch,audit_progress,builtin_metric,capture_slot,capture_state,captured,metric_reading,option_default,role_level,worker}', 'pg_dump carries all other tables and sequences');
 
 -- The contract of the public surface: names, arguments in order, result columns.
 CREATE FUNCTION pg_temp.signature(function text) RETURNS text LANGUAGE sql AS $$
@@ -67,6 +67,8 @@ SELECT is(pg_temp.signature('task_cas'), 'id uuid, expected_version bigint, new_
 SELECT is(pg_temp.signature('task_cas_strict'), 'id uuid, expected_version bigint, new_state text, patch jsonb DEFAULT NULL::jsonb → bigint', 'task_cas_strict');
 SELECT is(pg_temp.signature('task_cas_many'), 'ids uuid[], expected bigint[], states text[], patches jsonb[] DEFAULT NULL::jsonb[], atomic boolean DEFAULT true → TABLE(id uuid, ok boolean, version bigint, state text, reason text)', 'task_cas_many');
 SELECT is(pg_temp.signature('set_option'), 'run text, option text, value text → tandem.runs', 'set_option');
+SELECT matches(pg_temp.signature('add_metric'), '^run text, name text, query text, success_condition text, failure_condition text DEFAULT NULL::text, every interval DEFAULT ''00:00:05''::interval, failure_limit integer DEFAULT 3, inconclusive_limit integer DEFAULT 3, min_samples integer DEFAULT 100, critical boolean DEFAULT false, dry_run boolean DEFAULT false', 'add_metric');
+SELECT is(pg_temp.signature('check_orchestrator_health'), ' → TABLE(check_name text, status text, value numeric, warn numeric, crit numeric, unit text, message text)', 'check_orchestrator_health');
 SELECT is(pg_temp.signature('task_claim'), 'worker text, kinds text[] DEFAULT NULL::text[], n integer DEFAULT 1, lease interval DEFAULT ''00:00:30''::interval → TABLE(id uuid, version bigint, lease_token bigint, kind text, payload jsonb)', 'task_claim');
 SELECT is(pg_temp.signature('task_heartbeat'), 'worker text, ids uuid[], lease_tokens bigint[], extend interval → SETOF uuid', 'task_heartbeat');
 SELECT is(pg_temp.signature('task_finish'), 'id uuid, lease_token bigint, state text, result jsonb DEFAULT NULL::jsonb, OUT ok boolean, OUT version bigint, OUT reason text → record', 'task_finish');

@@ -1,0 +1,217 @@
+-- reading: the metrics that come with the extension, those of each active run and those of the database, read in one statement every few
+-- seconds. None of them costs more on a larger database, but for the queue of tasks, which is read as a whole.
+
+CREATE TABLE tandem.builtin_metric (
+    metric      text PRIMARY KEY,
+    of_run      boolean NOT NULL,
+    unit        text NOT NULL,
+    description text NOT NULL
+);
+COMMENT ON TABLE tandem.builtin_metric IS 'The metrics that come with the extension: of each active run, or of the database';
+INSERT INTO tandem.builtin_metric VALUES
+    ('health_score', true, 'points', 'Health of the run, 0 to 100'),
+    ('differences', true, 'rows', 'Rows that differed at the last validation'),
+    ('validation_age', true, 's', 'Time since the last validation began'),
+    ('weight', true, '%', 'Keys that the new side serves'),
+    ('refused_writes', true, 'writes', 'Writes that the new side refused while nobody read it, all together'),
+    ('backfill_percent', true, '%', 'How much of the backfill is done'),
+    ('backfill_remaining', true, 'rows', 'Rows that the backfill has still to look at, by its estimate'),
+    ('legacy_p50_ms', true, 'ms', 'Median latency of the legacy side in the last five minutes, of the operation where it is greatest'),
+    ('legacy_p95_ms', true, 'ms', 'Its 95th percentile'),
+    ('legacy_p99_ms', true, 'ms', 'Its 99th percentile'),
+    ('new_p50_ms', true, 'ms', 'Median latency of the new side in the last five minutes, of the operation where it is greatest'),
+    ('new_p95_ms', true, 'ms', 'Its 95th percentile'),
+    ('new_p99_ms', true, 'ms', 'Its 99th percentile'),
+    ('p95_ratio', true, 'new / legacy', 'Ratio of the 95th percentiles, of the operation where it is greatest (each side was seen 100 times)'),
+    ('legacy_error_rate', true, '%', 'Observations of the legacy side that were errors, of those of the last five minutes'),
+    ('new_error_rate', true, '%', 'Observations of the new side that were errors'),
+    ('success_rate', true, '%', 'Observations of both sides that were no errors'),
+    ('compliance', true, '%', 'Observations of operations with a threshold that did not take longer'),
+    ('observe_memory_percent', false, '%', 'How much of tandem.observe_memory is used'),
+    ('sla_compliance', false, '%', 'Tasks that met their SLA, of those of the last hour for which it is decided (of the 5000 newest)'),
+    ('task_success_rate', false, '%', 'Tasks that are done, of those of the last hour that are done or dead (of the 5000 newest)'),
+    ('overdue_tasks', false, 'tasks', 'Tasks not finished by their SLA, of the 2000 newest that missed it'),
+    ('queue_age', false, 's', 'How long the task that has waited longest could have been claimed'),
+    ('ready_tasks', false, 'tasks', 'Tasks that can be claimed'),
+    ('connections_percent', false, '%', 'Client connections, of max_connections'),
+    ('oldest_transaction_seconds', false, 's', 'Age of the oldest open or prepared transaction of the server'),
+    ('longest_statement_seconds', false, 's', 'How long the longest of the statements in this database has been running'),
+    ('lock_waits', false, 'sessions', 'Sessions of this database that wait for a lock'),
+    ('cache_hit_percent', false, '%', 'Blocks found in shared buffers, of those read since the last look; unknown below 100'),
+    ('xid_age_percent', false, '%', 'How much of the transaction ids is used up; at 100 the server stops'),
+    ('load_per_cpu', false, '', 'Load of the host in the last minute, for each processor'),
+    ('memory_available_percent', false, '%', 'Memory of the host, or of the server''s control group, that is available'),
+    ('disk_free_percent', false, '%', 'Free space of the disk that holds the data directory'),
+    ('disk_free_bytes', false, 'bytes', 'The same, in bytes');
+
+CREATE FUNCTION tandem.host_facts(
+    OUT load double precision, OUT cpus double precision, OUT memory_total bigint, OUT memory_available bigint, OUT disk_total bigint, OUT disk_free bigint)
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_host_facts';
+COMMENT ON FUNCTION tandem.host_facts IS 'Load, processors, memory (of the control group, where that has less) and the disk of the data directory, in bytes; NULL where it cannot be read';
+
+-- The first id that a task made at that time may have: ids begin with the time.
+CREATE FUNCTION tandem.first_task_id(at timestamptz) RETURNS uuid
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid $$;
+COMMENT ON FUNCTION tandem.first_task_id IS 'Where the tasks that were made from a time on begin in the order of ids';
+
+CREATE FUNCTION tandem.read_run_metrics() RETURNS TABLE (run_id integer, metric text, value double precision)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT r.id, x.metric, x.value
+      FROM tandem.run AS r JOIN tandem.run_activity AS a ON a.run_id = r.id
+     CROSS JOIN LATERAL (SELECT sum(least(b.rows_seen, b.rows_estimated)) AS seen, sum(greatest(b.rows_estimated, b.rows_seen)) AS estimated,
+                                sum(CASE WHEN b.finished_at IS NULL THEN greatest(b.rows_estimated - b.rows_seen, 0) ELSE 0 END) AS remaining,
+                                bool_and(b.finished_at IS NOT NULL) AS finished
+                           FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id) AS b
+     CROSS JOIN LATERAL (VALUES
+           ('health_score', (tandem.run_health(r, a)).score::double precision),
+           ('differences', a.differences),
+           ('validation_age', extract(epoch FROM clock_timestamp() - a.validated_at)),
+           ('weight', r.weight),
+           ('refused_writes', (SELECT count(*) FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = r.id)),
+           ('backfill_percent', CASE WHEN b.finished THEN 100 ELSE least(99.9, 100.0 * b.seen / greatest(b.estimated, 1)) END),
+           ('backfill_remaining', b.remaining)) AS x (metric, value)
+     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' AND r.home = tandem.home()
+$$;
+COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run';
+
+-- The last five minutes of each run's operations, put together.
+CREATE FUNCTION tandem.read_latency_metrics() RETURNS TABLE (run_id integer, metric text, value double precision)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH l AS MATERIALIZED (
+        SELECT r.id AS run_id, v.operation, v.side, v.n, v.errors, v.p50_ms, v.p95_ms, v.p99_ms, v.over_threshold, v.threshold_ms
+          FROM tandem.latency AS v JOIN tandem.run AS r ON r.name = v.run
+         WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled'
+    ), side AS (
+        SELECT l.run_id, l.side, max(l.p50_ms) AS p50, max(l.p95_ms) AS p95, max(l.p99_ms) AS p99, 100.0 * sum(l.errors) / nullif(sum(l.n), 0) AS error_rate
+          FROM l WHERE l.side IN ('legacy', 'new') GROUP BY l.run_id, l.side
+    )
+    SELECT s.run_id, s.side || x.metric, x.value::double precision
+      FROM side AS s CROSS JOIN LATERAL (VALUES ('_p50_ms', s.p50), ('_p95_ms', s.p95), ('_p99_ms', s.p99), ('_error_rate', s.error_rate)) AS x (metric, value)
+    UNION ALL
+    SELECT l.run_id, 'success_rate', 100.0 - 100.0 * sum(l.errors) / nullif(sum(l.n), 0) FROM l GROUP BY l.run_id
+    UNION ALL
+    SELECT l.run_id, 'compliance', 100.0 - 100.0 * sum(l.over_threshold) / nullif(sum(l.n), 0) FROM l WHERE l.threshold_ms IS NOT NULL GROUP BY l.run_id
+    UNION ALL
+    SELECT a.run_id, 'p95_ratio', max(b.p95_ms / nullif(a.p95_ms, 0))
+      FROM l AS a JOIN l AS b ON b.run_id = a.run_id AND b.operation = a.operation WHERE a.side = 'legacy' AND b.side = 'new' AND a.n >= 100 AND b.n >= 100 GROUP BY a.run_id
+$$;
+COMMENT ON FUNCTION tandem.read_latency_metrics IS 'The metrics of runs that observing knows';
+
+CREATE FUNCTION tandem.read_database_metrics() RETURNS TABLE (metric text, value double precision)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH recent AS MATERIALIZED (
+        SELECT t.state, t.started_at, t.finished_at, t.start_due, t.finish_due
+          FROM tandem.task AS t WHERE t.id >= tandem.first_task_id(clock_timestamp() - interval '1 hour') ORDER BY t.id DESC LIMIT 5000
+    ), task AS (
+        SELECT count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state IN ('done', 'dead')) AS ended,
+               count(*) FILTER (WHERE late) AS breached, count(*) FILTER (WHERE NOT late AND (finished_at IS NOT NULL OR (started_at IS NOT NULL AND finish_due IS NULL))) AS met
+          FROM (SELECT r.*, num_nonnulls(start_due, finish_due) > 0
+                            AND (coalesce(coalesce(started_at, finished_at, clock_timestamp()) > start_due, false) OR coalesce(coalesce(finished_at, clock_timestamp()) > finish_due, false)) AS late
+                  FROM recent AS r) AS r
+         WHERE num_nonnulls(start_due, finish_due) > 0 OR state IN ('done', 'dead')
+    ), queue AS (
+        SELECT count(*) AS ready, min(q.run_at) AS oldest FROM tandem.task_ready AS q WHERE q.run_at <= clock_timestamp()
+    ), session AS (
+        SELECT count(*) FILTER (WHERE a.backend_type = 'client backend') AS clients,
+               min(a.xact_start) FILTER (WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid() AND a.backend_type <> 'walsender') AS oldest,
+               min(a.query_start) FILTER (WHERE a.state = 'active' AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() AND a.datname = current_database()) AS longest,
+               count(*) FILTER (WHERE a.wait_event_type = 'Lock' AND a.datname = current_database()) AS waiting
+          FROM pg_stat_activity AS a
+    ), blocks AS (
+        SELECT d.blks_hit AS hit, d.blks_read AS read,
+               (SELECT r.value FROM tandem.metric_reading AS r WHERE r.run_id IS NULL AND r.metric = 'blocks hit') AS hit_before,
+               (SELECT r.value FROM tandem.metric_reading AS r WHERE r.run_id IS NULL AND r.metric = 'blocks read') AS read_before
+          FROM pg_stat_database AS d WHERE d.datname = current_database()
+    ), host AS (SELECT * FROM tandem.host_facts())
+    SELECT x.metric, x.value
+      FROM task AS t, queue AS q, session AS s, blocks AS b, host AS h, LATERAL (VALUES
+           ('sla_compliance', 100.0 * t.met / nullif(t.met + t.breached, 0)::double precision),
+           ('task_success_rate', 100.0 * t.done / nullif(t.ended, 0)),
+           ('overdue_tasks', (SELECT count(*) FROM (SELECT l.task_id FROM tandem.sla_breach AS l WHERE l.which = 'finish' ORDER BY l.task_id DESC LIMIT 2000) AS l
+                                JOIN tandem.task AS o ON o.id = l.task_id WHERE o.finished_at IS NULL)),
+           ('queue_age', coalesce(greatest(extract(epoch FROM clock_timestamp() - q.oldest), 0), 0)),
+           ('ready_tasks', q.ready),
+           ('connections_percent', 100.0 * s.clients / current_setting('max_connections')::integer),
+           ('oldest_transaction_seconds', coalesce(greatest(extract(epoch FROM clock_timestamp() - least(s.oldest, (SELECT min(p.prepared) FROM pg_prepared_xacts AS p))), 0), 0)),
+           ('longest_statement_seconds', coalesce(greatest(extract(epoch FROM clock_timestamp() - s.longest), 0), 0)),
+           ('lock_waits', s.waiting),
+           ('cache_hit_percent', CASE WHEN b.hit >= b.hit_before AND b.read >= b.read_before AND b.hit + b.read - b.hit_before - b.read_before >= 100
+                                      THEN 100.0 * (b.hit - b.hit_before) / (b.hit + b.read - b.hit_before - b.read_before) END),
+           ('blocks hit', b.hit), ('blocks read', b.read),
+           ('xid_age_percent', (SELECT 100.0 * max(age(d.datfrozenxid)) / 2146483647 FROM pg_database AS d)),
+           ('load_per_cpu', h.load / nullif(h.cpus, 0)),
+           ('memory_available_percent', 100.0 * h.memory_available / nullif(h.memory_total, 0)),
+           ('disk_free_percent', 100.0 * h.disk_free / nullif(h.disk_total, 0)),
+           ('disk_free_bytes', h.disk_free),
+           ('observe_memory_percent', (SELECT 100.0 * o.bytes_used / nullif(o.bytes_limit, 0) FROM tandem.observe_memory AS o))) AS x (metric, value)
+$$;
+COMMENT ON FUNCTION tandem.read_database_metrics IS 'The metrics that come with the extension, of this database';
+
+-- What stays as it is is recorded once a minute.
+CREATE FUNCTION tandem.metric_round() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    now timestamptz := clock_timestamp();
+BEGIN
+    BEGIN -- who reads at the same time does it for us; the coordinator waits for nobody, as deadlines wait for it
+        LOCK TABLE tandem.metric_reading IN SHARE ROW EXCLUSIVE MODE NOWAIT;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN;
+    END;
+    WITH reading AS (
+        SELECT x.run_id, x.metric, x.value FROM tandem.read_run_metrics() AS x
+        UNION ALL
+        SELECT x.run_id, x.metric, x.value FROM tandem.read_latency_metrics() AS x
+        UNION ALL
+        SELECT NULL, x.metric, x.value FROM tandem.read_database_metrics() AS x
+    ), gone AS (
+        DELETE FROM tandem.metric_reading AS r WHERE r.run_id IS NOT NULL
+           AND NOT EXISTS (SELECT FROM tandem.run AS x WHERE x.id = r.run_id AND x.stage IN ('dualwrite', 'shadow', 'live') AND x.phase <> 'cancelled')
+    ), kept AS (
+        INSERT INTO tandem.metric_reading AS r (run_id, metric, value, measured_at, recorded_value, recorded_at)
+        SELECT x.run_id, x.metric, x.value, now, x.value, now FROM reading AS x ORDER BY x.run_id, x.metric
+        ON CONFLICT (run_id, metric) DO UPDATE
+           SET value = EXCLUDED.value, measured_at = now,
+               recorded_value = CASE WHEN tandem.is_news(r, EXCLUDED.value, now) THEN EXCLUDED.value ELSE r.recorded_value END,
+               recorded_at = CASE WHEN tandem.is_news(r, EXCLUDED.value, now) THEN now ELSE r.recorded_at END
+        RETURNING r.run_id, r.metric, r.value, r.recorded_at = now AS news
+    )
+    INSERT INTO tandem.measurement (run_id, metric, at, value)
+    SELECT k.run_id, k.metric, now, k.value FROM kept AS k WHERE k.news AND k.value IS NOT NULL AND k.metric NOT LIKE 'blocks %';
+END
+$$;
+COMMENT ON FUNCTION tandem.metric_round IS 'Reads the metrics that come with the extension';
+
+CREATE FUNCTION tandem.is_news(reading tandem.metric_reading, value double precision, at timestamptz) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT value IS DISTINCT FROM (reading).recorded_value OR at NOT BETWEEN (reading).recorded_at AND (reading).recorded_at + interval '1 minute' $$;
+COMMENT ON FUNCTION tandem.is_news IS 'Is a value to be recorded: another than the last, or a minute later?';
+
+CREATE FUNCTION tandem.forget_measurements(most integer DEFAULT 1000) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    k record;
+    gone bigint := 0;
+    n bigint;
+BEGIN
+    FOR k IN SELECT r.id, clock_timestamp() - tandem.option(r.id, 'measurement_retention')::interval AS before FROM tandem.run AS r
+             UNION ALL SELECT NULL, clock_timestamp() - tandem.option(NULL, 'measurement_retention')::interval LOOP
+        IF k.id IS NULL THEN
+            DELETE FROM tandem.measurement AS m WHERE m.ctid = ANY (ARRAY(SELECT x.ctid FROM tandem.measurement AS x WHERE x.run_id IS NULL AND x.at < k.before LIMIT most - gone FOR UPDATE SKIP LOCKED));
+        ELSE
+            DELETE FROM tandem.measurement AS m WHERE m.ctid = ANY (ARRAY(SELECT x.ctid FROM tandem.measurement AS x WHERE x.run_id = k.id AND x.at < k.before LIMIT most - gone FOR UPDATE SKIP LOCKED));
+        END IF;
+        GET DIAGNOSTICS n = ROW_COUNT;
+        gone := gone + n;
+        EXIT WHEN gone >= most;
+    END LOOP;
+    RETURN gone;
+END
+$$;
+COMMENT ON FUNCTION tandem.forget_measurements IS 'Deletes measurements that are older than measurement_retention, so many at most; returns how many it did';
