@@ -21,62 +21,62 @@ CREATE FUNCTION tandem.html(template text) RETURNS tandem.markup
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tandem_html';
 COMMENT ON FUNCTION tandem.html(text) IS 'A literal that is HTML already';
 
--- --- values as people read them
+-- --- values as people read them. PL/pgSQL keeps its plans: a function in SQL that is called by another one is planned again at each call.
 
 CREATE FUNCTION tandem.report_number(value numeric, digits integer DEFAULT 0) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN value IN ('NaN', 'Infinity', '-Infinity') THEN value::text
-                  ELSE to_char(round(value, digits), 'FM999,999,999,999,999,990' || CASE WHEN digits > 0 THEN '.' || repeat('0', digits) ELSE '' END) END $$;
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN CASE WHEN value IN ('NaN', 'Infinity', '-Infinity') THEN value::text
+                  ELSE to_char(round(value, digits), 'FM999,999,999,999,999,990' || CASE WHEN digits > 0 THEN '.' || repeat('0', digits) ELSE '' END) END; END $$;
 COMMENT ON FUNCTION tandem.report_number IS 'A number with commas';
 
 -- Three digits that count, whatever the size.
 CREATE FUNCTION tandem.report_figure(value double precision) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN value IN ('NaN', 'Infinity', '-Infinity') THEN value::text WHEN value = 0 THEN '0'
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN CASE WHEN value IN ('NaN', 'Infinity', '-Infinity') THEN value::text WHEN value = 0 THEN '0'
                   WHEN abs(value) >= 1e15 OR abs(value) < 1e-6 THEN to_char(value, '9.99EEEE')
                   WHEN abs(value) >= 100 THEN tandem.report_number(value::numeric)
-                  ELSE trim_scale(round(value::numeric, greatest(0, 2 - floor(log(abs(value)::numeric))::integer)))::text END $$;
+                  ELSE trim_scale(round(value::numeric, greatest(0, 2 - floor(log(abs(value)))::integer)))::text END; END $$;
 COMMENT ON FUNCTION tandem.report_figure IS 'A measured number with three digits that count';
 
 CREATE FUNCTION tandem.report_ms(ms double precision) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN ms IS NULL THEN NULL WHEN ms IN ('NaN', 'Infinity', '-Infinity') THEN ms::text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN CASE WHEN ms IS NULL THEN NULL WHEN ms IN ('NaN', 'Infinity', '-Infinity') THEN ms::text
                   WHEN abs(ms) < 1000 THEN tandem.report_figure(ms) || ' ms'
                   WHEN abs(ms) < 120000 THEN tandem.report_figure(ms / 1000) || ' s'
                   WHEN abs(ms) < 7200000 THEN tandem.report_figure(ms / 60000) || ' min'
                   WHEN abs(ms) < 172800000 THEN tandem.report_figure(ms / 3600000) || ' h'
-                  ELSE tandem.report_figure(ms / 86400000) || ' days' END $$;
+                  ELSE tandem.report_figure(ms / 86400000) || ' days' END; END $$;
 COMMENT ON FUNCTION tandem.report_ms IS 'Milliseconds in the unit that suits them';
 
 CREATE FUNCTION tandem.report_span(span interval) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tandem.report_ms((extract(epoch FROM span) * 1000)::double precision) $$;
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN tandem.report_ms((extract(epoch FROM span) * 1000)::double precision); END $$;
 COMMENT ON FUNCTION tandem.report_span IS 'A length of time in the unit that suits it';
 
 CREATE FUNCTION tandem.report_time(at timestamptz, form text DEFAULT 'YYYY-MM-DD HH24:MI:SS') RETURNS tandem.markup
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN at IS NOT NULL AND isfinite(at)
-                  THEN tandem.html('<time datetime="{}">{}</time>', to_char(at, 'YYYY-MM-DD"T"HH24:MI:SSTZH:TZM'), to_char(at, form)) ELSE tandem.html('{}', at) END $$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN CASE WHEN at IS NOT NULL AND isfinite(at)
+                  THEN tandem.html('<time datetime="{}">{}</time>', to_char(at, 'YYYY-MM-DD"T"HH24:MI:SSTZH:TZM'), to_char(at, form)) ELSE tandem.html('{}', at) END; END $$;
 COMMENT ON FUNCTION tandem.report_time IS 'A time, in the session''s time zone';
 
 CREATE FUNCTION tandem.report_clip(value text, most integer) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN length(value) > most THEN left(value, most - 3) || '...' ELSE value END $$;
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN CASE WHEN length(value) > most THEN left(value, most - 3) || '...' ELSE value END; END $$;
 COMMENT ON FUNCTION tandem.report_clip IS 'The beginning of a text that may be long';
 
 -- A status is a word with a sign before it, and a colour: never a colour alone.
 CREATE FUNCTION tandem.report_badge(tone text, word text) RETURNS tandem.markup
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tandem.html('<span class="badge {}"><span class="sign" aria-hidden="true">{}</span>{}</span>', tone,
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN tandem.html('<span class="badge {}"><span class="sign" aria-hidden="true">{}</span>{}</span>', tone,
                          CASE tone WHEN 'good' THEN tandem.html('&#10003;') WHEN 'bad' THEN tandem.html('&#10007;')
-                                   WHEN 'warn' THEN tandem.html('!') ELSE tandem.html('&#8211;') END, word) $$;
+                                   WHEN 'warn' THEN tandem.html('!') ELSE tandem.html('&#8211;') END, word); END $$;
 COMMENT ON FUNCTION tandem.report_badge IS 'A word with a sign and a colour: good, bad, warn, or none';
 
 CREATE FUNCTION tandem.report_tone(status text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN lower(status) IN ('ok', 'pass', 'yes', 'clean', 'explained', 'equal', 'met', 'resolved', 'finished') THEN 'good'
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN CASE WHEN lower(status) IN ('ok', 'pass', 'yes', 'clean', 'explained', 'equal', 'met', 'resolved', 'finished') THEN 'good'
                   WHEN lower(status) IN ('critical', 'fail', 'no', 'unexplained', 'differs', 'breached', 'firing', 'degraded') THEN 'bad'
-                  WHEN lower(status) IN ('warning', 'inconclusive', 'unknown', 'pending', 'paused', 'acknowledged', 'at risk') THEN 'warn' ELSE 'none' END $$;
+                  WHEN lower(status) IN ('warning', 'inconclusive', 'unknown', 'pending', 'paused', 'acknowledged', 'at risk') THEN 'warn' ELSE 'none' END; END $$;
 COMMENT ON FUNCTION tandem.report_tone IS 'Which colour a status has';
 
 -- --- pieces of a page
@@ -108,8 +108,8 @@ COMMENT ON FUNCTION tandem.report_section IS 'A section of the page';
 -- so keep their size on a phone. Heights are in pixels.
 
 CREATE FUNCTION tandem.report_x(at timestamptz, since timestamptz, until timestamptz) RETURNS numeric
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT round(least(100, greatest(0, 100 * extract(epoch FROM at - since) / nullif(extract(epoch FROM until - since), 0))), 2) $$;
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN round(least(100, greatest(0, 100 * extract(epoch FROM at - since) / nullif(extract(epoch FROM until - since), 0))), 2); END $$;
 COMMENT ON FUNCTION tandem.report_x IS 'Where a time stands between two others, in percent';
 
 -- A line through points; it breaks where y is NULL, and a point alone is a dot. y counts from the top, 0 to 100.
@@ -122,11 +122,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.report_line IS 'The path of a line through points in percent';
 
--- The least 1, 2 or 5 times a power of ten that is not below a value.
+-- The least of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten that is not below a value.
 CREATE FUNCTION tandem.report_top(value double precision) RETURNS double precision
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT min(f * p) FROM unnest('{1,2,4,6,8,10}'::double precision[]) AS f WHERE f * p >= value * 0.999999), 1)
+    SELECT coalesce((SELECT min(f * p) FROM unnest('{1,1.5,2,2.5,3,4,5,6,8,10}'::double precision[]) AS f WHERE f * p >= value * 0.999999), 1)
       FROM (SELECT CASE WHEN value > 0 AND value < 'Infinity' THEN power(10::double precision, floor(log(value))) END AS p) AS x
 $$;
 COMMENT ON FUNCTION tandem.report_top IS 'The end of a scale: a round number that is not below the largest value';

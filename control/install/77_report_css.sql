@@ -8,7 +8,7 @@ AS $css$ SELECT tandem.html('
   color-scheme: light;
   --page: #ffffff; --panel: #f4f6f8; --ink: #171b20; --soft: #505a64; --line: #d3d9df; --grid: #e3e8ec;
   --new: #0a5fb4; --legacy: #b05a00; --mark: #171b20;
-  --good: #0b6b4a; --bad: #b21f2d; --warn: #7a5200; --none: #505a64;
+  --good: #067446; --bad: #991b20; --warn: #9e5400; --none: #505a64;
   --good-wash: #e3f3ec; --bad-wash: #fbe6e8; --warn-wash: #fbf0d9; --none-wash: #eceff2; --new-wash: #dceafa; --legacy-wash: #fbe9d5;
 }
 @media screen and (prefers-color-scheme: dark) {
@@ -16,7 +16,7 @@ AS $css$ SELECT tandem.html('
     color-scheme: dark;
     --page: #14181c; --panel: #1c2227; --ink: #e8ecef; --soft: #a7b1ba; --line: #38414a; --grid: #2a3138;
     --new: #6db3ff; --legacy: #f0a049; --mark: #e8ecef;
-    --good: #54cf9f; --bad: #ff8d93; --warn: #e8b94a; --none: #a7b1ba;
+    --good: #4ce6a6; --bad: #ff6666; --warn: #e29d36; --none: #a7b1ba;
     --good-wash: #16332a; --bad-wash: #44202a; --warn-wash: #3a2f14; --none-wash: #2a3138; --new-wash: #17324f; --legacy-wash: #42301a;
   }
 }
@@ -36,7 +36,7 @@ header { padding-top: 2.25rem; }
 .kicker b { color: var(--ink); }
 .verdict { margin: 0.75rem 0 0; padding: 1.5rem 1.75rem; border-radius: 0.75rem; border-left: 0.5rem solid; }
 .verdict h1 { font-size: 1.75rem; letter-spacing: -0.01em; display: flex; gap: 0.75rem; align-items: baseline; overflow-wrap: anywhere; }
-.verdict p { margin-top: 0.6rem; max-width: 46rem; overflow-wrap: anywhere; }
+.verdict p { margin-top: 0.6rem; max-width: 58rem; overflow-wrap: anywhere; }
 .verdict .then { font-weight: 600; }
 .verdict code { display: inline-block; margin-top: 0.75rem; padding: 0.35rem 0.6rem; background: var(--page); border: 1px solid var(--line); border-radius: 0.375rem; overflow-wrap: anywhere; }
 .verdict.yes { background: var(--good-wash); border-color: var(--good); } .verdict.yes .sign { color: var(--good); }
@@ -60,7 +60,7 @@ h3 { font-size: 1rem; overflow-wrap: anywhere; }
 figure { margin-top: 1.5rem; }
 figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0.15rem 1.5rem; align-items: baseline; margin-bottom: 0.35rem; }
 .legend { display: flex; flex-wrap: wrap; gap: 0 1rem; list-style: none; font-size: 0.8125rem; color: var(--soft); }
-.legend li { white-space: nowrap; } .legend svg { margin-right: 0.35rem; vertical-align: baseline; }
+.legend li { white-space: nowrap; } .legend .prose { white-space: normal; } .legend svg { margin-right: 0.35rem; vertical-align: baseline; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0 2rem; }
 .pair > * { min-width: 0; }
 
@@ -72,8 +72,10 @@ svg text.in { stroke: none; fill: var(--ink); } svg text.strong { fill: var(--in
 .l-new, .l-legacy, .l-mark { fill: none; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }
 .l-new { stroke: var(--new); } .l-legacy { stroke: var(--legacy); stroke-dasharray: 5 4; } .l-mark { stroke: var(--mark); stroke-width: 1.5; }
 .l-back { fill: none; stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 2 2; }
-.a-new { fill: var(--new-wash); stroke: none; } .a-band { fill: var(--grid); stroke: none; }
-path.a-new, path.a-band { stroke-width: 8; } .legend path.a-new { stroke: var(--new-wash); } .legend path.a-band { stroke: var(--grid); }
+.l-new.thin, .l-legacy.thin { stroke-width: 1; }
+.r-new, .r-legacy { stroke-width: 2; stroke: var(--new); } .r-legacy { stroke: var(--legacy); stroke-dasharray: 5 3; }
+.a-new { fill: var(--new-wash); stroke: none; } .a-band { fill: var(--line); stroke: none; }
+path.a-new, path.a-band { stroke-width: 8; } .legend path.a-new { stroke: var(--new-wash); } .legend path.a-band { stroke: var(--line); }
 .b-good, .b-bad, .b-warn, .b-none, .b-new, .b-legacy { stroke-width: 8; }
 .b-good { fill: var(--good); stroke: var(--good); } .b-bad { fill: var(--bad); stroke: var(--bad); } .b-warn { fill: var(--warn); stroke: var(--warn); }
 .b-none { fill: var(--none); stroke: var(--none); } .b-new { fill: var(--new); stroke: var(--new); } .b-legacy { fill: var(--legacy); stroke: var(--legacy); }
@@ -93,12 +95,13 @@ figure caption { position: absolute; width: 1px; height: 1px; overflow: hidden; 
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 0.8125rem; white-space: nowrap; vertical-align: bottom; }
 th, td { padding: 0.4rem 0.9rem 0.4rem 0; border-bottom: 1px solid var(--grid); } thead th { border-bottom-color: var(--line); }
 th:last-child, td:last-child { padding-right: 0; }
-td { vertical-align: top; overflow-wrap: break-word; max-width: 20rem; } td.w { min-width: 13rem; overflow-wrap: anywhere; } td time, td.k { white-space: nowrap; }
+td { vertical-align: top; overflow-wrap: break-word; max-width: 20rem; } td.w { min-width: 13rem; overflow-wrap: anywhere; } td time, td.k { white-space: nowrap; } td.k { max-width: 24rem; overflow: hidden; text-overflow: ellipsis; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td code { overflow-wrap: anywhere; white-space: pre-wrap; } td .was { color: var(--legacy); } td .is { color: var(--new); }
 tr.hot td { background: var(--bad-wash); }
 .badge { display: inline-flex; gap: 0.35em; align-items: baseline; padding: 0 0.5em; border-radius: 1em; font-size: 0.8125rem; font-weight: 600; white-space: nowrap; background: var(--none-wash); color: var(--none); }
 .badge.good { background: var(--good-wash); color: var(--good); } .badge.bad { background: var(--bad-wash); color: var(--bad); } .badge.warn { background: var(--warn-wash); color: var(--warn); }
+.range { width: 100%; min-width: 9rem; height: 14px; margin-top: 0.2rem; } .strip { width: 100%; min-width: 11rem; height: 14px; margin-top: 0.2rem; } .meter { margin-top: 0.35rem; }
 .meter { width: 100%; min-width: 8rem; height: 10px; } .meter .track { fill: var(--grid); }
 .score { margin-top: 0.75rem; }
 footer { margin-top: 3rem; padding-top: 1rem; padding-bottom: 3rem; color: var(--soft); font-size: 0.8125rem; border-top: 1px solid var(--line); }

@@ -118,3 +118,4 @@ test/bench/compare.sh
 test/bench/capture.sh
 test/bench/task.sh
 test/bench/observe.sh
+test/bench/report.sh

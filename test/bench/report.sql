@@ -10,6 +10,7 @@ DECLARE
 BEGIN
     FOREACH t IN ARRAY '{customer,invoice,order,order_line,payment,product}'::text[] LOOP
         EXECUTE format('CREATE TABLE legacy.%1$I (id bigint PRIMARY KEY, amount numeric, state text); CREATE TABLE shop.%1$I (id bigint PRIMARY KEY, amount numeric, state text)', t);
+        EXECUTE format('INSERT INTO legacy.%1$I SELECT i, i, ''new'' FROM generate_series(1, 2000) AS i; INSERT INTO shop.%1$I TABLE legacy.%1$I', t);
     END LOOP;
 END
 $$;
@@ -32,6 +33,8 @@ SELECT m.*, row_number() OVER (ORDER BY m.after) AS epoch
 SELECT tandem.append_event(m.kind, m.reason, '{}', 'checkout', m.stage, m.phase, m.weight, m.epoch, at => :'day'::timestamptz + m.after) FROM move AS m ORDER BY m.epoch \g /dev/null
 UPDATE tandem.run SET stage = 'live', phase = 'progressing', weight = 75, epoch = 13, created_at = :'day'::timestamptz - interval '20 minutes', moved_at = :'day'::timestamptz + interval '22:31' WHERE name = 'checkout';
 UPDATE tandem.run_domain SET weight = 75;
+
+SELECT tandem.install_mirrors(r.id) FROM tandem.run AS r \g /dev/null
 
 -- --- backfill, and a validation of what changed every half minute, of everything every hour
 INSERT INTO tandem.backfill (mapping_id, rows_seen, rows_copied, rows_estimated, batches, started_at, batch_at, finished_at)
@@ -59,11 +62,25 @@ UPDATE tandem.run_activity SET round_at = clock_timestamp(), validated_at = now(
 SELECT tandem.sla_policy('refund', '*', '30 seconds', '5 minutes'), tandem.sla_policy('mail', '*', NULL, '1 hour'), tandem.sla_policy('payout', '*', '1 minute', '10 minutes') \g /dev/null
 SELECT tandem.task_create(k, jsonb_build_object('n', n)) FROM (VALUES ('refund', 180), ('mail', 420), ('payout', 60)) AS x (k, count), generate_series(1, x.count) AS n \g /dev/null
 UPDATE tandem.task AS t SET created_at = x.at, run_at = x.at, start_due = x.at + (t.start_due - t.created_at), finish_due = x.at + (t.finish_due - t.created_at), started_at = x.at + interval '1 s' * x.took,
-       finished_at = CASE WHEN x.at < now() - interval '20 minutes' THEN x.at + interval '8 s' * x.took END, state = CASE WHEN x.at < now() - interval '20 minutes' THEN 'done' ELSE 'running' END
+       finished_at = CASE WHEN x.at < now() - interval '4 minutes' THEN x.at + interval '8 s' * x.took END, state = CASE WHEN x.at < now() - interval '4 minutes' THEN 'done' ELSE 'running' END
   FROM (SELECT id, :'day'::timestamptz + interval '24 hours' * random() AS at, 2 + 3 * -ln(1 - random()) * CASE kind WHEN 'payout' THEN 5 ELSE 1 END AS took FROM tandem.task WHERE kind IN ('refund', 'mail', 'payout')) AS x WHERE x.id = t.id;
 DELETE FROM tandem.task_deadline;
 INSERT INTO tandem.sla_breach (task_id, which, due_at, detected_at, kind, severity, tenant)
 SELECT t.id, w.which, w.due, w.due + interval '1 ms', t.kind, t.severity, t.tenant
   FROM tandem.task AS t CROSS JOIN LATERAL (VALUES ('start', t.start_due, t.started_at), ('finish', t.finish_due, t.finished_at)) AS w (which, due, ended)
  WHERE w.due < least(w.ended, now());
+
+-- --- latencies: an hour's row is what observe() counted for a run that is gone again
+SELECT FROM tandem.create_run('seed', 'legacy', 'shop') \g /dev/null
+SELECT tandem.add_operation('seed', format('%s %s', h, o)) FROM generate_series(0, 23) AS h, unnest('{browse,add to cart,place order,pay}'::text[]) AS o \g /dev/null
+SELECT tandem.observe('seed', format('%s %s', h, o.name), s.side, make_interval(secs => o.ms / 1000 * s.factor * (1 + 0.35 * sin((h - 6) / 24.0 * 2 * pi())) * exp(0.45 * sqrt(-2 * ln(1 - random())) * cos(2 * pi() * random()))), random() > 0.0004)
+  FROM generate_series(0, 23) AS h, (VALUES ('browse', 4.2), ('add to cart', 7.5), ('place order', 21.0), ('pay', 48.0)) AS o (name, ms), (VALUES ('legacy', 1.0), ('new', 0.82)) AS s (side, factor), generate_series(1, 150) AS n
+ WHERE s.side = 'legacy' OR h IN (3, 4, 5, 6, 7, 8) OR h >= 12 \g /dev/null
+SELECT tandem.add_operation('checkout', 'place order', '50 ms'), tandem.add_operation('checkout', 'pay', '120 ms') \g /dev/null
+INSERT INTO tandem.latency_hour (since, slot, run_id, operation, side, hour, n, errors, over_threshold, sum_us, longest_us, histogram)
+SELECT :'day', extract(epoch FROM h.hour)::bigint / 3600, (SELECT id FROM tandem.run WHERE name = 'checkout'), h.operation, o.side, h.hour, o.n, o.errors, CASE h.operation WHEN 'pay' THEN o.n / 40 ELSE 0 END, o.us, o.longest_us, o.histogram
+  FROM tandem.observed(2, 25, false) AS o CROSS JOIN LATERAL (SELECT date_trunc('hour', :'day'::timestamptz) + split_part(o.operation, ' ', 1)::integer * interval '1 hour' AS hour, substr(o.operation, strpos(o.operation, ' ') + 1) AS operation) AS h
+ WHERE o.run_id = (SELECT id FROM tandem.run WHERE name = 'seed');
+DELETE FROM tandem.run WHERE name = 'seed';
+
 ANALYZE;

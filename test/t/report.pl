@@ -182,6 +182,40 @@ my $url = save('report.html', $page);
 save('probed.html', probed($page));
 save('phone.html', framed('probed.html', 9000));
 
+# --- the palette, as it is written: what the probe can't see is who looks
+subtest 'colours that are told apart, also by who sees no red, no green or no blue' => sub {
+	my ($css) = $page =~ m{<style>(.*?)</style>}s;
+	# Machado, Oliveira, Fernandes 2009, severity 1; linear RGB
+	my %eye = (
+		all => [ [ 1, 0, 0 ], [ 0, 1, 0 ], [ 0, 0, 1 ] ],
+		protan => [ [ 0.152286, 1.052583, -0.204868 ], [ 0.114503, 0.786281, 0.099216 ], [ -0.003882, -0.048116, 1.051998 ] ],
+		deutan => [ [ 0.367322, 0.860646, -0.227968 ], [ 0.280085, 0.672501, 0.047413 ], [ -0.011820, 0.042940, 0.968881 ] ],
+		tritan => [ [ 1.255528, -0.076749, -0.178779 ], [ -0.078411, 0.930809, 0.147602 ], [ 0.004733, 0.691367, 0.303900 ] ]);
+	my $lab = sub {
+		my ($hex, $matrix) = @_;
+		my @c = map { my $v = hex($_) / 255; $v <= 0.04045 ? $v / 12.92 : (($v + 0.055) / 1.055)**2.4 } $hex =~ /^#(..)(..)(..)$/;
+		my @s = map { my $row = $_; my $v = 0; $v += $row->[$_] * $c[$_] for 0 .. 2; $v < 0 ? 0 : $v > 1 ? 1 : $v } @$matrix;
+		my @xyz = ((0.4124 * $s[0] + 0.3576 * $s[1] + 0.1805 * $s[2]) / 0.95047, 0.2126 * $s[0] + 0.7152 * $s[1] + 0.0722 * $s[2], (0.0193 * $s[0] + 0.1192 * $s[1] + 0.9505 * $s[2]) / 1.08883);
+		my ($x, $y, $z) = map { $_ > 0.008856 ? $_**(1 / 3) : 7.787 * $_ + 16 / 116 } @xyz;
+		return [ 116 * $y - 16, 500 * ($x - $y), 200 * ($y - $z) ];
+	};
+	my @palettes = $css =~ /:root \{(.*?)\}/gs;
+	is(scalar @palettes, 2, 'light and dark');
+	foreach my $palette (@palettes)
+	{
+		my %colour = $palette =~ /--([\w-]+): (#\w{6})/g;
+		foreach my $pair ([ 'new', 'legacy' ], [ 'good', 'bad' ], [ 'good', 'warn' ], [ 'bad', 'warn' ], [ 'good', 'none' ])
+		{
+			foreach my $who (sort keys %eye)
+			{
+				my ($a, $b) = map { $lab->($colour{$_}, $eye{$who}) } @$pair;
+				my $apart = sqrt(($a->[0] - $b->[0])**2 + ($a->[1] - $b->[1])**2 + ($a->[2] - $b->[2])**2);
+				cmp_ok($apart, '>=', 15, sprintf '%s and %s for %s: %.0f apart in Lab', @$pair, $who, $apart);
+			}
+		}
+	}
+};
+
 subtest 'its text, as the browser shows it' => sub {
 	my $dom = browse($url, '--dump-dom');
 	(my $text = $dom) =~ s{<style>.*?</style>}{}s;
@@ -193,6 +227,7 @@ subtest 'its text, as the browser shows it' => sub {
 	like($text, qr/guard any_difference: 2 differences/, 'and why');
 	like($text, qr/explained/, 'its proof');
 	like($text, qr/14,553,030|29,106,060/, 'rows compared');
+	like($text, qr/place order .* old .* 3,600/, 'the latency of an operation');
 	unlike($dom, qr/<script/i, 'no script');
 	my @figures = $dom =~ /<figure/g;
 	my @tables = $dom =~ /<figure.*?<table.*?<\/figure>/gs;
@@ -206,7 +241,7 @@ subtest 'pictures' => sub {
 	browse($url, '--window-size=1200,1500', "--screenshot=$folder/light.png");
 	browse($url, '--window-size=1200,1500', '--blink-settings=preferredColorScheme=0', "--screenshot=$folder/dark.png");
 	browse("file://$folder/phone.html", '--window-size=500,1800', "--screenshot=$folder/phone.png");
-	my %colour = (light => { page => [ 255, 255, 255 ], new => [ 10, 95, 180 ], bad => [ 178, 31, 45 ] }, dark => { page => [ 20, 24, 28 ], new => [ 109, 179, 255 ], bad => [ 255, 141, 147 ] });
+	my %colour = (light => { page => [ 255, 255, 255 ], new => [ 10, 95, 180 ], bad => [ 153, 27, 32 ] }, dark => { page => [ 20, 24, 28 ], new => [ 109, 179, 255 ], bad => [ 255, 102, 102 ] });
 	foreach my $scheme (qw(light dark))
 	{
 		my ($width, $height, $at) = picture("$scheme.png");

@@ -8,7 +8,7 @@
 #   TANDEM_MIRROR=URI        the Debian archive, instead of the one in this machine's apt configuration
 #
 # In a root the packages are installed as root and the tests run as an ordinary user; `make test` on the machine itself
-# covers the rest. A root that can't be made is skipped, loudly. A test that fails in one fails the whole.
+# covers the rest. No browser is installed in a root: t/report says there that it is skipped. A root that can't be made is skipped, loudly. A test that fails in one fails the whole.
 #
 # /proc, /dev and the processes of a root live in namespaces of their own (unshare): they are gone when the last
 # process is, however that came about, so an interrupted run leaves no mount and no server behind.
@@ -161,7 +161,7 @@ in_root() { # in_root DIR COMMAND…: with /proc, /dev, /dev/shm and an init tha
         status=0
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
             DEBIAN_FRONTEND=noninteractive CI="${CI:-}" ${http_proxy:+http_proxy="$http_proxy"} \
-            ${ONLY:+ONLY="$ONLY"} ${TESTS:+TESTS="$TESTS"} TANDEM_QUICK="${TANDEM_QUICK-1}" \
+            ${ONLY:+ONLY="$ONLY"} ${TESTS:+TESTS="$TESTS"} TANDEM_QUICK="${TANDEM_QUICK-1}" TANDEM_BROWSER=no \
             timeout --kill-after=10 "$limit" chroot "$root" "$@" || status=$?
         [ "$status" -ne 124 ] || echo "ended after $limit s: TANDEM_ROOT_TIMEOUT"
         exit "$status"' in_root "$1" "$ROOT_TIMEOUT" "${@:2}"

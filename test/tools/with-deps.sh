@@ -3,6 +3,7 @@
 # becomes COMMAND. Where all is there it does nothing and says nothing.
 #
 #   PG_VERSION=17 or PG_CONFIG=/path/to/pg_config  choose the PostgreSQL (see pg-version.sh)
+#   TANDEM_BROWSER=no                              not the browser that looks at report(): its test is then skipped
 #   WITH_PEERS=1                                   also the tools that the bench compares ours with; it goes without one that can't be installed
 #
 # COMMAND gets PG_VERSION, PG_CONFIG and PGBIN. No existing cluster is touched, and none is created: see no_main_cluster.
@@ -111,6 +112,16 @@ if [ -n "${WITH_PEERS:-}" ] && ! command -v pg_comparator >/dev/null; then
     echo "The bench compares ours with pg_comparator, which is not installed; installing postgresql-comparator now:"
     { command -v apt-get >/dev/null && (can_be_root "apt-get install postgresql-comparator") && install postgresql-comparator; } ||
         echo "postgresql-comparator could not be installed (above): the bench goes without, and says so." >&2
+fi
+
+# Only t/report.pl needs it, and skips where it is not.
+wants_browser() { # would COMMAND run that test?
+    [ "${TANDEM_BROWSER:-}" != no ] && [ "$(basename "${1:-}")" = test.sh ] && [[ ",${ONLY:-tap}," == *[,\ ]tap[,\ ]* ]] && [[ " ${TESTS:-report} " == *" report "* ]]
+}
+if wants_browser "$@" && ! command -v chromium >/dev/null; then
+    echo "A test looks at report() in a browser, which is not installed; installing chromium now (TANDEM_BROWSER=no leaves it out):"
+    { command -v apt-get >/dev/null && (can_be_root "apt-get install --no-install-recommends chromium") && install chromium fonts-dejavu-core; } ||
+        echo "chromium could not be installed (above): t/report is skipped." >&2
 fi
 
 export PG_VERSION PGBIN
