@@ -102,9 +102,9 @@ AS $$
                row_number() OVER (ORDER BY c.started_at DESC) AS back
           FROM tandem.comparison AS c WHERE c.run_id = run.id GROUP BY c.started_at
     ), difference AS (
-        -- rows are found again and again while they differ: each once, as it was found last
+        -- rows are found again and again while they differ: each once, as it was found first
         SELECT d.* FROM (SELECT DISTINCT ON (x.new_table, x.key, x.kind) x.* FROM (SELECT y.* FROM tandem.differences AS y WHERE y.run = run.name ORDER BY y.id DESC LIMIT 100) AS x
-                          ORDER BY x.new_table, x.key, x.kind, x.id DESC) AS d ORDER BY d.id DESC LIMIT 3
+                          ORDER BY x.new_table, x.key, x.kind, x.id) AS d ORDER BY d.id DESC LIMIT 3
     ), proof AS (
         SELECT p.* FROM tandem.rollback_proofs AS p WHERE p.run = run.name ORDER BY p.proof DESC LIMIT 3
     )
