@@ -3,13 +3,13 @@
 # pg_stat_statements; a call of observe() against one of an empty C function: test/bench/observe.sh
 #
 #   ROUNDS=24 SECONDS_EACH=2 CLIENTS=2 MODE=simple CALLS=2000000   the defaults
-#   PARTS="statements calls"                                       only these
+#   PARTS="statements processor calls"                             only these
 #
 # The servers run beside one another, with the same data, and are measured in turns; the one that is not asked does nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 ROUNDS=${ROUNDS:-24} SECONDS_EACH=${SECONDS_EACH:-2} CLIENTS=${CLIENTS:-2} MODE=${MODE:-simple} CALLS=${CALLS:-2000000}
-PARTS=${PARTS:-statements calls}
+PARTS=${PARTS:-statements processor calls}
 
 test/tools/build.sh
 source test/tools/cluster.sh
@@ -38,7 +38,9 @@ SELECT FROM tandem.map_table('bench', 'public.pgbench_accounts', 'fresh.pgbench_
 SELECT FROM tandem.add_operation('bench', 'select', '1 ms');
 SQL
 
-if wants statements; then
+for database in mapped unmapped; do sql -d $database -f test/bench/observe.sql; done
+
+if wants statements || wants processor; then
     declare -A preload=([absent]='' [statements]=pg_stat_statements) port=([tandem]=$PGPORT [absent]=54322 [statements]=54323)
     other() { # other SERVER start|stop
         as_server_user "$PGBIN/pg_ctl" --pgdata="$CLUSTER_DIR/$1" --log="$CLUSTER_DIR/log.$1" --silent --wait "$2" --mode=fast </dev/null
@@ -52,30 +54,55 @@ if wants statements; then
     done
     cluster_pg_ctl start
     PGPORT=${port[statements]} sql -d mapped -c 'CREATE EXTENSION pg_stat_statements'
-    tps() { # tps SERVER DATABASE
-        PGPORT=${port[$1]} pgbench -n -S -M "$MODE" -c "$CLIENTS" -j "$CLIENTS" -T "$SECONDS_EACH" "$2" 2>/dev/null | awk '/^tps/ { print $3 }'
+fi
+
+if wants statements; then
+    declare -A folder=([tandem]=data [absent]=absent [statements]=statements)
+    # Processor time of the sessions that have ended, in ms: it says the same on a machine that is busy with something else.
+    processor() { sed 's/.*) //' "/proc/$(head -n 1 "$CLUSTER_DIR/${folder[$1]}/postmaster.pid")/stat" | awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) * 1000 / hz }'; }
+    measure() { # measure SERVER DATABASE: transactions a second, and their processor time in the server, in µs each
+        local before said
+        before=$(processor "$1")
+        said=$(PGPORT=${port[$1]} pgbench -n -S -M "$MODE" -c "$CLIENTS" -j "$CLIENTS" -T "$SECONDS_EACH" "$2" 2>/dev/null)
+        sleep 0.1 # the postmaster takes in its children
+        awk -v ms="$(processor "$1")" -v before="$before" '/^number of transactions actually/ { n = $NF } /^tps/ { t = $3 } END { print t, (ms - before) * 1000 / n }' <<<"$said"
     }
     pairs=("absent mapped" "tandem mapped" "statements mapped" "absent unmapped" "tandem unmapped")
-    declare -A result=()
+    declare -A result=() took=()
     for ((round = 0; round <= ROUNDS; round++)); do # the first one warms up, and is not counted
         order=("${pairs[@]}")
         ((round % 2)) || mapfile -t order < <(printf '%s\n' "${pairs[@]}" | tac)
         for pair in "${order[@]}"; do
             # shellcheck disable=SC2086
-            value=$(tps $pair)
-            [ "$round" = 0 ] || result[$pair]+="$value"$'\n'
+            read -r value time <<<"$(measure $pair)"
+            [ "$round" = 0 ] || { result[$pair]+="$value"$'\n' took[$pair]+="$time"$'\n'; }
         done
     done
     counted=$(sql -d mapped -c "SELECT n FROM tandem.latency_totals WHERE run = 'bench'")
     heading "pgbench -S -M $MODE, $CLIENTS clients on $(nproc) cores, $ROUNDS rounds of ${SECONDS_EACH} s"
-    printf '%-62s %10s %10s\n' 'what' 'TPS' '× absent'
-    row() { printf '%-62s %10.0f %10.4f\n' "$3" "$(printf '%s' "${result[$1]}" | median)" "$(ratios "${result[$1]}" "${result[$2]}")"; }
+    printf '%-50s %8s %9s %14s %9s\n' 'what' 'TPS' '× absent' 'processor, µs' '× absent'
+    row() {
+        printf '%-50s %8.0f %9.4f %14.2f %9.4f\n' "$3" "$(printf '%s' "${result[$1]}" | median)" "$(ratios "${result[$1]}" "${result[$2]}")" \
+            "$(printf '%s' "${took[$1]}" | median)" "$(ratios "${took[$1]}" "${took[$2]}")"
+    }
     row 'absent mapped' 'absent mapped' 'without pg_tandem'
     row 'tandem mapped' 'absent mapped' 'pg_tandem, table mapped: every statement observed'
     row 'statements mapped' 'absent mapped' 'pg_stat_statements'
     row 'tandem unmapped' 'absent unmapped' 'pg_tandem, table not mapped'
     echo "statements observed: $counted"
     [ "$counted" -gt 0 ]
+fi
+
+if wants processor; then
+    heading "Processor time in the server of a SELECT by key in PL/pgSQL, without and with being observed: 2000 pairs of 500 statements"
+    printf '%-50s %12s %12s %9s\n' 'what' 'ns without' 'ns more' 'share'
+    row() { # row SERVER DATABASE SETTING OFF ON LABEL
+        PGPORT=${port[$1]} sql -d "$2" -F ' ' -c "SELECT base, more, 1 + more / base FROM bench.pairs('$3', '$4', '$5', 2000, 500)" |
+            while read -r base more share; do printf '%-50s %12.0f %12.0f %9.4f\n' "$6" "$base" "$more" "$share"; done
+    }
+    row tandem mapped tandem.track off mapped 'pg_tandem, table mapped'
+    row statements mapped pg_stat_statements.track none all 'pg_stat_statements'
+    row tandem unmapped tandem.track off mapped 'pg_tandem, table not mapped'
 fi
 
 if wants calls; then

@@ -380,3 +380,13 @@ extern "C" {
 PG_FUNCTION_INFO_V1(tandem_guard_nothing);
 }
 extern "C" Datum tandem_guard_nothing([[maybe_unused]] FunctionCallInfo fcinfo) { PG_RETURN_VOID(); }
+
+// Processor time of this process, in ns; what /proc tells is as old as the last tick.
+extern "C" {
+PG_FUNCTION_INFO_V1(tandem_guard_cpu);
+}
+extern "C" Datum tandem_guard_cpu([[maybe_unused]] FunctionCallInfo fcinfo) {
+    timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    PG_RETURN_INT64(int64{now.tv_sec} * 1'000'000'000 + now.tv_nsec);
+}

@@ -1,0 +1,30 @@
+-- What observing adds to one statement, in one session: the same few statements with a setting off and on, in turns, by the processor time of this backend.
+CREATE SCHEMA bench;
+CREATE FUNCTION bench.cpu() RETURNS bigint LANGUAGE c VOLATILE AS 'tandem_guard_test', 'tandem_guard_cpu'; -- ns
+
+-- The medians over the pairs: ns of a statement with the setting off, and what it takes more with the setting on.
+CREATE FUNCTION bench.pairs(setting text, value_off text, value_on text, pairs integer, statements integer, OUT base numeric, OUT more numeric)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    begun bigint;
+    took numeric[] := '{0,0}';
+    bases numeric[] := '{}';
+    mores numeric[] := '{}';
+    is_on integer;
+BEGIN
+    FOR pair IN 1..pairs LOOP
+        FOR turn IN 0..1 LOOP
+            is_on := (turn + pair) % 2;
+            PERFORM set_config(setting, CASE is_on WHEN 1 THEN value_on ELSE value_off END, false);
+            begun := bench.cpu();
+            FOR i IN 1..statements LOOP
+                PERFORM abalance FROM public.pgbench_accounts WHERE aid = i;
+            END LOOP;
+            took[1 + is_on] := (bench.cpu() - begun)::numeric / statements;
+        END LOOP;
+        bases := bases || took[1];
+        mores := mores || (took[2] - took[1]);
+    END LOOP;
+    base := (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY b) FROM unnest(bases) AS b);
+    more := (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY m) FROM unnest(mores) AS m);
+END $$;
