@@ -379,7 +379,9 @@ TANDEM_FUNCTION(tandem_guard_attempt) {
 extern "C" {
 PG_FUNCTION_INFO_V1(tandem_guard_nothing);
 }
-extern "C" Datum tandem_guard_nothing([[maybe_unused]] FunctionCallInfo fcinfo) { PG_RETURN_VOID(); }
+extern "C" Datum tandem_guard_nothing([[maybe_unused]] FunctionCallInfo fcinfo) {
+    PG_RETURN_VOID();
+}
 
 // Processor time of this process, in ns; what /proc tells is as old as the last tick.
 extern "C" {
