@@ -251,6 +251,24 @@ $small->start;
 }
 $small->stop;
 
+# --- a standby has what was saved, and counts what it is asked; it saves nothing
+{
+	my $primary = tandem_node('primary', preload => 1, conf => "$settings\nhot_standby_feedback = on\n", init => [ allows_streaming => 1 ]);
+	$primary->start;
+	value($primary, $make);
+	value($primary, q(SELECT tandem.observe('r', 'checkout', 'new', '1 ms'), tandem.observe_round()));
+	$primary->backup('backup');
+	my $standby = tandem_node('standby', from_backup => [ $primary, 'backup', has_streaming => 1 ]);
+	$standby->start;
+	$primary->wait_for_catchup($standby);
+	value($standby, 'SELECT FROM legacy.item; SELECT FROM store.item');
+	is(value($standby, q(SELECT string_agg(concat_ws(' ', operation, side, n), ', ' ORDER BY 1) FROM tandem.latency('r', span => '1 minute') AS l (operation, side, n))), 'select legacy 1, select new 1', 'a standby counts its statements');
+	is(value($standby, q(SELECT n FROM tandem.latency('r', 'checkout', span => '1 day'))), 1, '... and has the history');
+	value($standby, "SELECT * FROM tandem.$_") foreach qw(latency latency_totals latency_comparison latency_trend operation_counts observe_memory);
+	is(sqlstate($standby, q(SELECT tandem.observe('r', 'checkout', 'new', '1 ms'))), '', '... and counts what it is told');
+	$_->stop foreach $standby, $primary;
+}
+
 # --- the clock is set back and forth: the server's, by a library in front of the C library
 SKIP: {
 	my $folder = PostgreSQL::Test::Utils::tempdir('clock');
