@@ -10,7 +10,8 @@ my $root = dirname(__FILE__) . '/../..';
 # pg_cron is another's package: without it the blocks that need it are skipped. TANDEM_PACKAGES
 my $cron = tandem_package('usr/lib/postgresql/*/lib/pg_cron.so');
 my $node = tandem_node('docs', preload => 1, also => $cron && 'pg_cron',
-	conf => "tandem.naptime = '100ms'\n" . ($cron ? "cron.use_background_workers = on\ncron.database_name = 'dashboards'\n" : ''));
+	# each page's database keeps its workers
+	conf => "tandem.naptime = '100ms'\nmax_worker_processes = 64\ntandem.max_executors = 16\n" . ($cron ? "cron.use_background_workers = on\ncron.database_name = 'dashboards'\n" : ''));
 $node->start;
 
 foreach my $page ("$root/README.md", sort glob "$root/docs/*.md")
