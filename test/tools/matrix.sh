@@ -4,6 +4,7 @@
 #   ROOTS="bookworm trixie"  only these roots           ONLY=, TESTS=  handed on to `make test`
 #   TANDEM_CACHE=DIR         where roots are kept between runs (default: pg_tandem in the user's cache folder)
 #   TANDEM_TESTED=RELEASE    all tests have run on this Debian release just now: its root runs those in SQL only
+#   TANDEM_JOBS=2            so many roots at the same time (default: one for each processor, at most 2); each builds with its share of the processors
 #   TANDEM_QUICK=            every round of the random tests, as on the machine itself; in the roots they make fewer
 #   TANDEM_MIRROR=URI        the Debian archive, instead of the one in this machine's apt configuration
 #
@@ -18,6 +19,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 ROOTS=${ROOTS:-bookworm trixie forky}
 CACHE=${TANDEM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_tandem}
 ROOT_TIMEOUT=${TANDEM_ROOT_TIMEOUT:-1200} # seconds for the tests in one root: a hang is a failure, not a wait
+JOBS=${TANDEM_JOBS:-$(($(nproc) < 2 ? 1 : 2))}
+OMP_NUM_THREADS=$(($(nproc) > JOBS ? $(nproc) / JOBS : 1)) # what nproc answers in a root
+export OMP_NUM_THREADS
 PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "$*"; }
@@ -40,7 +44,7 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
     say "The roots need root (chroot, mounts): going on by sudo."
     exec sudo "${sudo_options[@]}" env "TANDEM_CACHE=$CACHE" "ROOTS=$ROOTS" "ONLY=${ONLY:-}" "TESTS=${TESTS:-}" \
-        "TANDEM_MIRROR=${TANDEM_MIRROR:-}" "TANDEM_TESTED=${TANDEM_TESTED:-}" "http_proxy=${http_proxy:-}" "CI=${CI:-}" "${BASH_SOURCE[0]}" "$@"
+        "TANDEM_MIRROR=${TANDEM_MIRROR:-}" "TANDEM_TESTED=${TANDEM_TESTED:-}" "TANDEM_JOBS=${TANDEM_JOBS:-}" "http_proxy=${http_proxy:-}" "CI=${CI:-}" "${BASH_SOURCE[0]}" "$@"
 fi
 
 NAMESPACES=(unshare --mount --pid --fork --kill-child --ipc --uts)
@@ -50,9 +54,14 @@ command -v apt-get >/dev/null || skip_all "this is not a Debian machine"
 
 # --- interrupted: end what runs in a root; its mounts end with it
 CHILD='' TEMP=''
+declare -A RUNNING=() # roots that are being tested, each by a process of its own
 finish() {
-    local status=$?
+    local status=$? pid
     trap '' INT TERM HUP
+    for pid in "${RUNNING[@]}"; do
+        kill -TERM "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
     if [ -n "$CHILD" ]; then
         kill -KILL "$CHILD" 2>/dev/null || true # --kill-child takes the root's init along, and that all else
         wait "$CHILD" 2>/dev/null || true
@@ -67,10 +76,13 @@ remove_root() { # never through a mount
     fi
     rm -rf --one-file-system "$1" 2>/dev/null || { sleep 1 && rm -rf --one-file-system "$1"; } # its last process may still write
 }
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+on_signals() {
+    trap finish EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    trap 'exit 129' HUP
+}
+on_signals
 attend() { # run in the background and wait: a trap then acts at once, not when the command ends
     "$@" </dev/null &
     CHILD=$!
@@ -160,7 +172,7 @@ in_root() { # in_root DIR COMMAND…: with /proc, /dev, /dev/shm and an init tha
         mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
         status=0
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
-            DEBIAN_FRONTEND=noninteractive CI="${CI:-}" ${http_proxy:+http_proxy="$http_proxy"} \
+            DEBIAN_FRONTEND=noninteractive OMP_NUM_THREADS="$OMP_NUM_THREADS" CI="${CI:-}" ${http_proxy:+http_proxy="$http_proxy"} \
             ${ONLY:+ONLY="$ONLY"} ${TESTS:+TESTS="$TESTS"} TANDEM_QUICK="${TANDEM_QUICK-1}" TANDEM_BROWSER=no \
             timeout --kill-after=10 "$limit" chroot "$root" "$@" || status=$?
         [ "$status" -ne 124 ] || echo "ended after $limit s: TANDEM_ROOT_TIMEOUT"
@@ -187,39 +199,78 @@ run_root() { # run_root DIR: install what is missing as root, then the tests as 
 }
 
 # --- all roots
-only=${ONLY:-}
 passed=0 failed=0 skipped=0 table=
-for name in $ROOTS; do
-    dir=$CACHE/roots/$name-$ARCH log=$CACHE/logs/$name.log
+declare -A verdicts=() told=()
+
+present() { # present NAME: its root is there, or is made; else it is skipped
+    local name=$1 dir=$CACHE/roots/$1-$ARCH log=$CACHE/logs/$1.log
+    [ ! -d "$dir" ] || return 0
     SECONDS=0
-    if [ ! -d "$dir" ]; then
-        banner "$name: making a clean root"
-        if make_root "$name" "$dir" >"$log" 2>&1; then
-            say "made in $SECONDS s"
-        else
-            tail -n 30 "$log"
-            banner "$name SKIPPED: its root could not be made (above: the end of debootstrap's output)"
-            skipped=$((skipped + 1)) table+=$(printf '%-10s skipped  %5s s  no root' "$name" "$SECONDS")$'\n'
-            continue
-        fi
+    banner "$name: making a clean root"
+    if make_root "$name" "$dir" >"$log" 2>&1; then
+        say "made in $SECONDS s"
+        return 0
     fi
-    SECONDS=0
-    banner "$name: make test as an ordinary user"
-    status=0
-    ONLY=${only:-$([ "$name" != "${TANDEM_TESTED:-}" ] || echo regress,pgtap,isolation)}
-    export ONLY
-    run_root "$dir" >"$log" 2>&1 || status=$?
+    tail -n 30 "$log"
+    banner "$name SKIPPED: its root could not be made (above: the end of debootstrap's output)"
+    verdicts[$name]=skipped told[$name]="$SECONDS s  no root"
+    return 1
+}
+
+begin() { # begin NAME: tests it, in a process of its own
+    local name=$1 only=${ONLY:-}
+    [ -n "$only" ] || [ "$name" != "${TANDEM_TESTED:-}" ] || only=regress,pgtap,isolation
+    say "$(date +%T) $name: make test as an ordinary user"
+    (
+        RUNNING=() CHILD='' TEMP='' SECONDS=0 status=0
+        on_signals
+        export ONLY=$only
+        run_root "$CACHE/roots/$name-$ARCH" >"$CACHE/logs/$name.log" 2>&1 || status=$?
+        echo "$SECONDS s" >"$CACHE/logs/$name.took"
+        exit "$status"
+    ) &
+    RUNNING[$name]=$!
+}
+
+end() { # end NAME: waits for it, and says what came of it
+    local name=$1 log=$CACHE/logs/$1.log status=0 counts
+    wait "${RUNNING[$name]}" || status=$?
+    unset "RUNNING[$name]"
     counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1 || true)
+    banner "$name"
+    [ "$status" -ne 0 ] || [ -n "$counts" ] || status=1 # nothing was tested
     case $status in
     0) tail -n 15 "$log"
-       passed=$((passed + 1)) verdict=passed ;;
+       verdicts[$name]=passed ;;
     90) cat "$log"
        banner "$name SKIPPED: its packages could not be installed (above: all output)"
-       skipped=$((skipped + 1)) verdict=skipped counts='no packages' ;;
+       verdicts[$name]=skipped counts='no packages' ;;
     *) cat "$log"
-       failed=$((failed + 1)) verdict=FAILED counts="${counts:-exit status $status}" ;;
+       verdicts[$name]=FAILED counts="${counts:-exit status $status}" ;;
     esac
-    table+=$(printf '%-10s %-8s %5s s  %s' "$name" "$verdict" "$SECONDS" "$counts")$'\n'
+    told[$name]="$(cat "$CACHE/logs/$name.took" 2>/dev/null)  $counts"
+}
+
+for name in $ROOTS; do
+    present "$name" || continue
+    while [ "${#RUNNING[@]}" -ge "$JOBS" ]; do # the one that began first
+        for other in $ROOTS; do
+            [ -z "${RUNNING[$other]:-}" ] || break
+        done
+        end "$other"
+    done
+    begin "$name"
+done
+for name in $ROOTS; do
+    [ -z "${RUNNING[$name]:-}" ] || end "$name"
+done
+for name in $ROOTS; do
+    case ${verdicts[$name]} in
+    passed) passed=$((passed + 1)) ;;
+    skipped) skipped=$((skipped + 1)) ;;
+    *) failed=$((failed + 1)) ;;
+    esac
+    table+=$(printf '%-10s %-8s %s' "$name" "${verdicts[$name]}" "${told[$name]}")$'\n'
 done
 
 banner "matrix"
