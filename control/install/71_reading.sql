@@ -27,6 +27,7 @@ INSERT INTO tandem.builtin_metric VALUES
     ('new_error_rate', true, '%', 'Observations of the new side that were errors'),
     ('success_rate', true, '%', 'Observations of both sides that were no errors'),
     ('compliance', true, '%', 'Observations of operations with a threshold that did not take longer'),
+    ('batch_success_rate', true, '%', 'Rows of the last 20 batches that did not fail, of the job where it is least'),
     ('observe_memory_percent', false, '%', 'How much of tandem.observe_memory is used'),
     ('sla_compliance', false, '%', 'Tasks that met their SLA, of those of the last hour for which it is decided (of the 5000 newest)'),
     ('task_success_rate', false, '%', 'Tasks that are done, of those of the last hour that are done or dead (of the 5000 newest)'),
@@ -71,7 +72,11 @@ AS $$
            ('weight', r.weight),
            ('refused_writes', (SELECT count(*) FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = r.id)),
            ('backfill_percent', CASE WHEN b.finished THEN 100 ELSE least(99.9, 100.0 * b.seen / greatest(b.estimated, 1)) END),
-           ('backfill_remaining', b.remaining)) AS x (metric, value)
+           ('backfill_remaining', b.remaining),
+           ('batch_success_rate', (SELECT min(c.rate) FROM tandem.batch_job AS j
+                                    CROSS JOIN LATERAL (SELECT 100.0 - 100.0 * sum(z.failed) / nullif(sum(z.checked), 0) AS rate
+                                                          FROM (SELECT y.checked, y.failed FROM tandem.batch AS y WHERE y.job_id = j.id AND y.ended_at IS NOT NULL ORDER BY y.id DESC LIMIT 20) AS z) AS c
+                                    WHERE j.run_id = r.id))) AS x (metric, value)
      WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' AND r.home = tandem.home()
 $$;
 COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run';

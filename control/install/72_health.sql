@@ -101,6 +101,11 @@ AS $$
                   CASE WHEN o.dropped > 0 THEN format('; %s observation(s) found no room: raise tandem.observe_memory, or observe fewer operations', o.dropped) ELSE '' END)
       FROM tandem.observe_memory AS o WHERE o.bytes_limit > 0
     UNION ALL
+    SELECT 'batches', b.run, CASE WHEN bool_or(b.verdict = 'fail') THEN 'CRITICAL' WHEN sum(b.recent_failed) > 0 THEN 'WARNING' ELSE 'OK' END,
+           sum(b.recent_failed), NULL, NULL, 'batches', left(string_agg(format('%s: %s', b.job, b.reason), '; ' ORDER BY b.job), 500)
+      FROM tandem.batch_jobs AS b JOIN tandem.run AS r ON r.name = b.run
+     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' GROUP BY b.run
+    UNION ALL
     SELECT 'alerts', r.name, CASE WHEN bool_or(a.severity = 'critical' AND a.acknowledged_at IS NULL) THEN 'CRITICAL' WHEN bool_or(a.severity <> 'info' AND a.acknowledged_at IS NULL) THEN 'WARNING' ELSE 'OK' END,
            count(*) FILTER (WHERE a.acknowledged_at IS NULL), NULL, NULL, 'alerts',
            left(string_agg(a.message || CASE WHEN a.acknowledged_at IS NULL THEN '' ELSE format(' (acknowledged by %s)', a.acknowledged_by) END, '; ' ORDER BY a.fired_at), 500)

@@ -290,6 +290,7 @@ INSERT INTO tandem.alert_template VALUES
     ('sla_violation', 'tasks are overdue', 'overdue_tasks', '>', 0, '1 minute', 0, '0', 'critical', 'tasks are not finished by their SLA'),
     ('sla_violation', 'SLA compliance of tasks', 'sla_compliance', '<', 95, '1 minute', 97, '1 minute', 'critical', 'too many tasks miss their SLA'),
     ('sla_violation', 'operations are slow', 'compliance', '<', 95, '1 minute', 97, '1 minute', 'critical', 'too many operations take longer than their threshold'),
+    ('success_rate', 'success rate of batches', 'batch_success_rate', '<', 95, '0', 97, '0', 'critical', 'too many rows of batches fail'),
     ('success_rate', 'success rate of operations', 'success_rate', '<', 95, '1 minute', 97, '1 minute', 'critical', 'too many operations fail'),
     ('success_rate', 'success rate', 'task_success_rate', '<', 95, '1 minute', 97, '1 minute', 'critical', 'too many tasks fail'),
     ('slow_database', 'the new side is slower', 'p95_ratio', '>', 1.5, '1 minute', 1.2, '1 minute', 'warning', 'an operation of the new side takes half as long again as that of legacy'),

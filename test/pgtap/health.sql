@@ -81,6 +81,14 @@ UPDATE tandem.alert SET acknowledged_at = clock_timestamp(), acknowledged_by = '
 SELECT is(pg_temp.row('alerts'), 'OK 0', '... and that somebody looks after');
 UPDATE tandem.alert SET acknowledged_at = NULL;
 
+-- --- batches
+SELECT is(pg_temp.row('batches', 'it''s=a|run'), NULL, 'no batches, no row');
+SELECT FROM tandem.batch_end(tandem.batch_begin('it''s=a|run', 'nightly', 50), 50, 50, 0);
+SELECT is(pg_temp.row('batches', 'it''s=a|run'), 'OK 0', 'a batch that went well');
+SELECT FROM tandem.batch_end(tandem.batch_begin('it''s=a|run', 'nightly', 50), 50, 0, 50);
+SELECT is(pg_temp.row('batches', 'it''s=a|run'), 'CRITICAL 1', 'one of two that failed');
+SELECT is((SELECT value FROM tandem.read_run_metrics() WHERE metric = 'batch_success_rate'), 50::double precision, 'half of their rows did');
+
 -- --- Nagios
 SELECT results_eq('SELECT status_code, status FROM tandem.nagios()', $$VALUES (2, 'CRITICAL')$$, 'critical is 2');
 SELECT is((SELECT array_length(regexp_split_to_array(output, '\|'), 1) FROM tandem.nagios()), 2, 'there is one bar in the output');
