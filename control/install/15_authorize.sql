@@ -18,6 +18,8 @@ SELECT l.level, f.function
         -- tasks: whoever works on them, and whoever steers the work
         ('{worker,operator,admin}', '{task_create,task_cas,task_cas_strict,task_cas_many,task_claim,task_heartbeat,task_finish}'),
         ('{worker}', '{sees_tenant}'),
+        ('{worker,operator,admin}', '{batch_begin,batch_end}'),
+        ('{operator,admin}', '{set_batch_job}'),
         ('{operator,admin}', '{task_transitions,task_retry_policy,task_cancel,task_requeue,task_rescue,task_notify}'),
         ('{operator,admin}', '{sla_policy,drop_sla_policy,sla_calendar,drop_sla_calendar}'),
         ('{operator,admin}', '{import_state_json,export_state_json,export_state_documents,state_backup,state_validate,state_migrate,state_verify,state_back_out}'),
@@ -102,6 +104,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                        'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.health_scores, tandem.task_analytics, '
                        'tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, '
+                       'tandem.batches, tandem.batch_jobs, '
                        'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);
     END IF;
     -- Events hold patches of every tenant: for those who see all tenants. An approver has events(run).

@@ -9,7 +9,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.counts_question, tandem.limit_sql, tandem.comparison_progress,
     tandem.differences_sql, tandem.failed_sql, tandem.known_keys_sql, tandem.null_keys_sql, tandem.keyed_sql, tandem.multiset_sql, tandem.differs_sql, tandem.sample_sql, tandem.counted_sql,
     tandem.object_sql, tandem.row_object_sql, tandem.rows_sql,
-    tandem.compare_keys, tandem.keys_sql, tandem.changes_sql,
+    tandem.compare_keys, tandem.keys_sql, tandem.changes_sql, tandem.compare_range,
     tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,
     tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.interval_seconds, tandem.seconds_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
@@ -41,6 +41,13 @@ GRANT EXECUTE ON FUNCTION
     tandem.histogram_sum, tandem.histogram_add, tandem.histogram_final, tandem.histogram_percentiles, tandem.histogram_count, tandem.histogram_buckets,
     tandem.observe_bounds, tandem.duration_us
 TO PUBLIC;
+
+-- Statistical tests: they compute.
+GRANT EXECUTE ON FUNCTION
+    tandem.judge_proportions, tandem.judge_quantile, tandem.judge_mann_whitney, tandem.judge_z_score, tandem.judge_mad, tandem.judge_seasonal, tandem.seasonal_history,
+    tandem.judge_sides, tandem.burn_rate, tandem.burn_windows, tandem.judge_burn_rate
+TO PUBLIC;
+GRANT SELECT ON tandem.batches, tandem.batch_jobs TO pg_monitor;
 
 -- The UUID of an id of a state file.
 GRANT EXECUTE ON FUNCTION tandem.state_id TO PUBLIC;

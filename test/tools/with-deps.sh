@@ -73,7 +73,7 @@ need() { # need WHAT FOR PACKAGE…
     local package
     for package in "${@:2}"; do WHY[$package]=$1; done
 }
-need "to build"                                     g++ make libxxhash-dev
+need "to build"                                     g++ make libxxhash-dev libboost-dev
 need "for the core's unit tests and benchmarks"     cmake libgtest-dev libbenchmark-dev
 need "for the tests in Perl"                        perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
 if [ "$PGBIN" = "$DEBIAN_BIN" ]; then # a PostgreSQL from elsewhere is its owner's to complete
