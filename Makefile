@@ -71,6 +71,17 @@ $(INSTALL_SQL): $(sort $(wildcard control/install/*.sql)) control/pg_tandem.cont
 	@mkdir -p $(@D)
 	@{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_tandem" to load this file. \quit'; cat $(filter %.sql,$^); } > $@
 
+# What other people's tools read of ours: for Prometheus's exporters and servers, and for Grafana.
+WATCHERS = $(sort $(wildcard control/prometheus/*.yaml control/prometheus/*.yml control/grafana/*.json))
+install: install-watchers
+uninstall: uninstall-watchers
+.PHONY: install-watchers uninstall-watchers
+install-watchers:
+	@$(MKDIR_P) '$(DESTDIR)$(datadir)/pg_tandem'
+	$(INSTALL_DATA) $(WATCHERS) '$(DESTDIR)$(datadir)/pg_tandem/'
+uninstall-watchers:
+	rm -f $(addprefix '$(DESTDIR)$(datadir)/pg_tandem'/, $(notdir $(WATCHERS)))
+
 # Every object depends on every header: a full build takes seconds, a stale object costs hours.
 $(OBJS): $(wildcard src/core/*.hpp src/pg/*.hpp) Makefile
 $(shlib): src/pg/exports.map

@@ -14,7 +14,7 @@ SELECT l.level, f.function
         ('{operator,admin}', '{add_metric,drop_metric,add_alert_rule,drop_alert_rule,add_alert_template,set_health_threshold,set_health_weight}'),
         ('{operator,oncall,admin}', '{acknowledge}'),
         ('{operator,admin}', '{daily_report,schedule,unschedule,run_job}'),
-        ('{viewer,operator,approver,oncall,admin}', '{cron_jobs,cron_state,job_name}'), -- the view schedules calls them
+        ('{viewer,operator,approver,oncall,admin}', '{cron_jobs,cron_state,job_name,task_states,breach_counts}'), -- the view schedules calls the first three
         -- tasks: whoever works on them, and whoever steers the work
         ('{worker,operator,admin}', '{task_create,task_cas,task_cas_strict,task_cas_many,task_claim,task_heartbeat,task_finish}'),
         ('{worker}', '{sees_tenant}'),
@@ -106,6 +106,8 @@ BEGIN
                        'tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, '
                        'tandem.batches, tandem.batch_jobs, '
                        'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);
+                       'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.task_analytics, '
+                       'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules, tandem.run_timeline TO %I', role);
     END IF;
     -- Events hold patches of every tenant: for those who see all tenants. An approver has events(run).
     IF level IN ('viewer', 'operator', 'oncall', 'admin') THEN

@@ -73,8 +73,8 @@ GRANT SELECT ON tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert
 GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.health_checks, tandem.check_orchestrator_health, tandem.health_score, tandem.nagios, tandem.perfdata, tandem.status_rank, tandem.sees_tenant TO pg_monitor;
 
 GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
-GRANT SELECT ON tandem.daily_report, tandem.schedules TO pg_monitor;
-GRANT EXECUTE ON FUNCTION tandem.cron_jobs, tandem.cron_state, tandem.job_name TO pg_monitor;
+GRANT SELECT ON tandem.daily_report, tandem.schedules, tandem.run_timeline TO pg_monitor;
+GRANT EXECUTE ON FUNCTION tandem.cron_jobs, tandem.cron_state, tandem.job_name, tandem.task_states, tandem.breach_counts TO pg_monitor;
 
 GRANT SELECT ON tandem.operations, tandem.latency, tandem.latency_totals, tandem.latency_comparison, tandem.operation_counts, tandem.latency_trend, tandem.latency_hour,
     tandem.observe_memory TO pg_monitor;

@@ -275,7 +275,7 @@ debian_package() { # debian_package EXTENSION: its package, where the PostgreSQL
 
 # --- TAP: whole servers, made by PostgreSQL's own Perl modules (see test/t/TandemCluster.pm)
 kind_tap() {
-    local file name begun status home=$WORK/tap
+    local file name begun status packages home=$WORK/tap
     select_files tap test/t/*.pl || return 0
     mkdir -p "$home"
     cp -r test docs README.md "$home/"  # docs: their commands are a test
@@ -288,7 +288,8 @@ kind_tap() {
     fi
     [ ! -e "$WORK/tandem_stress" ] || export TANDEM_STRESS=$WORK/tandem_stress
     if grep -q TANDEM_PACKAGES "${FILES[@]}"; then # servers of others, that the tests start; pg_cron is found where pg_tandem is
-        test/tools/packages.sh build/packages prometheus prometheus-postgres-exporter $(debian_package cron)
+        mapfile -t packages < <(debian_package cron)
+        test/tools/packages.sh build/packages prometheus prometheus-postgres-exporter "${packages[@]}"
         cp -r build/packages "$WORK/packages"
         for name in lib share; do
             [ ! -d "$WORK/packages/usr/$name/postgresql" ] || cp -r "$WORK/packages/usr/$name/postgresql" "$WORK/stage/usr/$name/"
