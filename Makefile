@@ -71,7 +71,7 @@ $(INSTALL_SQL): $(sort $(wildcard control/install/*.sql)) control/pg_tandem.cont
 	@mkdir -p $(@D)
 	@{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_tandem" to load this file. \quit'; cat $(filter %.sql,$^); } > $@
 
-# What other people's tools read of ours: for Prometheus's exporters and servers, and for Grafana.
+# What other people's tools read of ours: Prometheus's exporters and servers, Grafana.
 WATCHERS = $(sort $(wildcard control/prometheus/*.yaml control/prometheus/*.yml control/grafana/*.json))
 install: install-watchers
 uninstall: uninstall-watchers

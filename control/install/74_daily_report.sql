@@ -29,6 +29,12 @@ CREATE TABLE tandem.daily_report (
     tasks_dead      bigint NOT NULL,
     sla_met         bigint NOT NULL,
     sla_breached    bigint NOT NULL,
+    legacy_calls    bigint,
+    legacy_errors   bigint,
+    legacy_p95_ms   numeric,
+    new_calls       bigint,
+    new_errors      bigint,
+    new_p95_ms      numeric,
     health_score    integer,
     waiting_for     text,
     summary         text NOT NULL,
@@ -47,6 +53,7 @@ COMMENT ON COLUMN tandem.daily_report.accepted IS 'Differences that somebody ans
 COMMENT ON COLUMN tandem.daily_report.refused_writes IS 'Writes that the new side refused in stages dualwrite and shadow';
 COMMENT ON COLUMN tandem.daily_report.tasks_done IS 'Tasks of this database that were done in the day, but for the run''s own steps; tasks_dead: gave up';
 COMMENT ON COLUMN tandem.daily_report.sla_met IS 'Tasks of this database finished in the day within their deadlines; sla_breached: deadlines of the day that were missed';
+COMMENT ON COLUMN tandem.daily_report.legacy_calls IS 'What was observed on that side in the hours (of UTC) that began in the day; NULL: nothing';
 COMMENT ON COLUMN tandem.daily_report.health_score IS 'Health of the run when the report was made; so is waiting_for';
 
 CREATE FUNCTION tandem.report_timezone(run_id integer) RETURNS text
@@ -135,6 +142,12 @@ BEGIN
       INTO d.tasks_done, d.tasks_dead, d.sla_met
       FROM tandem.task AS t WHERE t.finished_at >= day_from AND t.finished_at < day_to AND t.kind NOT LIKE 'tandem.%';
     SELECT count(*) INTO d.sla_breached FROM tandem.sla_breach AS b WHERE b.due_at >= day_from AND b.due_at < day_to;
+    SELECT max(l.n) FILTER (WHERE l.side = 'legacy'), max(l.errors) FILTER (WHERE l.side = 'legacy'), max(l.p95_ms) FILTER (WHERE l.side = 'legacy'),
+           max(l.n) FILTER (WHERE l.side = 'new'), max(l.errors) FILTER (WHERE l.side = 'new'), max(l.p95_ms) FILTER (WHERE l.side = 'new')
+      INTO d.legacy_calls, d.legacy_errors, d.legacy_p95_ms, d.new_calls, d.new_errors, d.new_p95_ms
+      FROM (SELECT h.side, sum(h.n)::bigint AS n, sum(h.errors)::bigint AS errors,
+                   trim_scale(round((tandem.histogram_percentiles(tandem.histogram_sum(h.histogram), '{0.95}', max(h.longest_us)))[1]::numeric, 3)) AS p95_ms
+              FROM tandem.latency_hour AS h WHERE h.run_id = run.id AND h.hour >= day_from AND h.hour < day_to GROUP BY h.side) AS l;
     SELECT v.health_score, v.waiting_for INTO d.health_score, d.waiting_for FROM tandem.runs AS v WHERE v.run = run.name;
 
     d.status := CASE WHEN d.rollbacks > 0 OR d.differences > 0 OR (d.phase = 'degraded' AND d.stage <> 'off') THEN 'CRITICAL'
@@ -183,6 +196,10 @@ BEGIN
     IF d.tasks_done + d.tasks_dead + d.sla_met + d.sla_breached > 0 THEN
         lines := lines || format('Tasks: %s done, %s given up; %s deadlines missed%s.', to_char(d.tasks_done, n), to_char(d.tasks_dead, n), to_char(d.sla_breached, n),
             CASE WHEN d.sla_met > 0 THEN format(', %s tasks within theirs', to_char(d.sla_met, n)) ELSE '' END);
+    END IF;
+    IF d.legacy_calls > 0 OR d.new_calls > 0 THEN
+        lines := lines || ('Latency: ' || concat_ws('; ', CASE WHEN d.new_calls > 0 THEN format('new 95 %% within %s ms, %s calls, %s failed', d.new_p95_ms, to_char(d.new_calls, n), to_char(d.new_errors, n)) END,
+            CASE WHEN d.legacy_calls > 0 THEN format('legacy 95 %% within %s ms, %s calls, %s failed', d.legacy_p95_ms, to_char(d.legacy_calls, n), to_char(d.legacy_errors, n)) END) || '.');
     END IF;
     IF d.moves <> '{}' THEN
         lines := lines || format('What happened (%s):', d.timezone) || ARRAY(SELECT '  ' || m FROM unnest(d.moves) WITH ORDINALITY AS x (m, i) ORDER BY i)

@@ -127,6 +127,9 @@ SELECT is(pg_temp.summary('{"status": "CRITICAL", "rollbacks": 1, "unclean": 1, 
     'Comparisons: 17,280, 1,234,567 rows looked at, 1 of them found differences, 2 at most (1 accepted).\nWrites that the new side refused: 4.\nFailures of the worker''s rounds: 3.\n'
     'Tasks: 5,000 done, 6 given up; 8 deadlines missed, 7 tasks within theirs.\nWhat happened (Europe/Berlin):\n  09:00 rolled back: guard any_difference: 2 differences\n'
     'Now: health 50; the run waits for retry(), once both sides are equal again.', 'a bad day');
+SELECT matches(pg_temp.summary('{"legacy_calls": 1200, "legacy_errors": 1, "legacy_p95_ms": 12.5, "new_calls": 300, "new_errors": 0, "new_p95_ms": 9}'),
+    E'\nLatency: new 95 % within 9 ms, 300 calls, 0 failed; legacy 95 % within 12.5 ms, 1,200 calls, 1 failed\\.\n', 'latency of both sides');
+SELECT matches(pg_temp.summary('{"legacy_calls": 1200, "legacy_errors": 1, "legacy_p95_ms": 12.5}'), E'\nLatency: legacy 95 % within 12.5 ms, 1,200 calls, 1 failed\\.\n', '... of one of them');
 SELECT is(split_part(pg_temp.summary('{"run": "a\r\nBcc: everybody@example.org", "moves": ["x\ny"]}'), E'\n', 1), 'OK: run a Bcc: everybody@example.org on Monday, 23 November 2026', 'a name does not break the subject');
 SELECT is(pg_temp.summary('{"moves": ["x\ny"]}') ~ E'\n  x y\n', true, '... nor a reason its line');
 SELECT is(pg_temp.summary('{"complete": false}') ~ 'All is well. So far: the day was not over at 00:00.', true, 'a day that is not over says so');

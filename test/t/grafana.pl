@@ -54,6 +54,8 @@ value($node, <<~'SQL');
 	SELECT tandem.task_cas(id, 1, 'running') FROM tandem.task WHERE kind = 'job';
 	SELECT tandem.task_cas(id, 2, 'done') FROM tandem.task WHERE kind = 'job';
 	SQL
+value($node, q{SELECT tandem.add_operation('it''s', 'pay', '200 ms')});
+value($node, q{SELECT tandem.observe('it''s', 'pay', side, '5 ms') FROM unnest('{legacy,new}'::text[]) AS side, generate_series(1, 50)});
 becomes($node, "weight = 25 FROM tandem.runs", 'a run is live');
 value($node, q{SELECT tandem.rollback('it''s', 'a test'); SELECT tandem.daily_report('it''s', (now() AT TIME ZONE 'UTC')::date)});
 # As schedule() leaves it; pg_cron itself is tested in schedule.pl.

@@ -66,6 +66,8 @@ value($node, <<~'SQL');
 	SELECT tandem.sla_policy('late', '*', NULL, '1 millisecond');
 	SELECT tandem.task_create('late', severity => 'high') FROM generate_series(1, 3);
 	SELECT tandem.task_create('tenants', tenant => 'green') FROM generate_series(1, 4);
+	SELECT tandem.add_operation(E'r "1"\\', 'pay', '200 ms');
+	SELECT tandem.observe(E'r "1"\\', 'pay', 'legacy', ms * interval '1 millisecond', ms <> 7) FROM unnest('{7,8,150,300}'::integer[]) AS ms;
 	SQL
 becomes($node, "weight = 50 AND validated_at > moved_at FROM tandem.runs WHERE run <> 'idle'", 'a run is live');
 becomes($node, 'count(*) = 3 FROM tandem.sla_breach', 'deadlines are missed');
@@ -151,6 +153,14 @@ subtest 'its values are those of SQL' => sub {
 	is(sample('tandem_comparison_differences', run => $run, relation => 'shiny.t'), 0, 'the last comparison');
 	is(sample('tandem_sla_breaches_total', severity => 'high'), 3, 'missed deadlines');
 	is(sample('tandem_sla_breaches_total', severity => 'critical'), 0, 'none of a critical task');
+	my %pay = (run => $run, operation => 'pay', side => 'legacy');
+	is(join(' ', map { sample("tandem_latency_${_}_total", %pay) } qw(calls errors over_threshold)), '4 1 1', 'calls, errors, too slow');
+	is(sample('tandem_latency_seconds_count', %pay), 4, 'the histogram of what calls took: count');
+	cmp_ok(abs(sample('tandem_latency_seconds_sum', %pay) - 0.465), '<', 1e-9, '... sum');
+	is(join(' ', map { "$_->{labels}{le}:$_->{value}" } grep { $_->{labels}{le} eq '+Inf' } grep { $_->{labels}{side} eq 'legacy' && $_->{labels}{operation} eq 'pay' } @{ $samples{tandem_latency_seconds_bucket} }), '+Inf:4', '... and a last bucket with all');
+	my @le = map { [ $_->{labels}{le}, $_->{value} ] } grep { $_->{labels}{operation} eq 'pay' && $_->{labels}{le} ne '+Inf' } @{ $samples{tandem_latency_seconds_bucket} };
+	is(join(' ', grep { my ($le, $n) = @$_; $n != grep { $_ / 1000 <= $le } 7, 8, 150, 300 } @le), '', '... each bucket counts what took at most le');
+	is(sample('tandem_latency_threshold_seconds', run => $run, operation => 'pay'), 0.2, 'its threshold');
 	is(sample('tandem_tasks_present', kind => 'late', severity => 'high', state => 'pending'), 3, 'tasks');
 	is(sample('tandem_tasks_present', kind => 'tenants'), 4, '... of all tenants, as numbers');
 	is(sample('tandem_health_status', check_name => 'worker'), 0, 'the worker is healthy');
