@@ -1,0 +1,22 @@
+-- All features in one session: their caches together must not use up what PostgreSQL has room for (ten callbacks in a session; the eleventh is FATAL).
+BEGIN;
+SELECT no_plan();
+SET client_min_messages = warning;
+CREATE SCHEMA one_old; CREATE SCHEMA one_new;
+CREATE TABLE one_old.t (id integer PRIMARY KEY, v text);
+CREATE TABLE one_new.t (id integer PRIMARY KEY, v text);
+INSERT INTO one_old.t SELECT i, i FROM generate_series(1, 10) AS i;
+SELECT lives_ok($$SELECT tandem.create_run('one', 'one_old', 'one_new', hold => '0', steps => '{100}'), tandem.map_table('one', 'one_old.t', 'one_new.t'), tandem.start('one')$$, 'a run');
+DO $$ BEGIN FOR i IN 1..6 LOOP PERFORM tandem.tick(); END LOOP; END $$;
+SELECT lives_ok($$UPDATE one_old.t SET v = 'x'; DELETE FROM one_new.t WHERE id = 3$$, 'its mirrors');
+SELECT lives_ok($$SELECT tandem.route('one', '1')$$, 'its routes');
+SELECT lives_ok($$SELECT tandem.sla_policy('one', '*', '1 hour', '2 hours'); SELECT tandem.task_transitions('one', '{"pending": ["running"], "running": ["done", "failed"]}')$$, 'policies and kinds');
+SELECT lives_ok($$SELECT tandem.task_create('one', tenant => 'somebody')$$, 'tasks, tenants');
+SELECT lives_ok($$SELECT tandem.task_claim('w', '{one}'), tandem.task_cas(id, 1, 'running') FROM tandem.task WHERE kind = 'one'$$, 'the queue, deadlines');
+SELECT lives_ok($$SELECT tandem.append_event('one', at => now() - interval '40 days')$$, 'another month of the audit record');
+SELECT lives_ok($$SELECT tandem.add_operation('one', 'pay', '1 second'); SELECT tandem.observe('one', 'pay', side, '1 ms') FROM unnest('{legacy,new}'::text[]) AS side; SELECT * FROM one_old.t JOIN one_new.t USING (id)$$, 'observations, by hand and by themselves');
+SELECT lives_ok($$SELECT * FROM tandem.compare('one_old.t', 'one_new.t'), tandem.digest('one_old.t')$$, 'comparisons');
+SELECT lives_ok($$SELECT tandem.daily_report('one'), tandem.status('one'), tandem.report('one')$$, 'reports');
+SELECT is((SELECT count(*) FROM one_new.t), 9::bigint, 'and the session is still there');
+SELECT * FROM finish();
+ROLLBACK;
