@@ -71,7 +71,7 @@ $(INSTALL_SQL): $(sort $(wildcard control/install/*.sql)) control/pg_tandem.cont
 	@mkdir -p $(@D)
 	@{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_tandem" to load this file. \quit'; cat $(filter %.sql,$^); } > $@
 
-# What other people's tools read of ours: Prometheus's exporters and servers, Grafana.
+# What other people's tools read of ours: Prometheus's exporters and servers, Grafana, Nagios.
 WATCHERS = $(sort $(wildcard control/prometheus/*.yaml control/prometheus/*.yml control/grafana/*.json))
 install: install-watchers
 uninstall: uninstall-watchers
@@ -79,8 +79,9 @@ uninstall: uninstall-watchers
 install-watchers:
 	@$(MKDIR_P) '$(DESTDIR)$(datadir)/pg_tandem'
 	$(INSTALL_DATA) $(WATCHERS) '$(DESTDIR)$(datadir)/pg_tandem/'
+	$(INSTALL_SCRIPT) control/nagios/check_pg_tandem '$(DESTDIR)$(datadir)/pg_tandem/'
 uninstall-watchers:
-	rm -f $(addprefix '$(DESTDIR)$(datadir)/pg_tandem'/, $(notdir $(WATCHERS)))
+	rm -f $(addprefix '$(DESTDIR)$(datadir)/pg_tandem'/, $(notdir $(WATCHERS)) check_pg_tandem)
 
 # Every object depends on every header: a full build takes seconds, a stale object costs hours.
 $(OBJS): $(wildcard src/core/*.hpp src/pg/*.hpp) Makefile

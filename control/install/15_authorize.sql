@@ -106,8 +106,7 @@ BEGIN
                        'tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, '
                        'tandem.batches, tandem.batch_jobs, '
                        'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);
-                       'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.task_analytics, '
-                       'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules, tandem.run_timeline TO %I', role);
+        EXECUTE format('GRANT SELECT ON tandem.run_timeline TO %I', role);
     END IF;
     -- Events hold patches of every tenant: for those who see all tenants. An approver has events(run).
     IF level IN ('viewer', 'operator', 'oncall', 'admin') THEN

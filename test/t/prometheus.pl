@@ -68,9 +68,11 @@ value($node, <<~'SQL');
 	SELECT tandem.task_create('tenants', tenant => 'green') FROM generate_series(1, 4);
 	SELECT tandem.add_operation(E'r "1"\\', 'pay', '200 ms');
 	SELECT tandem.observe(E'r "1"\\', 'pay', 'legacy', ms * interval '1 millisecond', ms <> 7) FROM unnest('{7,8,150,300}'::integer[]) AS ms;
+	SELECT tandem.add_metric(E'r "1"\\', 'answer', 'SELECT 42', 'result = 42', every => '1 second');
 	SQL
 becomes($node, "weight = 50 AND validated_at > moved_at FROM tandem.runs WHERE run <> 'idle'", 'a run is live');
 becomes($node, 'count(*) = 3 FROM tandem.sla_breach', 'deadlines are missed');
+becomes($node, q{count(*) = 1 FROM tandem.metrics WHERE metric = 'answer' AND value = 42}, 'a metric is measured');
 
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 background('exporter', { DATA_SOURCE_NAME => $node->connstr('postgres') . ' user=monitor sslmode=disable' },
@@ -161,6 +163,7 @@ subtest 'its values are those of SQL' => sub {
 	my @le = map { [ $_->{labels}{le}, $_->{value} ] } grep { $_->{labels}{operation} eq 'pay' && $_->{labels}{le} ne '+Inf' } @{ $samples{tandem_latency_seconds_bucket} };
 	is(join(' ', grep { my ($le, $n) = @$_; $n != grep { $_ / 1000 <= $le } 7, 8, 150, 300 } @le), '', '... each bucket counts what took at most le');
 	is(sample('tandem_latency_threshold_seconds', run => $run, operation => 'pay'), 0.2, 'its threshold');
+	is(sample('tandem_metric_value', run => $run, metric => 'answer'), 42, 'a metric');
 	is(sample('tandem_tasks_present', kind => 'late', severity => 'high', state => 'pending'), 3, 'tasks');
 	is(sample('tandem_tasks_present', kind => 'tenants'), 4, '... of all tenants, as numbers');
 	is(sample('tandem_health_status', check_name => 'worker'), 0, 'the worker is healthy');
