@@ -35,6 +35,8 @@ CREATE TABLE tandem.daily_report (
     new_calls       bigint,
     new_errors      bigint,
     new_p95_ms      numeric,
+    batches         bigint,
+    failed_batches  bigint,
     alerts_fired    bigint,
     health_score    integer,
     waiting_for     text,
@@ -55,6 +57,7 @@ COMMENT ON COLUMN tandem.daily_report.refused_writes IS 'Writes that the new sid
 COMMENT ON COLUMN tandem.daily_report.tasks_done IS 'Tasks of this database that were done in the day, but for the run''s own steps; tasks_dead: gave up';
 COMMENT ON COLUMN tandem.daily_report.sla_met IS 'Tasks of this database finished in the day within their deadlines; sla_breached: deadlines of the day that were missed';
 COMMENT ON COLUMN tandem.daily_report.legacy_calls IS 'What was observed on that side in the hours (of UTC) that began in the day; NULL: nothing';
+COMMENT ON COLUMN tandem.daily_report.failed_batches IS 'Of the batches that began in the day: those that failed, or were never ended';
 COMMENT ON COLUMN tandem.daily_report.alerts_fired IS 'Alerts that fired in the day, on the run or on the database';
 COMMENT ON COLUMN tandem.daily_report.health_score IS 'Health of the run when the report was made; so is waiting_for';
 
@@ -150,6 +153,8 @@ BEGIN
       FROM (SELECT h.side, sum(h.n)::bigint AS n, sum(h.errors)::bigint AS errors,
                    trim_scale(round((tandem.histogram_percentiles(tandem.histogram_sum(h.histogram), '{0.95}', max(h.longest_us)))[1]::numeric, 3)) AS p95_ms
               FROM tandem.latency_hour AS h WHERE h.run_id = run.id AND h.hour >= day_from AND h.hour < day_to GROUP BY h.side) AS l;
+    SELECT count(*), count(*) FILTER (WHERE b.verdict = 'fail') INTO d.batches, d.failed_batches
+      FROM tandem.batches AS b WHERE b.run = run.name AND b.started_at >= day_from AND b.started_at < day_to;
     SELECT count(*) INTO d.alerts_fired FROM tandem.alerts AS a WHERE (a.run = run.name OR a.run IS NULL) AND a.fired_at >= day_from AND a.fired_at < day_to;
     SELECT v.health_score, v.waiting_for INTO d.health_score, d.waiting_for FROM tandem.runs AS v WHERE v.run = run.name;
 
@@ -157,7 +162,7 @@ BEGIN
                      -- in step and yet not looked at for all the day
                      WHEN d.complete AND d.validations = 0 AND d.stage IN ('shadow', 'live')
                           AND NOT EXISTS (SELECT FROM tandem.event AS e WHERE e.run = run.name AND e.at >= day_from AND e.at < day_to AND e.kind = 'synced') THEN 'CRITICAL'
-                     WHEN d.failed_rounds > 0 OR d.refused_writes > 0 OR d.sla_breached > 0 OR d.tasks_dead > 0 OR d.alerts_fired > 0 OR d.phase = 'paused' OR d.health_score < 90 THEN 'WARNING'
+                     WHEN d.failed_rounds > 0 OR d.refused_writes > 0 OR d.sla_breached > 0 OR d.tasks_dead > 0 OR d.failed_batches > 0 OR d.alerts_fired > 0 OR d.phase = 'paused' OR d.health_score < 90 THEN 'WARNING'
                      ELSE 'OK' END;
     RETURN d;
 END
@@ -203,6 +208,9 @@ BEGIN
     IF d.legacy_calls > 0 OR d.new_calls > 0 THEN
         lines := lines || ('Latency: ' || concat_ws('; ', CASE WHEN d.new_calls > 0 THEN format('new 95 %% within %s ms, %s calls, %s failed', d.new_p95_ms, to_char(d.new_calls, n), to_char(d.new_errors, n)) END,
             CASE WHEN d.legacy_calls > 0 THEN format('legacy 95 %% within %s ms, %s calls, %s failed', d.legacy_p95_ms, to_char(d.legacy_calls, n), to_char(d.legacy_errors, n)) END) || '.');
+    END IF;
+    IF d.batches > 0 THEN
+        lines := lines || format('Batches: %s, %s of them failed.', to_char(d.batches, n), to_char(d.failed_batches, n));
     END IF;
     IF d.alerts_fired > 0 THEN
         lines := lines || format('Alerts: %s.', to_char(d.alerts_fired, n));

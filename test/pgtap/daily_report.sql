@@ -117,7 +117,7 @@ CREATE FUNCTION pg_temp.summary(changes jsonb) RETURNS text LANGUAGE sql AS $$
     SELECT tandem.daily_summary(jsonb_populate_record(NULL::tandem.daily_report, '{"run": "bank", "day": "2026-11-23", "timezone": "Europe/Berlin", "made_at": "2026-11-24 00:00:01+01", "complete": true,
         "status": "OK", "stage": "live", "phase": "progressing", "weight_before": 5, "weight": 25, "promotions": 1, "rollbacks": 0, "failed_rounds": 0, "moves": ["14:05 promoted to 25 %"],
         "validations": 17280, "unclean": 0, "rows_compared": 1234567, "differences": 0, "accepted": 0, "refused_writes": 0, "tasks_done": 0, "tasks_dead": 0, "sla_met": 0, "sla_breached": 0,
-        "alerts_fired": 0, "health_score": 100, "waiting_for": "the hold until 2026-11-24 14:05:00+01, then weight 50"}'::jsonb || changes)) $$;
+        "batches": 0, "failed_batches": 0, "alerts_fired": 0, "health_score": 100, "waiting_for": "the hold until 2026-11-24 14:05:00+01, then weight 50"}'::jsonb || changes)) $$;
 SELECT is(pg_temp.summary('{}'), E'OK: run bank on Monday, 23 November 2026\n\nAll is well.\nState: stage live, phase progressing, 25 % of the keys served by the new side (5 % when the day began).\n'
     'Comparisons: 17,280, 1,234,567 rows looked at, no difference.\nWhat happened (Europe/Berlin):\n  14:05 promoted to 25 %\n'
     'Now: health 100; the run waits for the hold until 2026-11-24 14:05:00+01, then weight 50.', 'a good day');
@@ -130,7 +130,7 @@ SELECT is(pg_temp.summary('{"status": "CRITICAL", "rollbacks": 1, "unclean": 1, 
 SELECT matches(pg_temp.summary('{"legacy_calls": 1200, "legacy_errors": 1, "legacy_p95_ms": 12.5, "new_calls": 300, "new_errors": 0, "new_p95_ms": 9}'),
     E'\nLatency: new 95 % within 9 ms, 300 calls, 0 failed; legacy 95 % within 12.5 ms, 1,200 calls, 1 failed\\.\n', 'latency of both sides');
 SELECT matches(pg_temp.summary('{"legacy_calls": 1200, "legacy_errors": 1, "legacy_p95_ms": 12.5}'), E'\nLatency: legacy 95 % within 12.5 ms, 1,200 calls, 1 failed\\.\n', '... of one of them');
-SELECT matches(pg_temp.summary('{"alerts_fired": 2}'), E'\nAlerts: 2\\.\n', 'alerts');
+SELECT matches(pg_temp.summary('{"batches": 3, "failed_batches": 1, "alerts_fired": 2}'), E'\nBatches: 3, 1 of them failed\\.\nAlerts: 2\\.\n', 'batches and alerts');
 SELECT is(split_part(pg_temp.summary('{"run": "a\r\nBcc: everybody@example.org", "moves": ["x\ny"]}'), E'\n', 1), 'OK: run a Bcc: everybody@example.org on Monday, 23 November 2026', 'a name does not break the subject');
 SELECT is(pg_temp.summary('{"moves": ["x\ny"]}') ~ E'\n  x y\n', true, '... nor a reason its line');
 SELECT is(pg_temp.summary('{"complete": false}') ~ 'All is well. So far: the day was not over at 00:00.', true, 'a day that is not over says so');

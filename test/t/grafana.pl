@@ -61,6 +61,7 @@ value($node, q{SELECT tandem.rollback('it''s', 'a test'); SELECT tandem.daily_re
 # As schedule() leaves it; pg_cron itself is tested in schedule.pl.
 value($node, q{INSERT INTO tandem.schedule (run_id, job, cron, role, cron_job, scheduled_by) SELECT id, 'reconcile', '0 3 * * *', owner, 1, owner FROM tandem.run});
 becomes($node, "count(*) > 0 FROM tandem.rollback_proofs WHERE verdict <> 'pending'", 'a rollback is proven');
+value($node, q{SELECT tandem.batch_end(tandem.batch_begin('it''s', 'nightly', 50), 50, 50, 0)});
 value($node, q{SELECT tandem.add_metric('it''s', 'answer', 'SELECT 42', 'result = 42', every => '1 second'); SELECT tandem.add_alert_rule('proven', 'weight', '=', 0, run => 'it''s')});
 becomes($node, "count(*) > 0 FROM tandem.alerts WHERE rule = 'proven'", 'an alert fires');
 becomes($node, "count(DISTINCT metric) = 2 FROM tandem.measurements WHERE metric IN ('answer', 'task_success_rate')", 'metrics are measured');

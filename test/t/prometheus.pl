@@ -68,6 +68,7 @@ value($node, <<~'SQL');
 	SELECT tandem.task_create('tenants', tenant => 'green') FROM generate_series(1, 4);
 	SELECT tandem.add_operation(E'r "1"\\', 'pay', '200 ms');
 	SELECT tandem.observe(E'r "1"\\', 'pay', 'legacy', ms * interval '1 millisecond', ms <> 7) FROM unnest('{7,8,150,300}'::integer[]) AS ms;
+	SELECT tandem.batch_end(tandem.batch_begin(E'r "1"\\', 'nightly'), 50, 40, 10);
 	SELECT tandem.add_metric(E'r "1"\\', 'answer', 'SELECT 42', 'result = 42', every => '1 second');
 	SQL
 becomes($node, "weight = 50 AND validated_at > moved_at FROM tandem.runs WHERE run <> 'idle'", 'a run is live');
@@ -163,6 +164,7 @@ subtest 'its values are those of SQL' => sub {
 	my @le = map { [ $_->{labels}{le}, $_->{value} ] } grep { $_->{labels}{operation} eq 'pay' && $_->{labels}{le} ne '+Inf' } @{ $samples{tandem_latency_seconds_bucket} };
 	is(join(' ', grep { my ($le, $n) = @$_; $n != grep { $_ / 1000 <= $le } 7, 8, 150, 300 } @le), '', '... each bucket counts what took at most le');
 	is(sample('tandem_latency_threshold_seconds', run => $run, operation => 'pay'), 0.2, 'its threshold');
+	is(sample('tandem_batch_success_ratio', run => $run, job => 'nightly'), 0.8, 'a batch job');
 	is(sample('tandem_metric_value', run => $run, metric => 'answer'), 42, 'a metric');
 	is(sample('tandem_tasks_present', kind => 'late', severity => 'high', state => 'pending'), 3, 'tasks');
 	is(sample('tandem_tasks_present', kind => 'tenants'), 4, '... of all tenants, as numbers');
