@@ -14,6 +14,7 @@ DECLARE
     b tandem.rollback_proofs;
     status tandem.runs;
     came timestamptz;
+    m record;
 BEGIN
     SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
     SELECT * INTO status FROM tandem.runs AS x WHERE x.run = r.name;
@@ -23,6 +24,10 @@ BEGIN
     came := coalesce(came, r.moved_at);
     SELECT count(DISTINCT c.started_at) AS comparisons, coalesce(sum(c.legacy_rows + c.new_rows), 0) AS rows INTO v
       FROM tandem.comparison AS c WHERE c.run_id = r.id AND c.purpose = 'validate' AND c.started_at >= came;
+
+    -- Metrics that failed as often in a row as they may.
+    SELECT count(*) AS failing, string_agg(format('%s: %s', x.metric, x.reason), '; ' ORDER BY x.critical DESC, x.metric) AS which INTO m
+      FROM tandem.metrics AS x WHERE x.run = r.name AND x.breached = 'failure_limit' AND NOT x.dry_run;
 
     CASE
     WHEN r.phase = 'cancelled' THEN
@@ -89,6 +94,12 @@ BEGIN
         why := format('The run came to stage %s, weight %s %%, at %s.', r.stage, r.weight, came::timestamptz(0));
         next := 'Wait for the first validation, or make it now.';
         command := format('SELECT * FROM tandem.validate(%L);', r.name);
+    WHEN m.failing > 0 THEN
+        answer := 'no';
+        headline := CASE m.failing WHEN 1 THEN 'No: the facts are the same, but a metric fails.' ELSE format('No: the facts are the same, but %s metrics fail.', m.failing) END;
+        why := m.which;
+        next := 'Pause the run while you look, or take the keys back.';
+        command := format('SELECT * FROM tandem.pause(%L, %L);', r.name, 'a metric fails');
     ELSE
         answer := 'yes';
         headline := CASE WHEN r.stage = 'shadow' THEN 'Yes: the new side holds the same facts as the old one.'

@@ -44,8 +44,8 @@ header { padding-top: 2.25rem; }
 .verdict.unknown { background: var(--warn-wash); border-color: var(--warn); } .verdict.unknown .sign { color: var(--warn); }
 .verdict.over { background: var(--none-wash); border-color: var(--none); } .verdict.over .sign { color: var(--none); }
 
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); margin: 1.25rem 0 0; border: 1px solid var(--line); border-radius: 0.75rem; overflow: hidden; }
-.facts div { padding: 0.8rem 1rem; box-shadow: 0 0 0 1px var(--line); }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.75rem, 1fr)); margin: 1.25rem 0 0; border: 1px solid var(--line); border-radius: 0.75rem; overflow: hidden; }
+.facts div { padding: 0.8rem 0.9rem; box-shadow: 0 0 0 1px var(--line); }
 .facts dt { color: var(--soft); font-size: 0.8125rem; }
 .facts dd { font-size: 1.375rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .facts small { display: block; font-size: 0.8125rem; font-weight: 400; color: var(--soft); }
@@ -55,7 +55,7 @@ nav a { color: var(--soft); text-decoration-color: var(--line); text-underline-o
 section { margin-top: 2.5rem; padding-top: 1.5rem; border-top: 1px solid var(--line); scroll-margin-top: 1rem; }
 h2 { font-size: 1.3125rem; }
 h3 { font-size: 1rem; overflow-wrap: anywhere; }
-.lead { color: var(--soft); max-width: 46rem; margin-top: 0.35rem; overflow-wrap: anywhere; }
+.lead { color: var(--soft); max-width: 58rem; margin-top: 0.35rem; overflow-wrap: anywhere; }
 .empty { color: var(--soft); margin-top: 0.9rem; padding: 1rem 1.25rem; background: var(--panel); border-radius: 0.5rem; }
 figure { margin-top: 1.5rem; }
 figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0.15rem 1.5rem; align-items: baseline; margin-bottom: 0.35rem; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What report() takes for a run of 24 hours and how large its page is; dashboard(), too: test/bench/report.sh
+# What report() takes for a run of 24 hours with 10,000 measurements, and how large its page is; dashboard(), too: test/bench/report.sh
 #
 #   ROUNDS=5 the default
 set -euo pipefail
@@ -20,8 +20,8 @@ for ((round = 1; round <= ROUNDS; round++)); do # each in a session of its own, 
     dashboard+="$(timed "SELECT count(*) FROM tandem.dashboard('checkout')")"$'\n'
 done
 size=$(sql -c "SELECT length(tandem.report('checkout'))")
-printf '\nreport() of a day: %s comparisons, %s hours of latencies, %s tasks; %s rounds\n' \
-    "$(sql -c "SELECT count(*) FROM tandem.comparison")" "$(sql -c "SELECT count(*) FROM tandem.latency_hour")" \
+printf '\nreport() of a day: %s measurements, %s comparisons, %s hours of latencies, %s tasks; %s rounds\n' \
+    "$(sql -c "SELECT count(*) FROM tandem.measurement")" "$(sql -c "SELECT count(*) FROM tandem.comparison")" "$(sql -c "SELECT count(*) FROM tandem.latency_hour")" \
     "$(sql -c "SELECT count(*) FROM tandem.task")" "$ROUNDS"
 printf '%-58s %10.0f\n' 'report(), ms, median' "$(printf '%s' "$report" | median)" '... the slowest' "$(printf '%s' "$report" | sort -g | tail -n 1)" \
     'its page, kB' "$(awk -v n="$size" 'BEGIN { print n / 1000 }')" 'dashboard(), ms, median' "$(printf '%s' "$dashboard" | median)"

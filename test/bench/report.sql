@@ -83,4 +83,26 @@ SELECT :'day', extract(epoch FROM h.hour)::bigint / 3600, (SELECT id FROM tandem
  WHERE o.run_id = (SELECT id FROM tandem.run WHERE name = 'seed');
 DELETE FROM tandem.run WHERE name = 'seed';
 
+-- --- metrics: 10,080 measurements; one of them failed during the rollback's hour
+SELECT tandem.add_metric('checkout', m.name, format('SELECT %s', m.base), m.condition, every => '1 minute', critical => m.name = 'payment error rate')
+  FROM (VALUES ('payment error rate', 0.004, 'result < 0.02'), ('checkout success rate', 0.973, 'result > 0.95'), ('orders a minute', 118, 'result > 40'), ('basket value', 61.4, 'result > 20'),
+               ('stock drift', 0, 'result <= 0'), ('refund queue', 7, 'result < 60'), ('search p95', 0.118, 'result < 0.3')) AS m (name, base, condition) \g /dev/null
+DELETE FROM tandem.measurement;
+INSERT INTO tandem.measurement (run_id, metric, at, value, samples, verdict, reason)
+SELECT r.id, m.name, v.at, x.value, 100, CASE WHEN m.name = 'payment error rate' AND x.value >= 0.02 THEN 'fail' ELSE 'pass' END, NULL
+  FROM tandem.run AS r CROSS JOIN (VALUES ('payment error rate', 0.004, 0.0012), ('checkout success rate', 0.973, 0.004), ('orders a minute', 118, 14), ('basket value', 61.4, 3.2), ('stock drift', 0, 0),
+                                          ('refund queue', 7, 2.4), ('search p95', 0.118, 0.012)) AS m (name, base, noise)
+ CROSS JOIN LATERAL (SELECT n, :'day'::timestamptz + n * interval '1 minute' AS at FROM generate_series(0, 1439) AS n) AS v
+ CROSS JOIN LATERAL (SELECT greatest(0, m.base * CASE WHEN m.name IN ('orders a minute', 'refund queue', 'search p95') THEN 1 + 0.45 * sin((v.n - 480) / 1440.0 * 2 * pi()) ELSE 1 END
+                            + m.noise * sqrt(-2 * ln(1 - random())) * cos(2 * pi() * random()) + CASE WHEN m.name = 'payment error rate' AND v.n BETWEEN 506 AND 524 THEN 0.03 ELSE 0 END) AS value) AS x
+ WHERE r.name = 'checkout';
+UPDATE tandem.metric AS m SET value = l.value, verdict = l.verdict, measured_at = l.at, samples = 100, failures = 0, inconclusive = 0
+  FROM (SELECT DISTINCT ON (x.metric) x.* FROM tandem.measurement AS x ORDER BY x.metric, x.at DESC) AS l WHERE l.metric = m.name;
+
+INSERT INTO tandem.alert (rule_id, run_id, rule, metric, severity, value, threshold, message, fired_at, resolved_at, acknowledged_by, acknowledged_at, resolution)
+SELECT 1000 + a.n, r.id, a.rule, a.metric, a.severity, a.value, a.threshold, a.message, :'day'::timestamptz + a.fired, :'day'::timestamptz + a.ended, a.who, :'day'::timestamptz + a.fired + interval '4 minutes', 'the condition no longer holds'
+  FROM tandem.run AS r, (VALUES (1, 'payments fail', 'payment error rate', 'critical', 0.034, 0.02, 'payment error rate is 0.034, above 0.02', interval '08:28', interval '08:46', 'ines'),
+                                (2, 'orders fall', 'orders a minute', 'warning', 61, 65, 'orders a minute is 61, below 65', '01:02', '02:40', NULL)) AS a (n, rule, metric, severity, value, threshold, message, fired, ended, who)
+ WHERE r.name = 'checkout';
+
 ANALYZE;

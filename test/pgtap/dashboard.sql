@@ -53,6 +53,10 @@ SELECT FROM tandem.start(E'新\n\x1b[31m🐘');
 SELECT is(pg_temp.faults(E'新\n\x1b[31m🐘'), NULL, 'just started');
 SELECT pg_temp.ticks(8) \g /dev/null
 SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%▲%'), 'promotions are shown');
+SELECT tandem.add_operation(E'新\n\x1b[31m🐘', E'買い物\x07 の とても長い名前') \g /dev/null
+SELECT tandem.observe(E'新\n\x1b[31m🐘', E'買い物\x07 の とても長い名前', side, '2 ms') FROM unnest('{legacy,new}'::text[]) AS side, generate_series(1, 200) \g /dev/null
+SELECT FROM tandem.add_metric(E'新\n\x1b[31m🐘', E'数\x1b', 'SELECT 1', 'result < 2');
+SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%買い物%old%new%×%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%数␛%'), 'operations and metrics are shown');
 SELECT is(pg_temp.faults(E'新\n\x1b[31m🐘'), NULL, 'live');
 RESET ROLE;
 ALTER TABLE "新しい設計"."表" DISABLE TRIGGER ALL;

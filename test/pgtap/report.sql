@@ -55,6 +55,13 @@ SELECT matches(pg_temp.headline('r'), '^(Yes: the new side holds the same facts|
 SELECT pg_temp.ticks(4) \g /dev/null
 SELECT FROM tandem.validate('r');
 SELECT matches(pg_temp.headline('r'), '^Yes: the new side is as good as the old one, at \d+ %\.$', 'live');
+SELECT FROM tandem.add_metric('r', 'orders', 'SELECT 1', 'result > 0');
+SAVEPOINT good;
+RESET ROLE;
+UPDATE tandem.metric SET verdict = 'fail', failures = 3, reason = 'result 0 does not meet the success condition: result > 0';
+SELECT is(pg_temp.headline('r'), 'No: the facts are the same, but a metric fails.', 'a metric that fails');
+SELECT ok(tandem.report('r') ~ 'orders: result 0 does not meet', '... and why');
+ROLLBACK TO good;
 SELECT FROM tandem.pause('r', 'lunch');
 SELECT ok(tandem.report('r') ~ 'resume it when', 'paused: what to do');
 SELECT FROM tandem.resume('r');
@@ -105,19 +112,36 @@ SET ROLE owner_role;
 SELECT FROM tandem.validate('<script>run');
 SELECT FROM tandem.accept_difference((SELECT min(id) FROM tandem.differences WHERE run = '<script>run'), '<script>because');
 SELECT FROM tandem.rollback('<script>run', '<script>rolled back', domain => '<script>domain');
+SELECT tandem.add_operation('<script>run', '<script>operation', '1 ms') \g /dev/null
+SELECT tandem.observe('<script>run', '<script>operation', side, '2 ms', false) FROM unnest('{legacy,new}'::text[]) AS side, generate_series(1, 200) \g /dev/null
+SELECT FROM tandem.add_metric('<script>run', '<script>metric', 'SELECT 1 AS "<script>"', 'result < 2');
 RESET ROLE;
 SELECT pg_temp.ticks(2) \g /dev/null
 UPDATE tandem.run_activity SET error = '<script>error', error_at = now();
 INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message) SELECT id, '<script>event', '<script>row', '<scri', '<script>message' FROM tandem.mapping WHERE new_table LIKE '<%';
+INSERT INTO tandem.measurement (run_id, metric, at, value, verdict, reason) SELECT r.id, '<script>metric', clock_timestamp() - n * interval '1 s', v, 'fail', '<script>measured' FROM tandem.run AS r, unnest('{1,2,NaN,Infinity,-Infinity,NULL,1e300,-1e-300}'::float8[]) WITH ORDINALITY AS u (v, n) WHERE r.name LIKE '<%';
+INSERT INTO tandem.alert (rule_id, run_id, rule, metric, severity, value, threshold, message, fired_at) SELECT 1, r.id, '<script>rule', '<script>metric', '<script>severity', 'NaN', 1, '<script>alert', clock_timestamp() FROM tandem.run AS r WHERE r.name LIKE '<%';
 SET application_name = '<script>client';
 CREATE TEMP TABLE page AS SELECT tandem.report('<script>run') AS html;
 SELECT is((SELECT count(*) FROM page WHERE html ~* '<script'), 0::bigint, 'no value becomes an element');
 SELECT is((SELECT count(*) FROM page WHERE html ~ '</style>n'), 0::bigint, '... nor ends one');
 SELECT is((SELECT count(*) FROM page WHERE html ~ '[^\x01-\x7e]' OR html ~ '[\x01-\x08\x0b-\x1f]'), 0::bigint, 'the page is ASCII, without control characters');
-SELECT is((SELECT array_agg(w) FROM unnest('{run,s,t,id,v,key,value,wrong,domain,why,role,kind,because,rolled back,message}'::text[]) AS w, page WHERE strpos(html, '&lt;script&gt;' || w) = 0), NULL, 'all of these were shown, escaped');
+SELECT is((SELECT array_agg(w) FROM unnest('{run,s,t,id,v,key,value,wrong,domain,why,role,kind,because,rolled back,message,operation,metric,rule,alert}'::text[]) AS w, page WHERE strpos(html, '&lt;script&gt;' || w) = 0), NULL, 'all of these were shown, escaped');
 SELECT is((SELECT count(*) FROM page, regexp_matches(html, '(?:src|href|action|xlink:href)="([^"#][^"]*)"', 'g') AS m WHERE m[1] <> 'data:,'), 0::bigint, 'nothing is loaded from anywhere');
 SELECT is((SELECT count(*) FROM page WHERE html ~* '\son[a-z]+=|javascript:|@import|url\('), 0::bigint, 'no handler, no import');
 SELECT is((SELECT count(*) FROM page, regexp_matches(html, '\sid="([^"]*)"', 'g') AS m), (SELECT count(DISTINCT m[1]) FROM page, regexp_matches(html, '\sid="([^"]*)"', 'g') AS m), 'each id stands once');
+
+-- --- it is well-formed XML, too: so its structure can be asked for
+CREATE TEMP TABLE doc AS SELECT html::xml AS x FROM page UNION ALL SELECT tandem.report('r')::xml;
+CREATE FUNCTION pg_temp.none(path text, what text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT is((SELECT sum(cardinality(xpath(path, x))) FROM doc), 0::bigint, what) $$;
+SELECT ok((SELECT min(cardinality(xpath('//figure', x))) > 2 FROM doc), 'charts');
+SELECT pg_temp.none('//figure[not(.//table)]', 'each has a table behind it');
+SELECT pg_temp.none('//figure/svg[not(@role="img") or not(title) or not(desc) or not(@aria-labelledby)]', 'and says what it is, and what it shows');
+SELECT pg_temp.none('//svg[@role="img"][not(@aria-label) and not(title)]', 'so does every small one');
+SELECT pg_temp.none('//table[not(caption)]|//th[not(@scope)]|//section[not(h2)]', 'tables have captions, columns scopes, sections titles');
+SELECT pg_temp.none('//tbody/tr[count(td) != count(../../thead/tr/th)]', 'every row has a cell for each column');
+SELECT pg_temp.none('//a[not(concat("x", substring(@href, 2)) = //section/@id) and not(substring(@href, 2) = //section/@id)]', 'every link leads to a section');
+SELECT is((SELECT sum(cardinality(xpath('//h1', x))) FROM doc), 2::bigint, 'one first heading');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,0 +1,21 @@
+-- dashboard: metrics and open alerts. A part without anything to show is left out.
+
+CREATE FUNCTION tandem.dashboard_metrics(run tandem.run) RETURNS TABLE (part integer, n bigint, line text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH metric AS MATERIALIZED (
+        SELECT m.*, row_number() OVER (ORDER BY array_position('{fail,inconclusive,pass}', m.verdict), m.critical DESC, m.metric) AS rank FROM tandem.metrics AS m WHERE m.run = run.name AND NOT m.builtin
+    ), alert AS MATERIALIZED (
+        SELECT a.*, row_number() OVER (ORDER BY a.acknowledged_at IS NOT NULL, a.fired_at DESC) AS rank FROM tandem.alerts AS a WHERE (a.run = run.name OR a.run IS NULL) AND a.resolved_at IS NULL
+    )
+    SELECT 5, 0::bigint, 'metrics' WHERE EXISTS (SELECT FROM metric)
+    UNION ALL
+    SELECT 5, m.rank, CASE m.verdict WHEN 'pass' THEN '✓ ' WHEN 'fail' THEN '✗ ' ELSE '? ' END || tandem.fit(m.metric, 22) || ' ' || tandem.fit(coalesce(tandem.report_figure(m.value), '-'), 9, true) || ' '
+           || tandem.fit(tandem.sparkline(ARRAY(SELECT x.value FROM (SELECT y.at, y.value FROM tandem.measurement AS y WHERE y.run_id = run.id AND y.metric = m.metric ORDER BY y.at DESC LIMIT 30) AS x ORDER BY x.at)), 30)
+           || ' ' || CASE WHEN m.verdict = 'pass' THEN '' ELSE coalesce(m.reason, '') END
+      FROM metric AS m WHERE m.rank <= 6
+    UNION ALL SELECT 7, 0, 'alerts' WHERE EXISTS (SELECT FROM alert)
+    UNION ALL
+    SELECT 7, a.rank, format('%s %s  %s: %s%s', CASE WHEN a.acknowledged_at IS NULL THEN '!' ELSE '·' END, to_char(a.fired_at, 'HH24:MI:SS'), a.severity, a.message, coalesce(' (' || a.acknowledged_by || ' is on it)', '')) FROM alert AS a WHERE a.rank <= 5
+$$;
+COMMENT ON FUNCTION tandem.dashboard_metrics IS 'Part of dashboard(): metrics with their verdicts, and open alerts';
