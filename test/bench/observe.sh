@@ -2,13 +2,13 @@
 # What observing costs: pgbench -S on mapped and unmapped tables against a server without pg_tandem, and against one with
 # pg_stat_statements; a call of observe() against one of an empty C function: test/bench/observe.sh
 #
-#   ROUNDS=24 SECONDS_EACH=2 CLIENTS=2 MODE=simple CALLS=2000000   the defaults
+#   ROUNDS=20 SECONDS_EACH=2 MODE=simple CALLS=2000000     the defaults
 #   PARTS="statements processor calls"                             only these
 #
-# The servers run beside one another, with the same data, and are measured in turns; the one that is not asked does nothing.
+# The servers run beside one another, with the same data.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-ROUNDS=${ROUNDS:-24} SECONDS_EACH=${SECONDS_EACH:-2} CLIENTS=${CLIENTS:-2} MODE=${MODE:-simple} CALLS=${CALLS:-2000000}
+ROUNDS=${ROUNDS:-20} SECONDS_EACH=${SECONDS_EACH:-2} MODE=${MODE:-simple} CALLS=${CALLS:-2000000}
 PARTS=${PARTS:-statements processor calls}
 
 test/tools/build.sh
@@ -17,7 +17,7 @@ sql() { cluster_psql -qAt "$@"; }
 median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
 heading() { printf '\n%s\n' "$1"; }
 wants() { [[ " $PARTS " == *" $1 "* ]]; }
-ratios() { paste <(printf '%s' "$1") <(printf '%s' "$2") | awk '{ print $1 / $2 }' | median; } # the median of the pairs'
+quartile() { printf '%s' "$2" | sort -g | awk -v q="$1" '{ a[NR] = $1 } END { print a[int((NR - 1) * q / 4) + 1] }'; } # quartile 1|3 NUMBERS
 
 cluster_start observe "max_connections = 50" "autovacuum = off" "shared_buffers = 128MB"
 for database in mapped unmapped; do # the same, but for what is mapped
@@ -57,38 +57,40 @@ if wants statements || wants processor; then
 fi
 
 if wants statements; then
+    # Both at the same time, one client each, and told is processor time: what else the machine does costs both the same.
     declare -A folder=([tandem]=data [absent]=absent [statements]=statements)
-    # Processor time of the sessions that have ended, in ms: it says the same on a machine that is busy with something else.
-    processor() { sed 's/.*) //' "/proc/$(head -n 1 "$CLUSTER_DIR/${folder[$1]}/postmaster.pid")/stat" | awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) * 1000 / hz }'; }
-    measure() { # measure SERVER DATABASE: transactions a second, and their processor time in the server, in µs each
+    processor() { sed 's/.*) //' "/proc/$(head -n 1 "$CLUSTER_DIR/${folder[$1]}/postmaster.pid")/stat" | awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) * 1e6 / hz }'; } # µs, of sessions that have ended
+    cost() { # cost SERVER DATABASE: µs of processor in the server for a transaction
         local before said
         before=$(processor "$1")
-        said=$(PGPORT=${port[$1]} pgbench -n -S -M "$MODE" -c "$CLIENTS" -j "$CLIENTS" -T "$SECONDS_EACH" "$2" 2>/dev/null)
+        said=$(PGPORT=${port[$1]} pgbench -n -S -M "$MODE" -c 1 -T "$SECONDS_EACH" "$2" 2>/dev/null)
         sleep 0.1 # the postmaster takes in its children
-        awk -v ms="$(processor "$1")" -v before="$before" '/^number of transactions actually/ { n = $NF } /^tps/ { t = $3 } END { print t, (ms - before) * 1000 / n }' <<<"$said"
+        awk -v us="$(processor "$1")" -v before="$before" '/^number of transactions actually/ { print (us - before) / $NF }' <<<"$said"
     }
-    pairs=("absent mapped" "tandem mapped" "statements mapped" "absent unmapped" "tandem unmapped")
-    declare -A result=() took=()
+    beside() { # beside SERVER DATABASE FIRST: what a transaction costs without, over what it costs in that server, which is started first or second
+        if [ "$3" = 1 ]; then cost "$1" "$2" >"$CLUSTER_DIR/cost" & else cost absent "$2" >"$CLUSTER_DIR/cost.absent" & fi
+        if [ "$3" = 1 ]; then cost absent "$2" >"$CLUSTER_DIR/cost.absent"; else cost "$1" "$2" >"$CLUSTER_DIR/cost"; fi
+        wait $!
+        cat "$CLUSTER_DIR/cost.absent" >>"$CLUSTER_DIR/costs"
+        paste "$CLUSTER_DIR/cost.absent" "$CLUSTER_DIR/cost" | awk '{ print $1 / $2 }'
+    }
+    declare -A result=()
+    pairs=("tandem mapped" "statements mapped" "tandem unmapped")
     for ((round = 0; round <= ROUNDS; round++)); do # the first one warms up, and is not counted
-        order=("${pairs[@]}")
-        ((round % 2)) || mapfile -t order < <(printf '%s\n' "${pairs[@]}" | tac)
-        for pair in "${order[@]}"; do
+        for pair in "${pairs[@]}"; do
             # shellcheck disable=SC2086
-            read -r value time <<<"$(measure $pair)"
-            [ "$round" = 0 ] || { result[$pair]+="$value"$'\n' took[$pair]+="$time"$'\n'; }
+            value=$(beside $pair $((round % 2)))
+            [ "$round" = 0 ] || result[$pair]+="$value"$'\n'
         done
     done
     counted=$(sql -d mapped -c "SELECT n FROM tandem.latency_totals WHERE run = 'bench'")
-    heading "pgbench -S -M $MODE, $CLIENTS clients on $(nproc) cores, $ROUNDS rounds of ${SECONDS_EACH} s"
-    printf '%-50s %8s %9s %14s %9s\n' 'what' 'TPS' '× absent' 'processor, µs' '× absent'
-    row() {
-        printf '%-50s %8.0f %9.4f %14.2f %9.4f\n' "$3" "$(printf '%s' "${result[$1]}" | median)" "$(ratios "${result[$1]}" "${result[$2]}")" \
-            "$(printf '%s' "${took[$1]}" | median)" "$(ratios "${took[$1]}" "${took[$2]}")"
-    }
-    row 'absent mapped' 'absent mapped' 'without pg_tandem'
-    row 'tandem mapped' 'absent mapped' 'pg_tandem, table mapped: every statement observed'
-    row 'statements mapped' 'absent mapped' 'pg_stat_statements'
-    row 'tandem unmapped' 'absent unmapped' 'pg_tandem, table not mapped'
+    heading "pgbench -S -M $MODE, beside a server without pg_tandem: TPS that a processor would do, one client each, $ROUNDS rounds of ${SECONDS_EACH} s"
+    printf '%-50s %9s %19s\n' 'what' '× without' 'half of the rounds'
+    row() { printf '%-50s %9.4f %9.4f %9.4f\n' "$2" "$(printf '%s' "${result[$1]}" | median)" "$(quartile 1 "${result[$1]}")" "$(quartile 3 "${result[$1]}")"; }
+    row 'tandem mapped' 'pg_tandem, table mapped: every statement observed'
+    row 'statements mapped' 'pg_stat_statements'
+    row 'tandem unmapped' 'pg_tandem, table not mapped'
+    printf '%-50s %9.2f\n' 'without: µs of processor for a transaction' "$(median <"$CLUSTER_DIR/costs")"
     echo "statements observed: $counted"
     [ "$counted" -gt 0 ]
 fi
@@ -110,21 +112,9 @@ if wants calls; then
 SELECT FROM tandem.add_operation('bench', 'checkout', '200 ms');
 CREATE FUNCTION public.nothing(text, text, text, interval, boolean) RETURNS void LANGUAGE c AS 'tandem_guard_test', 'tandem_guard_nothing';
 SQL
-    timed() { # timed FUNCTION: ms for all calls
-        sql -d mapped -c 'SET max_parallel_workers_per_gather = 0' -c '\timing on' \
-            -c "SELECT count($1('bench', 'checkout', 'new', d, true)) FROM (SELECT interval '1 ms' * (i % 1000) AS d FROM generate_series(1, $CALLS) AS i OFFSET 0) AS x" | awk '/^Time:/ { t = $2 } END { print t }'
-    }
-    beyond=''
-    for ((round = 1; round <= ROUNDS; round++)); do
-        if ((round % 2)); then
-            a=$(timed public.nothing) b=$(timed tandem.observe)
-        else
-            b=$(timed tandem.observe) a=$(timed public.nothing)
-        fi
-        beyond+="$(awk -v a="$a" -v b="$b" -v n="$CALLS" 'BEGIN { print (b - a) * 1e6 / n }')"$'\n'
-    done
-    heading "observe(), $ROUNDS rounds of $CALLS calls in one statement"
-    printf '%-62s %10.1f\n' 'ns beyond a call of an empty C function, median' "$(printf '%s' "$beyond" | median)" '... the best round' "$(printf '%s' "$beyond" | sort -g | head -n 1)"
+    heading "observe(), processor time: 400 pairs of $((CALLS / 400)) calls in one statement"
+    sql -d mapped -F ' ' -c 'SET max_parallel_workers_per_gather = 0' -c "SELECT round(base, 1), round(more, 1) FROM bench.calls(400, $((CALLS / 400)))" |
+        while read -r base more; do printf '%-62s %10.1f\n' 'ns for a call of an empty C function, its arguments included' "$base" 'ns more for observe()' "$more"; done
     counted=$(sql -d mapped -c "SELECT n FROM tandem.latency_totals WHERE operation = 'checkout'")
-    [ "$counted" = $((CALLS * ROUNDS)) ] && echo "all $counted were counted"
+    [ "$counted" = $((CALLS / 400 * 400)) ] && echo "all $counted were counted"
 fi
