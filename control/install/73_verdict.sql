@@ -1,6 +1,26 @@
 -- verdict: is the new side of a run as good as the old one, why, and what to do next. The dashboard, the report and whoever writes a summary
 -- say the same, as they ask here.
 
+-- What the new side does worse, of the operations that were seen most on both sides: it fails more, or is slower by a quarter and by a millisecond.
+-- judge_sides() says whether that is more than chance.
+CREATE FUNCTION tandem.worse_operations(run_id integer, span interval) RETURNS TABLE (operation text, judged bigint, test text, reason text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH side AS MATERIALIZED (
+        SELECT l.operation, l.side, l.n, l.errors, l.p95_ms, b.ms, b.counts
+          FROM tandem.latency_rows(run_id, NULL, NULL, span) AS l
+         CROSS JOIN LATERAL (SELECT array_agg((x.from_ms + x.to_ms) / 2 ORDER BY x.from_ms) AS ms, array_agg(x.n ORDER BY x.from_ms) AS counts FROM tandem.histogram_buckets(l.histogram) AS x) AS b
+    )
+    SELECT o.operation, count(*) OVER (), j.test, j.reason
+      FROM side AS o JOIN side AS n ON n.operation = o.operation AND n.side = 'new'
+      LEFT JOIN LATERAL (SELECT string_agg(x.test, ', ') AS test, string_agg(x.reason, '; ') AS reason
+                           FROM tandem.judge_sides(o.n, o.errors, n.n, n.errors, o.ms, n.ms, o.counts, n.counts, max_ratio => 1.25) AS x
+                          WHERE x.verdict = 'fail' AND (x.test = 'errors' OR n.p95_ms >= o.p95_ms + 1)) AS j ON true
+     WHERE o.side = 'legacy' AND o.n >= 100 AND n.n >= 100
+     ORDER BY o.n + n.n DESC LIMIT 12
+$$;
+COMMENT ON FUNCTION tandem.worse_operations IS 'Operations that both sides served often enough to be compared; test and reason where the new side is slower or fails more';
+
 -- answer: yes, no, unknown (too little is known as yet) or over (nothing is served by halves any more).
 CREATE FUNCTION tandem.run_verdict(
     run tandem.run, OUT answer text, OUT headline text, OUT why text, OUT next text, OUT command text)
@@ -14,6 +34,7 @@ DECLARE
     b tandem.rollback_proofs;
     status tandem.runs;
     came timestamptz;
+    w record;
     m record;
 BEGIN
     SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
@@ -24,6 +45,11 @@ BEGIN
     came := coalesce(came, r.moved_at);
     SELECT count(DISTINCT c.started_at) AS comparisons, coalesce(sum(c.legacy_rows + c.new_rows), 0) AS rows INTO v
       FROM tandem.comparison AS c WHERE c.run_id = r.id AND c.purpose = 'validate' AND c.started_at >= came;
+
+    -- Speed and errors of the same hour, or since it stands here.
+    SELECT count(*) AS judged, count(x.test) AS worse, string_agg(format('%s (%s)', x.operation, x.reason), '; ') FILTER (WHERE x.test IS NOT NULL) AS which INTO w
+      FROM tandem.worse_operations(r.id, greatest(least(clock_timestamp() - came, interval '1 hour'), interval '5 seconds')) AS x
+     WHERE r.stage = 'live';
 
     -- Metrics that failed as often in a row as they may.
     SELECT count(*) AS failing, string_agg(format('%s: %s', x.metric, x.reason), '; ' ORDER BY x.critical DESC, x.metric) AS which INTO m
@@ -94,6 +120,12 @@ BEGIN
         why := format('The run came to stage %s, weight %s %%, at %s.', r.stage, r.weight, came::timestamptz(0));
         next := 'Wait for the first validation, or make it now.';
         command := format('SELECT * FROM tandem.validate(%L);', r.name);
+    WHEN w.worse > 0 THEN
+        answer := 'no';
+        headline := 'No: the facts are the same, but the new side is slower, or fails more.';
+        why := format('%s of %s operations of the last hour: %s.', w.worse, w.judged, w.which);
+        next := 'Pause the run while you look, or take the keys back.';
+        command := format('SELECT * FROM tandem.pause(%L, %L);', r.name, 'the new side is slower');
     WHEN m.failing > 0 THEN
         answer := 'no';
         headline := CASE m.failing WHEN 1 THEN 'No: the facts are the same, but a metric fails.' ELSE format('No: the facts are the same, but %s metrics fail.', m.failing) END;
@@ -106,7 +138,8 @@ BEGIN
                          ELSE format('Yes: the new side is as good as the old one, at %s %%.', r.weight) END;
         why := format('%s since %s, over %s, found no difference.',
                       CASE v.comparisons WHEN 1 THEN 'One validation' ELSE to_char(v.comparisons, 'FM999,999,999,990') || ' validations' END,
-                      came::timestamptz(0), CASE v.rows WHEN 1 THEN 'one row' ELSE to_char(v.rows, 'FM999,999,999,999,990') || ' rows' END);
+                      came::timestamptz(0), CASE v.rows WHEN 1 THEN 'one row' ELSE to_char(v.rows, 'FM999,999,999,999,990') || ' rows' END)
+            || CASE w.judged WHEN 0 THEN '' WHEN 1 THEN ' The operation that both sides served is not slower on it, nor does it fail more.' ELSE format(' None of the %s operations that both sides served is slower on it, or fails more.', w.judged) END;
         CASE
         WHEN r.phase = 'paused' THEN
             next := 'The run is paused: resume it when whatever it waits for is done.';

@@ -148,6 +148,7 @@ BEGIN
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_facts(r) AS x WHERE r.id IS NOT NULL
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_latency(r) AS x WHERE r.id IS NOT NULL
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_metrics(r) AS x WHERE r.id IS NOT NULL
+        UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_batches(r) AS x WHERE r.id IS NOT NULL
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_runs() AS x WHERE r.id IS NULL
     ), framed AS (
         SELECT l.part, l.n,

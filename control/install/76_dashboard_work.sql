@@ -1,4 +1,19 @@
--- dashboard: metrics and open alerts. A part without anything to show is left out.
+-- dashboard: metrics, batches and open alerts. A part without anything to show is left out.
+
+CREATE FUNCTION tandem.dashboard_batches(run tandem.run) RETURNS TABLE (part integer, n bigint, line text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH job AS MATERIALIZED (
+        SELECT j.*, row_number() OVER (ORDER BY array_position('{fail,inconclusive,pass}', j.verdict), j.last_started_at DESC) AS rank FROM tandem.batch_jobs AS j WHERE j.run = run.name
+    )
+    SELECT 8, 0::bigint, 'batches' WHERE EXISTS (SELECT FROM job)
+    UNION ALL
+    SELECT 8, j.rank, tandem.fit(j.job, 20) || ' ' || tandem.fit((SELECT string_agg(CASE b.verdict WHEN 'pass' THEN '✓' WHEN 'fail' THEN '✗' WHEN 'inconclusive' THEN '?' ELSE '·' END, '' ORDER BY b.batch)
+                                                          FROM (SELECT x.* FROM tandem.batches AS x WHERE x.run = run.name AND x.job = j.job ORDER BY x.batch DESC LIMIT 30) AS b), 30)
+           || ' ' || CASE j.verdict WHEN 'pass' THEN format('%s batches, %s rows, %s %% good', j.batches, tandem.report_number(j.checked), round(100 * j.success_rate, 2)) ELSE j.reason END
+      FROM job AS j WHERE j.rank <= 4
+$$;
+COMMENT ON FUNCTION tandem.dashboard_batches IS 'Part of dashboard(): batch jobs with their last batches';
 
 CREATE FUNCTION tandem.dashboard_metrics(run tandem.run) RETURNS TABLE (part integer, n bigint, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

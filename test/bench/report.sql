@@ -83,6 +83,13 @@ SELECT :'day', extract(epoch FROM h.hour)::bigint / 3600, (SELECT id FROM tandem
  WHERE o.run_id = (SELECT id FROM tandem.run WHERE name = 'seed');
 DELETE FROM tandem.run WHERE name = 'seed';
 
+-- --- a batch job, one batch of which lost rows
+CREATE TABLE batch AS SELECT n, tandem.batch_begin('checkout', CASE WHEN n % 2 = 0 THEN 'recompute discounts' ELSE 'archive carts' END, 50) AS batch FROM generate_series(1, 80) AS n;
+SELECT tandem.batch_end(b.batch, checked => 50, updated => 20 + (b.n * 7 % 25), failed => CASE b.n WHEN 60 THEN 9 ELSE 0 END) FROM batch AS b ORDER BY b.n \g /dev/null
+UPDATE tandem.batch AS b SET started_at = :'day'::timestamptz + x.n * interval '17 minutes', ended_at = :'day'::timestamptz + x.n * interval '17 minutes' + interval '1 s' * (3 + x.n % 5), verdict = CASE b.verdict WHEN 'fail' THEN 'fail' ELSE 'pass' END
+  FROM batch AS x WHERE x.batch = b.id;
+DROP TABLE batch;
+
 -- --- metrics: 10,080 measurements; one of them failed during the rollback's hour
 SELECT tandem.add_metric('checkout', m.name, format('SELECT %s', m.base), m.condition, every => '1 minute', critical => m.name = 'payment error rate')
   FROM (VALUES ('payment error rate', 0.004, 'result < 0.02'), ('checkout success rate', 0.973, 'result > 0.95'), ('orders a minute', 118, 'result > 40'), ('basket value', 61.4, 'result > 20'),

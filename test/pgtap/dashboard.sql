@@ -56,7 +56,8 @@ SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%▲%'), 'promotions are shown');
 SELECT tandem.add_operation(E'新\n\x1b[31m🐘', E'買い物\x07 の とても長い名前') \g /dev/null
 SELECT tandem.observe(E'新\n\x1b[31m🐘', E'買い物\x07 の とても長い名前', side, '2 ms') FROM unnest('{legacy,new}'::text[]) AS side, generate_series(1, 200) \g /dev/null
 SELECT FROM tandem.add_metric(E'新\n\x1b[31m🐘', E'数\x1b', 'SELECT 1', 'result < 2');
-SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%買い物%old%new%×%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%数␛%'), 'operations and metrics are shown');
+SELECT FROM tandem.batch_end(tandem.batch_begin(E'新\n\x1b[31m🐘', E'仕事\x1b', 50), 50, 0, 50);
+SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%買い物%old%new%×%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%数␛%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%仕事␛%✗%'), 'operations, metrics and batches are shown');
 SELECT is(pg_temp.faults(E'新\n\x1b[31m🐘'), NULL, 'live');
 RESET ROLE;
 ALTER TABLE "新しい設計"."表" DISABLE TRIGGER ALL;

@@ -62,6 +62,12 @@ UPDATE tandem.metric SET verdict = 'fail', failures = 3, reason = 'result 0 does
 SELECT is(pg_temp.headline('r'), 'No: the facts are the same, but a metric fails.', 'a metric that fails');
 SELECT ok(tandem.report('r') ~ 'orders: result 0 does not meet', '... and why');
 ROLLBACK TO good;
+SELECT tandem.add_operation('r', 'buy') \g /dev/null
+SELECT tandem.observe('r', 'buy', side, ms * (1 + n / 1000.0) * interval '1 ms') FROM (VALUES ('legacy', 10), ('new', 20)) AS v (side, ms), generate_series(1, 500) AS n \g /dev/null
+SELECT is(pg_temp.headline('r'), 'No: the facts are the same, but the new side is slower, or fails more.', 'a new side that is slower');
+SELECT ok(tandem.report('r') ~ '1 of 1 operations of the last hour: buy \(p95: ', '... and why');
+SELECT tandem.observe('r', 'buy', 'new', 5 * (1 + n / 100000.0) * interval '1 ms') FROM generate_series(1, 50000) AS n \g /dev/null
+SELECT matches(pg_temp.headline('r'), '^Yes: ', 'which it is no longer');
 SELECT FROM tandem.pause('r', 'lunch');
 SELECT ok(tandem.report('r') ~ 'resume it when', 'paused: what to do');
 SELECT FROM tandem.resume('r');
@@ -115,6 +121,7 @@ SELECT FROM tandem.rollback('<script>run', '<script>rolled back', domain => '<sc
 SELECT tandem.add_operation('<script>run', '<script>operation', '1 ms') \g /dev/null
 SELECT tandem.observe('<script>run', '<script>operation', side, '2 ms', false) FROM unnest('{legacy,new}'::text[]) AS side, generate_series(1, 200) \g /dev/null
 SELECT FROM tandem.add_metric('<script>run', '<script>metric', 'SELECT 1 AS "<script>"', 'result < 2');
+SELECT FROM tandem.batch_end(tandem.batch_begin('<script>run', '<script>job'), 50, 0, 50, note => '<script>note');
 RESET ROLE;
 SELECT pg_temp.ticks(2) \g /dev/null
 UPDATE tandem.run_activity SET error = '<script>error', error_at = now();
@@ -126,7 +133,7 @@ CREATE TEMP TABLE page AS SELECT tandem.report('<script>run') AS html;
 SELECT is((SELECT count(*) FROM page WHERE html ~* '<script'), 0::bigint, 'no value becomes an element');
 SELECT is((SELECT count(*) FROM page WHERE html ~ '</style>n'), 0::bigint, '... nor ends one');
 SELECT is((SELECT count(*) FROM page WHERE html ~ '[^\x01-\x7e]' OR html ~ '[\x01-\x08\x0b-\x1f]'), 0::bigint, 'the page is ASCII, without control characters');
-SELECT is((SELECT array_agg(w) FROM unnest('{run,s,t,id,v,key,value,wrong,domain,why,role,kind,because,rolled back,message,operation,metric,rule,alert}'::text[]) AS w, page WHERE strpos(html, '&lt;script&gt;' || w) = 0), NULL, 'all of these were shown, escaped');
+SELECT is((SELECT array_agg(w) FROM unnest('{run,s,t,id,v,key,value,wrong,domain,why,role,kind,because,rolled back,message,operation,metric,job,rule,alert}'::text[]) AS w, page WHERE strpos(html, '&lt;script&gt;' || w) = 0), NULL, 'all of these were shown, escaped');
 SELECT is((SELECT count(*) FROM page, regexp_matches(html, '(?:src|href|action|xlink:href)="([^"#][^"]*)"', 'g') AS m WHERE m[1] <> 'data:,'), 0::bigint, 'nothing is loaded from anywhere');
 SELECT is((SELECT count(*) FROM page WHERE html ~* '\son[a-z]+=|javascript:|@import|url\('), 0::bigint, 'no handler, no import');
 SELECT is((SELECT count(*) FROM page, regexp_matches(html, '\sid="([^"]*)"', 'g') AS m), (SELECT count(DISTINCT m[1]) FROM page, regexp_matches(html, '\sid="([^"]*)"', 'g') AS m), 'each id stands once');

@@ -229,6 +229,7 @@ subtest 'its text, as the browser shows it' => sub {
 	like($text, qr/14,553,030|29,106,060/, 'rows compared');
 	like($text, qr/place order .* old .* 3,600/, 'the latency of an operation');
 	like($text, qr/payment error rate/, 'a metric');
+	like($text, qr/recompute discounts/, 'a batch job');
 	like($text, qr/payments fail/, 'an alert');
 	unlike($dom, qr/<script/i, 'no script');
 	my @figures = $dom =~ /<figure/g;
