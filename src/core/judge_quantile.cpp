@@ -96,7 +96,9 @@ QuantileJudgement judge_quantile(std::span<const Weighted> legacy, std::span<con
         j.upper = n.value == 0 && n.upper == 0
                       ? 0.0
                       : j.ratio * std::exp(std::hypot(distance(n.value, n.upper), distance(l.lower, l.value)));
-        j.upper = std::isnan(j.upper) ? kInfinity : j.upper;
+        if (std::isnan(j.upper)) {
+            j.upper = kInfinity;
+        }
     }
     // The upper bound of legacy decides whether new can be found worse at all.
     const auto needed = std::max(static_cast<double>(options.min_samples),

@@ -289,6 +289,7 @@ kind_tap() {
     [ ! -e "$WORK/tandem_stress" ] || export TANDEM_STRESS=$WORK/tandem_stress
     if grep -q TANDEM_PACKAGES "${FILES[@]}"; then # servers of others, that the tests start; pg_cron is found where pg_tandem is
         mapfile -t packages < <(debian_package cron)
+        ! apt-cache show promtool >/dev/null 2>&1 || packages+=(promtool) # from Debian 13 on a package of its own
         test/tools/packages.sh build/packages prometheus prometheus-postgres-exporter "${packages[@]}"
         cp -r build/packages "$WORK/packages"
         for name in lib share; do
