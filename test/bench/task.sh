@@ -49,10 +49,10 @@ script() {
     esac
 }
 per_transaction() { case $1 in many | together) echo 100 ;; *) echo 1 ;; esac; }
-changes_a_second() { # changes_a_second SCRIPT SETTING [LIMIT]: and all of them were accepted
+changes_a_second() { # changes_a_second SCRIPT SETTING LIMIT…: and all of them were accepted
     local before after said
     before=$(changes "$1")
-    said=$(PGOPTIONS="-c synchronous_commit=$2" pgbench -n -M prepared -c 1 ${3:--T "$SECONDS_EACH"} -D i=$((before - 1)) -f <(script "$1") 2>&1) || { echo "$said" >&2; return 1; }
+    said=$(PGOPTIONS="-c synchronous_commit=$2" pgbench -n -M prepared -c 1 "${@:3}" -D i=$((before - 1)) -f <(script "$1") 2>&1) || { echo "$said" >&2; return 1; }
     after=$(changes "$1")
     awk -v wanted=$((after - before)) -v n="$(per_transaction "$1")" '
         /^number of transactions actually processed/ { split($NF, t, "/"); made = t[1] * n }
@@ -69,8 +69,8 @@ measure() { # measure SETTING SCRIPT…: in turns, the order changing from round
         ((round % 2)) || mapfile -t order < <(printf '%s\n' "$@" | tac)
         for what in "${order[@]}"; do
             sql -c "VACUUM ${TABLE[$what]}" -c 'CHECKPOINT'
-            changes_a_second "$what" off "-t $((ROWS / $(per_transaction "$what")))" >/dev/null # each page's first change after a checkpoint is logged as a whole
-            result[$what]+="$(changes_a_second "$what" "$setting")"$'\n'
+            changes_a_second "$what" off -t $((ROWS / $(per_transaction "$what"))) >/dev/null # each page's first change after a checkpoint is logged as a whole
+            result[$what]+="$(changes_a_second "$what" "$setting" -T "$SECONDS_EACH")"$'\n'
         done
     done
 }
