@@ -3,6 +3,7 @@
 // items.
 #include "core/sketch.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>

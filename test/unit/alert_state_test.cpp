@@ -1,6 +1,7 @@
 // Alert rules: cases by hand, and random series against an oracle that looks at the whole history each time.
 #include "core/alert_state.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>

@@ -1,6 +1,7 @@
 // Burn rates: the figures of the Site Reliability Workbook, and every way in which two windows can agree or not.
 #include "core/judge_burn.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include <gtest/gtest.h>

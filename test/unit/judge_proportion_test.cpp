@@ -2,6 +2,7 @@
 // bounds against their definition.
 #include "core/judge_proportion.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include <gtest/gtest.h>
