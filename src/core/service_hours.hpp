@@ -14,7 +14,7 @@ namespace tandem {
 
 inline constexpr std::int64_t kMicrosPerSecond = 1'000'000;
 inline constexpr std::int64_t kMicrosPerMinute = 60 * kMicrosPerSecond;
-inline constexpr std::int64_t kMicrosPerDay = 24 * 60 * kMicrosPerMinute;
+inline constexpr std::int64_t kMicrosPerDay = std::int64_t{24} * 60 * kMicrosPerMinute;
 inline constexpr int kMinutesPerWeek = 7 * 24 * 60;
 
 // [from, to) in minutes since Monday, 0:00.

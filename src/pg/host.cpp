@@ -74,7 +74,7 @@ void limit_memory(Facts* facts, std::optional<std::int64_t> limit, std::optional
 
 // Version 2: this group's limits and those of the groups above it.
 void read_groups(std::string_view group, Facts* facts) {
-    static File file;
+    static constinit File file{};
     constexpr const char* kRoot = "/sys/fs/cgroup";
     for (;;) {
         if (read_group_file(kRoot, group, "cpu.max", &file)) {
@@ -100,7 +100,7 @@ void read_groups(std::string_view group, Facts* facts) {
 
 // Version 1: memory.stat knows the limit of the groups above, too.
 void read_memory_group(std::string_view group, Facts* facts) {
-    static File file;
+    static constinit File file{};
     constexpr const char* kRoot = "/sys/fs/cgroup/memory";
     if (!read_group_file(kRoot, group, "memory.stat", &file)) {
         group = ""; // the group's path is that outside of the container, where its files are at the root
@@ -118,7 +118,7 @@ void read_memory_group(std::string_view group, Facts* facts) {
 }
 
 void read_cpu_group(std::string_view group, Facts* facts) {
-    static File file;
+    static constinit File file{};
     constexpr const char* kRoot = "/sys/fs/cgroup/cpu";
     const auto number = [&](const char* name) {
         return read_group_file(kRoot, group, name, &file) || read_group_file(kRoot, "", name, &file)
@@ -133,7 +133,7 @@ void read_cpu_group(std::string_view group, Facts* facts) {
 }
 
 Facts read_facts() {
-    static File file; // 16 kB, and not on the stack
+    static constinit File file{}; // 16 kB, and not on the stack
     Facts facts{};
     if (read_file("/proc/loadavg", &file)) {
         facts.load = host::read_load(file.text);

@@ -90,7 +90,7 @@ bool collect(const Series& series, int level, uint32 oldest, uint32 newest, Foun
 
 void read_series(ReturnSetInfo* result, uint32 index, Oid home, int level, uint32 oldest, uint32 newest,
                  bytea* buffer) {
-    static Found found;
+    static constinit Found found{};
     found = Found{};
     LWLockAcquire(memory->lock, LW_SHARED);
     const bool any = is_ours(all_series[index], home) && collect(all_series[index], level, oldest, newest, &found);

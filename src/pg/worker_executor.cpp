@@ -127,6 +127,8 @@ void executor_loop() {
         return;
     }
     pin_settings();
+    // Where we deadlock with somebody, such as DROP EXTENSION, we find it first and give way.
+    SetConfigOption("deadlock_timeout", "10ms", PGC_SUSET, PGC_S_OVERRIDE);
     const uint32 event = wait_event("PgTandemExecutor");
     constexpr int kMaxConflicts = 20;
     constexpr int kTurnMs = 2000;

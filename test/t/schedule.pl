@@ -80,7 +80,7 @@ subtest 'as pg_cron has them' => sub {
 	is(value($node, q{SELECT tandem.schedule('it''s "a" run', 'daily_report', '@reboot')}), $id, 'and on again');
 	is(value($node, "SELECT state FROM tandem.schedules WHERE cron_job = $id"), 'active', '... it is active');
 	is(value($node, q{SELECT string_agg(concat_ws('|', role, evidence ->> 'job', evidence ->> 'cron'), ' ' ORDER BY seq) FROM tandem.event WHERE kind = 'schedule' AND evidence ->> 'job' = 'daily_report'}),
-		'helper|daily_report|@reboot postgres|daily_report|0 6 * * * postgres|daily_report|@reboot', 'the record says who did that');
+		'helper|daily_report|@reboot ' . join(' ', map { value($node, 'SELECT current_user') . "|daily_report|$_" } '0 6 * * *', '@reboot'), 'the record says who did that');
 };
 
 subtest 'another database' => sub {

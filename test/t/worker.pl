@@ -303,7 +303,7 @@ subtest 'a standby shows and routes; after its promotion the worker is there' =>
 	}
 	is(value($standby, "SELECT stage FROM tandem.status('r')"), 'live', 'so can the status');
 	is(sqlstate($standby, "SELECT tandem.$_"), '25006', "$_ says that it cannot write")
-		foreach "append_event('x')", "task_create('x')", "task_claim('w')", 'task_notify()', 'export_state_json()', "grant_role('postgres', 'viewer')";
+		foreach "append_event('x')", "task_create('x')", "task_claim('w')", 'task_notify()', 'export_state_json()', "grant_role(current_user, 'viewer')";
 	is(value($standby, "SELECT count(*) FROM tandem.diff('legacy.item', 'store.item', columns => '{\"item_id\": \"id\"}')"), 0, 'diff() compares on a standby');
 	my $session = $standby->background_psql('uno');
 	is($session->query("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT tandem.route('r', '1')"), 'new', 'a transaction on the standby is routed to new');
