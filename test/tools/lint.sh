@@ -37,13 +37,11 @@ else
 fi
 
 if tool=$(newest clang++); then
-    bad=0
-    for source in src/**/*.cpp; do
-        "$tool" -std=c++20 -fsyntax-only -Wall -Wextra -Wno-unknown-warning-option \
-            -Werror=global-constructors -Werror=exit-time-destructors -Isrc -isystem "$("$PG_CONFIG" --includedir-server)" \
-            -DTANDEM_VERSION='"lint"' "$source" || bad=1
-    done
-    if [ "$bad" = 0 ]; then pass "no constructor or destructor at namespace scope"; else
+    if printf '%s\0' src/**/*.cpp | xargs -0 -n 8 -P "$(nproc)" "$tool" -std=c++20 -fsyntax-only -Wall -Wextra -Wno-unknown-warning-option \
+        -Werror=global-constructors -Werror=exit-time-destructors -Isrc -isystem "$("$PG_CONFIG" --includedir-server)" \
+        -DTANDEM_VERSION='"lint"'; then
+        pass "no constructor or destructor at namespace scope"
+    else
         fail "constructors or destructors at namespace scope (-Wglobal-constructors, -Wexit-time-destructors)"
     fi
 else
@@ -55,9 +53,9 @@ if ! tool=$(newest clang-tidy); then
     skip "clang-tidy" "it is not installed"
 elif [ ! -e "$commands" ]; then
     skip "clang-tidy" "$commands is not there (make test ONLY=unit makes it)"
-elif "$tool" -p build/cmake --quiet --warnings-as-errors='*' --header-filter='(src/core|test/stress)/.*' \
-    --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,performance-*,clang-analyzer-*,misc-unused-*,misc-redundant-expression' \
-    "${core[@]}"; then
+elif printf '%s\0' "${core[@]}" | xargs -0 -n 4 -P "$(nproc)" "$tool" -p build/cmake --quiet --warnings-as-errors='*' \
+    --header-filter='(src/core|test/stress)/.*' \
+    --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,performance-*,clang-analyzer-*,misc-unused-*,misc-redundant-expression'; then
     pass "clang-tidy on src/core and test/stress"
 else
     fail "clang-tidy on src/core and test/stress"

@@ -219,7 +219,10 @@ present() { # present NAME: its root is there, or is made; else it is skipped
 
 begin() { # begin NAME: tests it, in a process of its own
     local name=$1 only=${ONLY:-}
-    [ -n "$only" ] || [ "$name" != "${TANDEM_TESTED:-}" ] || only=regress,pgtap,isolation
+    if [ -n "$only" ]; then :
+    elif [ "$name" = "${TANDEM_TESTED:-}" ]; then only=regress,pgtap,isolation
+    elif [ "$name" != "${ROOTS##* }" ]; then only=regress,pgtap,isolation,tap # the core is the same in all: the oldest and the newest compiler see its tests
+    fi
     say "$(date +%T) $name: make test as an ordinary user"
     (
         RUNNING=() CHILD='' TEMP='' SECONDS=0 status=0

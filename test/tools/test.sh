@@ -3,6 +3,7 @@
 #
 #   ONLY=regress,tap     only these kinds: build unit regress pgtap isolation tap (what they need is built all the same)
 #   TESTS="compare 010"  only the files of which the name, or its part before the first '_' or '.', is one of these
+#   TANDEM_TEST_JOBS=2   so many TAP tests at the same time (default: one for each processor, at most 2); most of their time they wait
 #
 # What a failed test leaves for a person to read is printed, and kept in build/test/. The last line counts programs and
 # files, not assertions.
@@ -16,6 +17,7 @@ KINDS="build unit regress pgtap isolation tap"
 ONLY=${ONLY:-$KINDS}
 ONLY=${ONLY//,/ }
 TESTS=${TESTS:-}
+JOBS=${TANDEM_TEST_JOBS:-$(($(nproc) < 2 ? 1 : 2))}
 TIMEOUT=${TANDEM_TEST_TIMEOUT:-300} # seconds for one test program: a hang is a failure, not a wait
 for kind in $ONLY; do
     [[ " $KINDS " == *" $kind "* ]] || { echo "ONLY: there is no kind of test called '$kind', but: $KINDS" >&2; exit 1; }
@@ -275,7 +277,7 @@ debian_package() { # debian_package EXTENSION: its package, where the PostgreSQL
 
 # --- TAP: whole servers, made by PostgreSQL's own Perl modules (see test/t/TandemCluster.pm)
 kind_tap() {
-    local file name begun status packages home=$WORK/tap
+    local file name packages home=$WORK/tap
     select_files tap test/t/*.pl || return 0
     mkdir -p "$home"
     cp -r test docs README.md "$home/"  # docs: their commands are a test
@@ -303,16 +305,29 @@ kind_tap() {
     mkdir "$TMPDIR"
     chmod -R a+rX "$home"
     [ "$(id -u)" -ne 0 ] || chown -R "${TANDEM_SERVER_USER:-postgres}:" "$home"
+    local -A names=() begins=() # by process
     for file in "${FILES[@]}"; do
-        name=$(basename "$file" .pl) begun=$(now) status=0
-        export TESTDIR=$home/$name TESTDATADIR=$home/$name/tmp_check TESTLOGDIR=$home/$name/tmp_check/log
-        as_server_user mkdir -p "$TESTLOGDIR"
-        as_server_user timeout --kill-after=10 "$TIMEOUT" env -C "$home" prove --failures --comments "$file" \
-            >"$WORK/tap.log" 2>&1 || status=$?
-        [ "$status" -eq 0 ] || keep tap "$name" "$TESTLOGDIR"
-        note_prove tap "$name" "$status" $(($(now) - begun)) "$WORK/tap.log"
-        rm -rf "$TESTDIR" || true
+        [ "${#names[@]}" -lt "$JOBS" ] || end_tap
+        begin_tap "$file"
     done
+    while [ "${#names[@]}" -gt 0 ]; do end_tap; done
+}
+begin_tap() { # begin_tap FILE: a process of its own
+    local name
+    name=$(basename "$1" .pl)
+    export TESTDIR=$home/$name TESTDATADIR=$home/$name/tmp_check TESTLOGDIR=$home/$name/tmp_check/log
+    as_server_user mkdir -p "$TESTLOGDIR"
+    as_server_user timeout --kill-after=10 "$TIMEOUT" env -C "$home" prove --failures --comments "$1" >"$WORK/tap.$name.log" 2>&1 &
+    names[$!]=$name begins[$!]=$(now)
+}
+end_tap() { # waits for the one that ends first, and says what came of it
+    local pid status=0 name
+    wait -n -p pid "${!names[@]}" || status=$?
+    name=${names[$pid]}
+    [ "$status" -eq 0 ] || keep tap "$name" "$home/$name/tmp_check/log"
+    note_prove tap "$name" "$status" $(($(now) - ${begins[$pid]})) "$WORK/tap.$name.log"
+    rm -rf "${home:?}/$name" || true
+    unset "names[$pid]" "begins[$pid]"
 }
 
 # --- all of it
