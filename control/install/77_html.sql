@@ -175,7 +175,7 @@ AS $$
         height, marks, words,
         ARRAY(SELECT tandem.html('<text x="2" y="{}">{}</text>', CASE WHEN l.top THEN l.y + 13 ELSE l.y - 4 END, l.label) FROM level AS l WHERE l.label <> ''),
         ARRAY(SELECT tandem.html('<text class="{}" x="{}%" y="{}" text-anchor="{}">{}</text>', CASE WHEN t.n % 2 = 0 THEN 'less' ELSE 'at' END, t.x, height + 27,
-                                 CASE WHEN t.x < 4 THEN 'start' WHEN t.x > 96 THEN 'end' ELSE 'middle' END, t.label) FROM tick AS t),
+                                 CASE WHEN t.x < 1.2 * length(t.label) THEN 'start' WHEN t.x > 100 - 1.2 * length(t.label) THEN 'end' ELSE 'middle' END, t.label) FROM tick AS t),
         behind)
 $$;
 COMMENT ON FUNCTION tandem.report_chart IS 'A chart over time, with its scale, its times, its legend, and the table behind it';

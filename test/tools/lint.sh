@@ -12,6 +12,16 @@ skip() { echo "  skipped  $1: $2"; skipped=$((skipped + 1)); }
 newest() { # newest TOOL: Debian's may only have a version in its name
     command -v "$1" || compgen -c "$1-" | grep -xE "${1//+/\\+}-[0-9]+" | sort -V | tail -n 1
 }
+child=''
+trap '[ -z "$child" ] || kill "$child"; exit 143' INT TERM HUP
+on_each() { # on_each N COMMAND…: with N of the files on standard input at a time, on all processors; a signal is heeded at once
+    xargs -0 -n "$1" -P "$(nproc)" "${@:2}" <&0 &
+    child=$!
+    local status=0
+    wait "$child" || status=$?
+    child=''
+    return "$status"
+}
 shopt -s nullglob globstar
 sources=({src,test}/**/*.{cpp,hpp,cc})
 scripts=(.ci/run test/**/*.sh)
@@ -37,9 +47,9 @@ else
 fi
 
 if tool=$(newest clang++); then
-    if printf '%s\0' src/**/*.cpp | xargs -0 -n 8 -P "$(nproc)" "$tool" -std=c++20 -fsyntax-only -Wall -Wextra -Wno-unknown-warning-option \
+    if on_each 8 "$tool" -std=c++20 -fsyntax-only -Wall -Wextra -Wno-unknown-warning-option \
         -Werror=global-constructors -Werror=exit-time-destructors -Isrc -isystem "$("$PG_CONFIG" --includedir-server)" \
-        -DTANDEM_VERSION='"lint"'; then
+        -DTANDEM_VERSION='"lint"' < <(printf '%s\0' src/**/*.cpp); then
         pass "no constructor or destructor at namespace scope"
     else
         fail "constructors or destructors at namespace scope (-Wglobal-constructors, -Wexit-time-destructors)"
@@ -53,9 +63,9 @@ if ! tool=$(newest clang-tidy); then
     skip "clang-tidy" "it is not installed"
 elif [ ! -e "$commands" ]; then
     skip "clang-tidy" "$commands is not there (make test ONLY=unit makes it)"
-elif printf '%s\0' "${core[@]}" | xargs -0 -n 4 -P "$(nproc)" "$tool" -p build/cmake --quiet --warnings-as-errors='*' \
+elif on_each 4 "$tool" -p build/cmake --quiet --warnings-as-errors='*' \
     --header-filter='(src/core|test/stress)/.*' \
-    --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,performance-*,clang-analyzer-*,misc-unused-*,misc-redundant-expression'; then
+    --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,performance-*,clang-analyzer-*,misc-unused-*,misc-redundant-expression' < <(printf '%s\0' "${core[@]}"); then
     pass "clang-tidy on src/core and test/stress"
 else
     fail "clang-tidy on src/core and test/stress"

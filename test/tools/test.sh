@@ -305,12 +305,12 @@ kind_tap() {
     mkdir "$TMPDIR"
     chmod -R a+rX "$home"
     [ "$(id -u)" -ne 0 ] || chown -R "${TANDEM_SERVER_USER:-postgres}:" "$home"
-    local -A names=() begins=() # by process
+    local -A running_taps=() begun_taps=() # by process
     for file in "${FILES[@]}"; do
-        [ "${#names[@]}" -lt "$JOBS" ] || end_tap
+        [ "${#running_taps[@]}" -lt "$JOBS" ] || end_tap
         begin_tap "$file"
     done
-    while [ "${#names[@]}" -gt 0 ]; do end_tap; done
+    while [ "${#running_taps[@]}" -gt 0 ]; do end_tap; done
 }
 begin_tap() { # begin_tap FILE: a process of its own
     local name
@@ -318,16 +318,16 @@ begin_tap() { # begin_tap FILE: a process of its own
     export TESTDIR=$home/$name TESTDATADIR=$home/$name/tmp_check TESTLOGDIR=$home/$name/tmp_check/log
     as_server_user mkdir -p "$TESTLOGDIR"
     as_server_user timeout --kill-after=10 "$TIMEOUT" env -C "$home" prove --failures --comments "$1" >"$WORK/tap.$name.log" 2>&1 &
-    names[$!]=$name begins[$!]=$(now)
+    running_taps[$!]=$name begun_taps[$!]=$(now)
 }
 end_tap() { # waits for the one that ends first, and says what came of it
     local pid status=0 name
-    wait -n -p pid "${!names[@]}" || status=$?
-    name=${names[$pid]}
+    wait -n -p pid "${!running_taps[@]}" || status=$?
+    name=${running_taps[$pid]}
     [ "$status" -eq 0 ] || keep tap "$name" "$home/$name/tmp_check/log"
-    note_prove tap "$name" "$status" $(($(now) - ${begins[$pid]})) "$WORK/tap.$name.log"
+    note_prove tap "$name" "$status" $(($(now) - ${begun_taps[$pid]})) "$WORK/tap.$name.log"
     rm -rf "${home:?}/$name" || true
-    unset "names[$pid]" "begins[$pid]"
+    unset "running_taps[$pid]" "begun_taps[$pid]"
 }
 
 # --- all of it
