@@ -174,7 +174,7 @@ DECLARE
     r tandem.run;
     target record;
 BEGIN
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR UPDATE;
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, verb, r.steps, to_weight);
     IF r.home <> tandem.home() THEN -- what was found in the database that this is a copy of says nothing of this one
         UPDATE tandem.run_activity AS a SET validated_at = NULL, differences = NULL WHERE a.run_id = r.id;

@@ -1,7 +1,7 @@
 -- join: the differences of two sets of rows as plain SQL: a full join by the key, or a count of copies without one.
 --
 -- Slow over whole tables, but obviously right: it is the oracle that the engine is tested against, and the judge of the few rows that the
--- engine finds. In the generated SQL l and n are the rows of legacy and new, and their columns are c1, c2, …: whatever the columns are
+-- engine finds. In the generated SQL l and n are the rows of legacy and new, and their columns are c1, c2, ...: whatever the columns are
 -- really called, nothing can clash.
 
 CREATE TYPE tandem.row_difference AS (kind text, key jsonb, columns text[], legacy jsonb, new jsonb);
@@ -16,7 +16,7 @@ AS $$
            || coalesce(E' WHERE (' || condition || E'\n)', '')
       FROM unnest(expressions) WITH ORDINALITY AS e (sql, position)
 $$;
-COMMENT ON FUNCTION tandem.rows_sql IS 'SELECT of expressions over the rows of what stands behind FROM, as c1, c2, …';
+COMMENT ON FUNCTION tandem.rows_sql IS 'SELECT of expressions over the rows of what stands behind FROM, as c1, c2, ...';
 
 -- A function takes 100 arguments at most: 50 members for each jsonb_build_object.
 CREATE FUNCTION tandem.object_sql(side text, names name[]) RETURNS text

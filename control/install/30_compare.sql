@@ -17,7 +17,7 @@ RETURNS SETOF record
 LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tandem_execute_comparison';
 COMMENT ON FUNCTION tandem.execute_comparison IS
-    'One pass over both sides through a sketch; the rows that may differ are given to the query judge, as tandem_legacy and tandem_new (c1, c2, …), with $1 and $2 the rows of each side and $3 the method. Where a join is the better way, null_keys and otherwise are asked of all rows; where an expression fails on rows of legacy, the last two are, with these rows as tandem_failed. counted: the answer with the counts as $4 to $7, where only these are wanted. sample: how much of legacy differs, as a guess. Under the snapshot of the calling query and with the caller''s rights';
+    'One pass over both sides through a sketch; the rows that may differ are given to the query judge, as tandem_legacy and tandem_new (c1, c2, ...), with $1 and $2 the rows of each side and $3 the method. Where a join is the better way, null_keys and otherwise are asked of all rows; where an expression fails on rows of legacy, the last two are, with these rows as tandem_failed. counted: the answer with the counts as $4 to $7, where only these are wanted. sample: how much of legacy differs, as a guess. Under the snapshot of the calling query and with the caller''s rights';
 
 CREATE FUNCTION tandem.tolerance_text(rule jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp

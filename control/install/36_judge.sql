@@ -40,7 +40,7 @@ CREATE FUNCTION tandem.judge_mad(
     OUT verdict text, OUT score float8, OUT median float8, OUT mad float8, OUT points bigint, OUT reason text)
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tandem_judge_mad';
 COMMENT ON FUNCTION tandem.judge_mad IS
-    'As judge_z_score(), but robust: 0.6745 × distance from the median / median absolute deviation (Iglewicz and Hoaglin 1993; NIST e-Handbook 1.3.5.17), which wild values in the history do not blind. logarithms: for what is skewed and above 0, such as durations; median and mad are then those of the logarithms';
+    'As judge_z_score(), but robust: 0.6745 x distance from the median / median absolute deviation (Iglewicz and Hoaglin 1993; NIST e-Handbook 1.3.5.17), which wild values in the history do not blind. logarithms: for what is skewed and above 0, such as durations; median and mad are then those of the logarithms';
 
 CREATE FUNCTION tandem.seasonal_history(
     at timestamp, history_at timestamp[], history float8[], min_points integer DEFAULT 17, OUT season text, OUT selected float8[])

@@ -130,7 +130,7 @@ DECLARE
     result tandem.mappings;
 BEGIN
     PERFORM tandem.authorize(r, 'map_table');
-    PERFORM FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
+    PERFORM FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     r := tandem.get_run(run);
     IF r.stage <> 'off' OR r.phase <> 'pending' THEN
         RAISE EXCEPTION 'cannot map tables of run "%" any more', r.name USING ERRCODE = 'object_not_in_prerequisite_state',

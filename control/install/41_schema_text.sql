@@ -105,6 +105,12 @@ END
 $$;
 COMMENT ON FUNCTION tandem.same_text IS 'Do two definitions say the same, once the names of their schemas and the renames of the mapping are taken off?';
 
+-- A view over a renamed column says "full_name AS name" where the other says "name". What its columns are called is compared by itself.
+CREATE FUNCTION tandem.without_aliases(definition text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT regexp_replace(definition, $r$('(?:[^']|'')*')|\s+AS\s+(?:"(?:[^"]|"")*"|[a-z_][a-z_0-9$]*)(?=,|\n|;|$)$r$, '\1', 'g') $$;
+COMMENT ON FUNCTION tandem.without_aliases IS 'The definition of a view without the names that it gives to its columns';
+
 -- What a comparison of schemas may know of the mappings: those of runs that the caller owns, or may see in tandem.mappings anyway. A view
 -- and no SECURITY DEFINER function, as it reads only, and as a view asks for the rights of who reads it.
 CREATE VIEW tandem.own_mappings WITH (security_barrier) AS

@@ -1,10 +1,10 @@
 -- schema_tables: relations and their columns, side by side.
 
--- ("a.b", "a.c") → a.b → a.c; where both are called the same, once.
+-- ("a.b", "a.c") -> a.b -> a.c; where both are called the same, once.
 CREATE FUNCTION tandem.object_label(legacy_relation name, new_relation name, legacy_part name DEFAULT NULL, new_part name DEFAULT NULL) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN x.l IS NULL OR x.n IS NULL OR x.l = x.n THEN coalesce(x.l, x.n) ELSE x.l || ' → ' || x.n END
+    SELECT CASE WHEN x.l IS NULL OR x.n IS NULL OR x.l = x.n THEN coalesce(x.l, x.n) ELSE concat_ws(' ', x.l, tandem.glyph('to'), x.n) END
       FROM (VALUES (quote_ident(coalesce(legacy_relation, new_relation)) || coalesce('.' || quote_ident(coalesce(legacy_part, new_part)), ''),
                     quote_ident(coalesce(new_relation, legacy_relation)) || coalesce('.' || quote_ident(coalesce(new_part, legacy_part)), ''))) AS x (l, n)
 $$;
@@ -214,6 +214,7 @@ AS $$
        AND (x.property NOT IN ('definition', 'replica identity', 'options') OR (p.l).object_type = (p.n).object_type)
        AND NOT tandem.same_text(m, x.l, x.n, CASE WHEN x.property IN ('definition', 'partition of', 'inherits') THEN m.all_words
                                                   WHEN x.property IN ('partition key', 'partition bound') THEN m.words[p.pair] END, x.property = 'partition bound')
+       AND NOT (x.property = 'definition' AND (p.l).kind IN ('v', 'm') AND tandem.same_text(m, tandem.without_aliases(x.l), tandem.without_aliases(x.n), m.all_words))
 $$;
 COMMENT ON FUNCTION tandem.diff_relations IS 'diff_schema(): tables, views, materialized views, foreign tables and partitions';
 

@@ -44,7 +44,7 @@ AS $$
      WHERE k.contype IS DISTINCT FROM 'x'
      UNION ALL
     SELECT u.pair::integer, t.relname, k.oid, k.conname, CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' ELSE 'exclusion' END, 'constraint', d.core,
-           CASE WHEN k.contype = 'f' THEN format('%s → %s (%s) %s', tandem.replace_words(f.columns, words[u.pair]), coalesce(r.pair::text, f.target), tandem.replace_words(f.target_columns, words[r.pair]),
+           CASE WHEN k.contype = 'f' THEN format('%s -> %s (%s) %s', tandem.replace_words(f.columns, words[u.pair]), coalesce(r.pair::text, f.target), tandem.replace_words(f.target_columns, words[r.pair]),
                                                  concat(k.confmatchtype, CASE WHEN d.core LIKE '%, PERIOD %' THEN ' PERIOD' END))
                 ELSE tandem.definition_key(d.core, schema, words[u.pair], u.pair = ANY (retyped)) END,
            tandem.replace_words(f.columns, words[u.pair]),
@@ -95,6 +95,35 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.is_unique_already IS 'Does a unique index of legacy guarantee what a unique index of new asks for?';
 
+-- Rows that conflict with one before them. Each pair is compared, but for what an equality among the operators keeps apart: so only where the
+-- table is small enough for that.
+CREATE FUNCTION tandem.exclusion_harm(family text, object oid, legacy oid, from_rows text, OUT query text, OUT uncounted text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    x record;
+BEGIN
+    SELECT k.conindid AS index, string_agg(format('(%s)%s AS k%s', e.key, e.collation_text, e.n), ', ' ORDER BY e.n) AS keys, string_agg(format('a.k%s %s b.k%1$s', e.n, e.operator), ' AND ' ORDER BY e.n) AS conflict,
+           string_agg(format('%L || coalesce(a.k%s::text, ''NULL'')', e.key || ' = ', e.n), ' || '', '' || ' ORDER BY e.n) AS example, bool_and(e.example_may) AS example_may,
+           bool_or(e.is_equality) AS has_equality, max(pg_get_expr(i.indpred, i.indrelid)) AS condition INTO x
+      FROM pg_constraint AS k JOIN pg_index AS i ON i.indexrelid = k.conindid
+     CROSS JOIN LATERAL (
+           SELECT u.n, pg_get_indexdef(k.conindid, u.n::integer, false) AS key, format('OPERATOR(%I.%s)', s.nspname, o.oprname) AS operator, o.oprcanhash AS is_equality,
+                  coalesce((SELECT ' COLLATE ' || c.oid::regcollation::text FROM pg_collation AS c WHERE c.oid = i.indcollation[u.n - 1]), '') AS collation_text,
+                  -- the table's column, as the index may store something else; of an expression it is not known
+                  EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[u.n - 1] AND a.atttypid < 16384) AS example_may
+             FROM unnest(k.conexclop) WITH ORDINALITY AS u (operator, n) JOIN pg_operator AS o ON o.oid = u.operator JOIN pg_namespace AS s ON s.oid = o.oprnamespace) AS e
+     WHERE CASE family WHEN 'exclusion' THEN k.oid = object ELSE k.conindid = object AND k.contype IN ('p', 'u') END
+     GROUP BY k.conindid;
+    uncounted := coalesce(tandem.foreign_code('pg_class'::regclass, x.index),
+                          CASE WHEN pg_table_size(legacy) > CASE WHEN x.has_equality THEN 16 * 1024 * 1024 ELSE 512 * 1024 END THEN 'every pair of rows would have to be compared, and they are too many' END);
+    query := format('WITH tandem_rows AS MATERIALIZED (SELECT row_number() OVER () AS n, %s%s WHERE %s) SELECT count(*), (SELECT count(*) FROM %s), %s FROM tandem_rows AS a'
+                    ' WHERE EXISTS (SELECT FROM tandem_rows AS b WHERE b.n < a.n AND %s)',
+                    x.keys, from_rows, coalesce(x.condition, 'true'), legacy::regclass, CASE WHEN x.example_may THEN format('min(%s)', x.example) ELSE 'NULL::text' END, x.conflict);
+END
+$$;
+COMMENT ON FUNCTION tandem.exclusion_harm IS 'SQL that counts the legacy rows which an exclusion constraint of new, or a key WITHOUT OVERLAPS, refuses';
+
 -- How to count the rows that a constraint of new refuses.
 CREATE FUNCTION tandem.constraint_harm(m tandem.schema_match, pair integer, family text, object oid, OUT harm text, OUT query text, OUT uncounted text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -113,8 +142,11 @@ BEGIN
     IF family = 'check' THEN
         SELECT format('(SELECT (%s) IS FALSE%s)', pg_get_expr(k.conbin, k.conrelid), as_new.from_row) INTO harm FROM pg_constraint AS k WHERE k.oid = object;
         uncounted := coalesce(uncounted, tandem.foreign_code('pg_constraint'::regclass, object));
-    ELSIF family = 'exclusion' OR EXISTS (SELECT FROM pg_index AS i WHERE i.indexrelid = object AND i.indisexclusion)
-          OR family = 'foreign key' AND pg_get_constraintdef(object) LIKE '%, PERIOD %' THEN -- WITHOUT OVERLAPS and PERIOD came with PostgreSQL 18
+    ELSIF family = 'exclusion' OR EXISTS (SELECT FROM pg_index AS i WHERE i.indexrelid = object AND i.indisexclusion) THEN
+        x := tandem.exclusion_harm(family, object, m.legacy[pair], as_new.from_rows);
+        query := x.query;
+        uncounted := coalesce(uncounted, x.uncounted);
+    ELSIF family = 'foreign key' AND pg_get_constraintdef(object) LIKE '%, PERIOD %' THEN -- came with PostgreSQL 18
         uncounted := coalesce(uncounted, 'every pair of rows would have to be compared');
     ELSIF family IN ('primary key', 'unique') THEN
         SELECT string_agg(k.key || k.collation_text, ', ' ORDER BY k.position) AS keys,

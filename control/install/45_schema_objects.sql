@@ -250,7 +250,7 @@ AS $$
     n AS MATERIALIZED (SELECT g.*, quote_ident(g.part) AS key FROM tandem.schema_grants(m.new_schema, m.new_id, m.new) AS g),
     f AS (
         SELECT coalesce(l.kind, n.kind) AS kind, coalesce(l.pair, n.pair) AS pair, coalesce(l.object, n.object) AS object, coalesce(l.part, n.part) AS part, coalesce(l.key, n.key) AS key,
-               CASE WHEN l.label <> n.label THEN l.label || ' → ' || n.label ELSE coalesce(l.label, n.label) END AS label,
+               CASE WHEN l.label <> n.label THEN concat_ws(' ', l.label, tandem.glyph('to'), n.label) ELSE coalesce(l.label, n.label) END AS label,
                coalesce(l.grantee, n.grantee) AS grantee, l.privileges AS l, n.privileges AS n, l.owner AS l_owner, n.owner AS n_owner
           FROM l FULL JOIN n ON n.kind = l.kind AND n.pair = l.pair AND n.object = l.object AND n.key = l.key AND n.grantee = l.grantee
          WHERE l.privileges IS DISTINCT FROM n.privileges),

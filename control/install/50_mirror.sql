@@ -126,7 +126,7 @@ COMMENT ON VIEW tandem.mirror_failures IS 'Writes that the new side refused in s
 CREATE FUNCTION tandem.mirror_failed(mapping_id integer, event text, legacy_row text, sqlstate text, message text) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT pg_advisory_xact_lock_shared('tandem.mapping'::regclass::oid::integer, $1);
+    SELECT tandem.take_lock('tandem.mapping', $1, shared => true);
     INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message) VALUES ($1, $2, $3, $4, $5)
 $$;
 COMMENT ON FUNCTION tandem.mirror_failed IS 'Records a write that the new side refused; called by the mirror. Its lock tells failures_known() that there is one to come';
@@ -138,7 +138,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF EXISTS (SELECT FROM tandem.mapping AS m WHERE m.run_id = failures_known.run_id
-                  AND NOT pg_try_advisory_xact_lock('tandem.mapping'::regclass::oid::integer, m.id)) THEN
+                  AND NOT tandem.try_lock('tandem.mapping', m.id)) THEN
         RETURN false;
     END IF;
     RETURN NOT EXISTS (

@@ -197,7 +197,7 @@ BEGIN
     IF different > 0 AND r.phase IN ('progressing', 'paused', 'waiting_approval') THEN
         -- The comparison held no lock on the run. Who moved it meanwhile has the say: a rollback is a rollback, and after a
         -- promotion the differences are as true as before.
-        SELECT * INTO now_r FROM tandem.run AS x WHERE x.id = run_id FOR UPDATE;
+        SELECT * INTO now_r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
         IF now_r.stage IN ('dualwrite', 'shadow', 'live') AND now_r.phase IN ('progressing', 'paused', 'waiting_approval') THEN
             PERFORM tandem.roll_back(run_id, NULL, 'guard any_difference: ' || different || ' difference' || CASE WHEN different > 1 THEN 's' ELSE '' END, 'emergency', true,
                                      jsonb_build_object('guard', 'any_difference', 'differences', different, 'first', tandem.first_differences(run_id)));
@@ -222,7 +222,7 @@ BEGIN
               DETAIL = CASE r.stage WHEN 'dualwrite' THEN 'Its backfill is not complete: rows are missing on the new side as yet.' ELSE 'Its sides are not kept in step.' END,
               HINT = 'Compare the tables as they are with tandem.diff().';
     END IF;
-    PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
+    PERFORM tandem.take_lock('tandem.run', r.id);
     last_comparison := coalesce((SELECT max(c.id) FROM tandem.comparison AS c), 0); -- behind the lock: the worker may have been comparing
     PERFORM tandem.record_event(r, 'validate', NULL, jsonb_build_object('changes_only', changes_only));
     PERFORM tandem.validate_run(r.id, CASE WHEN NOT changes_only THEN 'validate()' END);

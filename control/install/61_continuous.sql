@@ -5,7 +5,7 @@
 -- transaction which was not is among the captured keys, of this round or of one since; and a key that is different stays in the set
 -- until it is not. So the differences that a round finds are all that there are, and their number is the true one.
 
--- The keys as rows of the values that are compared: one SELECT, k1, k2, … in the order of the key.
+-- The keys as rows of the values that are compared: one SELECT, k1, k2, ... in the order of the key.
 CREATE FUNCTION tandem.keys_sql(
     c tandem.compared_column[], legacy regclass, new regclass, legacy_columns name[], legacy_lists text[], new_columns name[], new_lists text[],
     legacy_known jsonb, new_known jsonb)

@@ -206,7 +206,7 @@ BEGIN
         RAISE EXCEPTION 'a run is repaired in isolation level read committed only' USING ERRCODE = 'active_sql_transaction',
               DETAIL = format('This transaction is %s.', current_setting('transaction_isolation')), HINT = 'Call repair() in a statement of its own.';
     END IF;
-    PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id); -- no round meanwhile
+    PERFORM tandem.take_lock('tandem.run', r.id); -- no round meanwhile
 
     SELECT array_agg(x.id ORDER BY o.depth, x.id) INTO pending
       FROM tandem.mapping_order(r.id) AS o

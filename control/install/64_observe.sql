@@ -12,13 +12,13 @@ CREATE TABLE tandem.operation (
     PRIMARY KEY (run_id, name)
 );
 COMMENT ON TABLE tandem.operation IS 'Operations that are observed, with the duration that each should not exceed';
-COMMENT ON COLUMN tandem.operation.threshold_us IS 'The threshold in µs: what C++ reads';
+COMMENT ON COLUMN tandem.operation.threshold_us IS 'The threshold in us: what C++ reads';
 CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON tandem.operation FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
 
 CREATE FUNCTION tandem.duration_us(duration interval) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'tandem_duration_us';
-COMMENT ON FUNCTION tandem.duration_us IS 'A duration in µs; 22023 where it is negative or has no definite length';
+COMMENT ON FUNCTION tandem.duration_us IS 'A duration in us; 22023 where it is negative or has no definite length';
 
 -- SECURITY DEFINER, here and in drop_operation(): they write a table that nobody else may write.
 CREATE FUNCTION tandem.add_operation(run text, operation text, threshold interval DEFAULT NULL) RETURNS void

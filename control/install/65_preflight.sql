@@ -43,7 +43,7 @@ AS $$
 DECLARE
     source regclass := tandem.relation_of(m.legacy_schema, m.legacy_table);
     target regclass := tandem.relation_of(m.new_schema, m.new_table);
-    label text := format('%s.%s → %s.%s', m.legacy_schema, m.legacy_table, m.new_schema, m.new_table);
+    label text := format('%s.%s %s %s.%s', m.legacy_schema, m.legacy_table, tandem.glyph('to'), m.new_schema, m.new_table);
     side record;
     problem text;
     hint text;

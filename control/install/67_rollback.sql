@@ -42,7 +42,7 @@ DECLARE
     r tandem.run;
     result tandem.rollback;
 BEGIN
-    SELECT * INTO before_r FROM tandem.run AS x WHERE x.id = run_id FOR UPDATE;
+    SELECT * INTO before_r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
     IF domain IS NULL THEN
         r := tandem.move_run(run_id, 'rollback', NULL, reason, evidence);
     ELSE
@@ -84,7 +84,7 @@ BEGIN
         RAISE EXCEPTION 'rollback strategy "%" does not fit here', strategy USING ERRCODE = 'invalid_parameter_value',
               HINT = 'emergency and complete roll back all domains; domain needs the name of one.';
     END IF;
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     -- Idempotent: a second call is answered with the rollback that stands.
     IF r.phase = 'degraded' AND r.weight = 0 THEN
         SELECT * INTO b FROM tandem.rollback AS x WHERE x.run_id = r.id ORDER BY x.id DESC LIMIT 1;

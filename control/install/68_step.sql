@@ -39,7 +39,7 @@ DECLARE
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = begin_step.run_id;
     -- A tick() that is at it shows its step itself.
-    IF NOT FOUND OR NOT pg_try_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id) THEN
+    IF NOT FOUND OR NOT tandem.try_lock('tandem.run', r.id) THEN
         RETURN;
     END IF;
     PERFORM tandem.authorize(r, 'tick');

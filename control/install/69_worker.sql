@@ -16,9 +16,7 @@ AS $$
         SELECT run.stage IN ('dualwrite', 'shadow', 'live') AND run.phase <> 'cancelled' AS active,
                -- or a round is being made now: a comparison of large tables may take longer than the timeout
                coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false)
-               OR EXISTS (SELECT FROM pg_locks AS l
-                           WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-                             AND l.classid = 'tandem.run'::regclass AND l.objid = run.id::oid AND l.objsubid = 2) AS alive
+               OR tandem.is_locked('tandem.run', run.id) AS alive
     ), metric AS (
         SELECT m.critical, m.failures >= m.failure_limit AS fails, m.inconclusive >= m.inconclusive_limit AS inconclusive
           FROM tandem.metric AS m, facts WHERE facts.active AND m.run_id = run.id AND NOT m.dry_run
@@ -64,7 +62,7 @@ BEGIN
         RETURN;
     END IF;
     -- The worker and a tick() do not serve a run at the same time.
-    IF NOT pg_try_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id) THEN
+    IF NOT tandem.try_lock('tandem.run', r.id) THEN
         did := 'busy';
         RETURN;
     END IF;
@@ -128,7 +126,7 @@ BEGIN
         IF r.stage = 'dualwrite' THEN
             IF different = 0 THEN
                 -- Who moved the run meanwhile has the say.
-                PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
+                PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR NO KEY UPDATE;
                 IF FOUND THEN
                     PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
                 END IF;
@@ -145,7 +143,7 @@ BEGIN
 
     IF r.phase = 'progressing' AND EXISTS (SELECT FROM unnest(r.steps) AS s WHERE s > r.weight)
        AND r.moved_at + r.hold <= clock_timestamp() AND a.validated_at > r.moved_at AND a.differences = 0 THEN
-        PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR UPDATE;
+        PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR NO KEY UPDATE;
         IF FOUND AND (r.stage <> 'shadow' OR tandem.failures_known(r.id)) THEN
             r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean');
             deeds := deeds || format('promoted to %s %%', r.weight);
@@ -260,7 +258,7 @@ BEGIN
     PERFORM tandem.task_notify();
     PERFORM tandem.observe_round();
     IF NOT EXISTS (SELECT FROM tandem.metric_reading AS m WHERE m.run_id IS NULL AND m.measured_at BETWEEN clock_timestamp() - interval '4 seconds' AND clock_timestamp()) THEN
-        PERFORM tandem.metric_round(), tandem.forget_measurements();
+        PERFORM tandem.metric_round(), tandem.forget_measurements(), tandem.forget_batches();
     END IF;
     did := tandem.alert_round();
     IF did IS NOT NULL THEN

@@ -150,7 +150,7 @@ BEGIN
         PERFORM tandem.open_slot(r.id);
     END IF;
     -- Two at once: the second waits here, and finds the run started.
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'start', r.steps, NULL);
     SELECT string_agg(p.check_name || ': ' || p.detail, E'\n'), min(p.hint) INTO problems, hint FROM tandem.preflight(run) AS p WHERE p.status = 'CRITICAL';
     IF problems IS NOT NULL THEN
@@ -182,7 +182,7 @@ BEGIN
         RAISE EXCEPTION 'a run is promoted in isolation level read committed only' USING ERRCODE = 'active_sql_transaction',
               DETAIL = format('This transaction is %s.', current_setting('transaction_isolation')), HINT = 'Call promote() in a statement of its own.';
     END IF;
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR UPDATE;
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
     SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
     IF NOT (tandem.run_health(r, a)).alive THEN
@@ -252,7 +252,7 @@ BEGIN
     PERFORM tandem.authorize(r, 'retry');
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
     IF r.stage <> 'dualwrite' THEN
-        PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
+        PERFORM tandem.take_lock('tandem.run', r.id);
         different := tandem.run_comparison(r, 'proof');
         IF different > 0 THEN
             RAISE EXCEPTION 'run "%" is not ready: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -297,7 +297,7 @@ BEGIN
               DETAIL = 'After it the legacy side gets no writes any more, and there is no rollback.', HINT = format('SELECT tandem.complete(%L, %L)', r.name, r.name);
     END IF;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
-    PERFORM pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, r.id);
+    PERFORM tandem.take_lock('tandem.run', r.id);
     different := tandem.run_comparison(r, 'validate', wanted => 'complete()');
     IF different > 0 THEN
         RAISE EXCEPTION 'run "%" is not completed: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',

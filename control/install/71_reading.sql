@@ -28,6 +28,9 @@ INSERT INTO tandem.builtin_metric VALUES
     ('success_rate', true, '%', 'Observations of both sides that were no errors'),
     ('compliance', true, '%', 'Observations of operations with a threshold that did not take longer'),
     ('batch_success_rate', true, '%', 'Rows of the last 20 batches that did not fail, of the job where it is least'),
+    ('batch_failed_percent', true, '%', 'Batches of the last 20 that failed or were never ended, of the job where they are most'),
+    ('batch_anomalies', true, 'batches', 'Batches of the last 20 that took longer or failed more than their job''s do, of the job where they are most'),
+    ('batch_violations', true, 'batches', 'Batches of the last 20 whose numbers or rows did not agree, of the job where they are most'),
     ('observe_memory_percent', false, '%', 'How much of tandem.observe_memory is used'),
     ('sla_compliance', false, '%', 'Tasks that met their SLA, of those of the last hour for which it is decided (of the 5000 newest)'),
     ('task_success_rate', false, '%', 'Tasks that are done, of those of the last hour that are done or dead (of the 5000 newest)'),
@@ -65,6 +68,13 @@ AS $$
                                 sum(CASE WHEN b.finished_at IS NULL THEN greatest(b.rows_estimated - b.rows_seen, 0) ELSE 0 END) AS remaining,
                                 bool_and(b.finished_at IS NOT NULL) AS finished
                            FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id) AS b
+     CROSS JOIN LATERAL ( -- of the last 20 batches of each job, the job that is worst
+           SELECT min(l.rate) AS rate, max(l.failed) AS failed, max(l.anomalies) AS anomalies, max(l.violations) AS violations FROM tandem.batch_job_known AS j
+            CROSS JOIN LATERAL (SELECT 100.0 - 100.0 * sum(z.failed) / nullif(sum(z.checked), 0) AS rate, 100.0 * count(*) FILTER (WHERE coalesce(z.verdict, 'fail') = 'fail') / count(*) AS failed,
+                                       count(z.anomaly) AS anomalies, count(*) FILTER (WHERE z.integrity = 'violated') AS violations
+                                  FROM (SELECT y.* FROM tandem.batch AS y WHERE y.run_id = j.run_id AND y.job = j.name AND (y.ended_at IS NOT NULL OR y.started_at < clock_timestamp() - j.timeout)
+                                         ORDER BY y.id DESC LIMIT 20) AS z HAVING count(*) > 0) AS l
+            WHERE j.run_id = r.id) AS c
      CROSS JOIN LATERAL (VALUES
            ('health_score', (tandem.run_health(r, a)).score::double precision),
            ('differences', a.differences),
@@ -73,10 +83,7 @@ AS $$
            ('refused_writes', (SELECT count(*) FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = r.id)),
            ('backfill_percent', CASE WHEN b.finished THEN 100 ELSE least(99.9, 100.0 * b.seen / greatest(b.estimated, 1)) END),
            ('backfill_remaining', b.remaining),
-           ('batch_success_rate', (SELECT min(c.rate) FROM tandem.batch_job AS j
-                                    CROSS JOIN LATERAL (SELECT 100.0 - 100.0 * sum(z.failed) / nullif(sum(z.checked), 0) AS rate
-                                                          FROM (SELECT y.checked, y.failed FROM tandem.batch AS y WHERE y.job_id = j.id AND y.ended_at IS NOT NULL ORDER BY y.id DESC LIMIT 20) AS z) AS c
-                                    WHERE j.run_id = r.id))) AS x (metric, value)
+           ('batch_success_rate', c.rate), ('batch_failed_percent', c.failed), ('batch_anomalies', c.anomalies), ('batch_violations', c.violations)) AS x (metric, value)
      WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' AND r.home = tandem.home()
 $$;
 COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run';

@@ -22,7 +22,7 @@ AS $$
     ), host AS MATERIALIZED (SELECT * FROM tandem.host_facts()),
     measured (check_name, run, value, unit, message, unknown) AS (
         SELECT 'run', r.name, h.score::numeric, 'points, fewer are worse',
-               format('health %s%s', h.score, coalesce(': ' || (SELECT string_agg(format('%s −%s', k, v), ', ') FROM jsonb_each_text(h.deductions) AS d (k, v)), '')), false
+               format('health %s%s', h.score, coalesce(': ' || (SELECT string_agg(format('%s %s%s', k, tandem.glyph('minus'), v), ', ') FROM jsonb_each_text(h.deductions) AS d (k, v)), '')), false
           FROM tandem.run AS r LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id CROSS JOIN LATERAL tandem.run_health(r, a) AS h
          WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled'
         UNION ALL
@@ -101,7 +101,7 @@ AS $$
                   CASE WHEN o.dropped > 0 THEN format('; %s observation(s) found no room: raise tandem.observe_memory, or observe fewer operations', o.dropped) ELSE '' END)
       FROM tandem.observe_memory AS o WHERE o.bytes_limit > 0
     UNION ALL
-    SELECT 'batches', b.run, CASE WHEN bool_or(b.verdict = 'fail') THEN 'CRITICAL' WHEN sum(b.recent_failed) > 0 THEN 'WARNING' ELSE 'OK' END,
+    SELECT 'batches', b.run, CASE WHEN bool_or(b.verdict = 'fail') THEN 'CRITICAL' WHEN sum(b.recent_failed) > 0 OR bool_or(b.verdict = 'inconclusive' AND b.recent > 0) THEN 'WARNING' ELSE 'OK' END,
            sum(b.recent_failed), NULL, NULL, 'batches', left(string_agg(format('%s: %s', b.job, b.reason), '; ' ORDER BY b.job), 500)
       FROM tandem.batch_jobs AS b JOIN tandem.run AS r ON r.name = b.run
      WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' GROUP BY b.run
@@ -110,6 +110,14 @@ AS $$
            count(*) FILTER (WHERE a.acknowledged_at IS NULL), NULL, NULL, 'alerts',
            left(string_agg(a.message || CASE WHEN a.acknowledged_at IS NULL THEN '' ELSE format(' (acknowledged by %s)', a.acknowledged_by) END, '; ' ORDER BY a.fired_at), 500)
       FROM tandem.alert AS a LEFT JOIN tandem.run AS r ON r.id = a.run_id WHERE a.resolved_at IS NULL GROUP BY r.name
+    UNION ALL
+    SELECT 'schedules', s.run, CASE WHEN bool_or(s.broken AND NOT s.by_hand) THEN 'CRITICAL' WHEN bool_or(s.broken) THEN 'WARNING' ELSE 'OK' END,
+           count(*) FILTER (WHERE s.broken), NULL, NULL, 'jobs',
+           left(coalesce(string_agg(format('%s: %s', s.job, s.why), '; ' ORDER BY s.job) FILTER (WHERE s.broken), format('all of %s job(s) of pg_cron', count(*))), 500)
+      FROM (SELECT x.run, x.job, x.state <> 'active' OR coalesce(x.last_status = 'failed', false) AS broken, x.state IN ('inactive', 'changed') AS by_hand,
+                   CASE x.state WHEN 'active' THEN format('failed at %s: %s', x.last_start::timestamptz(0), x.last_message) WHEN 'missing' THEN 'pg_cron has it not' WHEN 'asleep' THEN 'pg_cron is not loaded'
+                                WHEN 'inactive' THEN 'switched off by hand' ELSE 'changed by hand' END AS why
+              FROM tandem.schedules AS x LEFT JOIN tandem.run AS r ON r.name = x.run WHERE r.id IS NULL OR (r.stage <> 'complete' AND r.phase <> 'cancelled')) AS s GROUP BY s.run
     UNION ALL
     SELECT 'capture', c.run, 'WARNING', NULL, NULL, NULL, NULL, string_agg(format('%s: %s', c.new, c.state), '; ' ORDER BY c.new) || ': every validation compares all rows'
       FROM tandem.capture AS c WHERE c.state LIKE 'interrupted%' GROUP BY c.run

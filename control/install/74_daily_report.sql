@@ -236,7 +236,7 @@ DECLARE
     before tandem.daily_report;
     d tandem.daily_report;
 BEGIN
-    PERFORM pg_advisory_xact_lock('tandem.daily_report'::regclass::oid::integer, run.id); -- two at once: the second finds the first's
+    PERFORM tandem.take_lock('tandem.daily_report', run.id); -- two at once: the second finds the first's
     SELECT * INTO before FROM tandem.daily_report AS x WHERE x.run = run.name AND x.day = day;
     IF before.complete AND day::timestamp AT TIME ZONE before.timezone < tandem.comparisons_kept_since(run) THEN
         RETURN before;

@@ -6,7 +6,7 @@ COMMENT ON FUNCTION tandem.fit IS 'A text in exactly so many columns of a termin
 
 CREATE FUNCTION tandem.bar(percent numeric, width integer) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT repeat('█', n) || repeat('░', width - n) FROM (SELECT coalesce(least(greatest(round(percent * width / 100), 0), width), 0)::integer AS n) AS x $$;
+AS $$ SELECT repeat(tandem.glyph('full'), n) || repeat(tandem.glyph('empty'), width - n) FROM (SELECT coalesce(least(greatest(round(percent * width / 100), 0), width), 0)::integer AS n) AS x $$;
 COMMENT ON FUNCTION tandem.bar IS 'A bar of text, so many percent of it full';
 
 -- From the least of them to the greatest; NULL and NaN are gaps.
@@ -14,8 +14,8 @@ CREATE FUNCTION tandem.sparkline("values" double precision[]) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(string_agg(CASE WHEN v.value IS NULL THEN ' '
-                                    WHEN v.high = v.low THEN '▄'
-                                    ELSE substr('▁▂▃▄▅▆▇█', 1 + least(7, floor(8 * (v.value - v.low) / (v.high - v.low)))::integer, 1) END, '' ORDER BY v.n), '')
+                                    WHEN v.high = v.low THEN tandem.glyph('level 4')
+                                    ELSE tandem.glyph('level ' || 1 + least(7, floor(8 * (v.value - v.low) / (v.high - v.low)))::integer) END, '' ORDER BY v.n), '')
       FROM (SELECT x.value, x.n, min(x.value) OVER () AS low, max(x.value) OVER () AS high
               FROM (SELECT CASE WHEN u.value <> 'NaN' THEN least(greatest(u.value, -1e300), 1e300) END AS value, u.n FROM unnest("values") WITH ORDINALITY AS u (value, n)) AS x) AS v
 $$;
@@ -30,13 +30,13 @@ AS $$
     ), verdict AS MATERIALIZED (
         SELECT v.* FROM tandem.run_verdict(run) AS v
     )
-    SELECT 1, 0::bigint, format('run %s: schema %s → schema %s', run.name, run.legacy_schema, run.new_schema)
-    UNION ALL SELECT 1, 1, CASE v.answer WHEN 'yes' THEN '✓ ' WHEN 'no' THEN '✗ ' WHEN 'over' THEN '· ' ELSE '? ' END || v.headline FROM verdict AS v
+    SELECT 1, 0::bigint, format('run %s: schema %s %s schema %s', run.name, run.legacy_schema, tandem.glyph('to'), run.new_schema)
+    UNION ALL SELECT 1, 1, CASE v.answer WHEN 'yes' THEN tandem.glyph('yes') || ' ' WHEN 'no' THEN tandem.glyph('no') || ' ' WHEN 'over' THEN tandem.glyph('dot') || ' ' ELSE '? ' END || v.headline FROM verdict AS v
     UNION ALL SELECT 1, 2, '  ' || v.why FROM verdict AS v WHERE v.answer <> 'yes'
     UNION ALL SELECT 1, 3, '  ' || v.next FROM verdict AS v
     UNION ALL SELECT 1, 4, '  ' || v.command FROM verdict AS v WHERE v.command IS NOT NULL
     UNION ALL SELECT 1, 5, format('stage %s   phase %s   weight %s %%   epoch %s', run.stage, run.phase, run.weight, run.epoch)
-    UNION ALL SELECT 1, 6, format('health  %s  %s%s', tandem.bar(s.score, 25), s.score, coalesce('  ' || (SELECT string_agg(format('%s −%s', d.key, d.value), ', ') FROM jsonb_each_text(s.deductions) AS d), ''))
+    UNION ALL SELECT 1, 6, format('health  %s  %s%s', tandem.bar(s.score, 25), s.score, coalesce('  ' || (SELECT string_agg(format('%s %s%s', d.key, tandem.glyph('minus'), d.value), ', ') FROM jsonb_each_text(s.deductions) AS d), ''))
                 FROM (SELECT x.* FROM tandem.run_activity AS a, tandem.run_health(run, a) AS x WHERE a.run_id = run.id) AS s
     UNION ALL SELECT 1, 10 + h.n, format('%-8s %-15s %s', h.status, h.check_name, h.message) FROM health AS h WHERE h.status <> 'OK' AND h.n <= 5
     UNION ALL SELECT 1, 20, format('%-8s %s', 'OK', CASE WHEN bool_and(h.status = 'OK') THEN format('all %s checks, from %s to %s', count(*), min(h.check_name), max(h.check_name))
@@ -53,7 +53,7 @@ AS $$
           FROM tandem.run AS x CROSS JOIN LATERAL tandem.run_verdict(x) AS v WHERE tandem.is_authorized(x, 'dashboard')
     )
     SELECT 1, 0::bigint, format('%s run(s) of database %s', count(*), current_database()) FROM seen
-    UNION ALL SELECT 1, s.n, format('%s %s %-10s %-11s %s %s', CASE s.answer WHEN 'yes' THEN '✓' WHEN 'no' THEN '✗' WHEN 'over' THEN '·' ELSE '?' END,
+    UNION ALL SELECT 1, s.n, format('%s %s %-10s %-11s %s %s', CASE s.answer WHEN 'yes' THEN tandem.glyph('yes') WHEN 'no' THEN tandem.glyph('no') WHEN 'over' THEN tandem.glyph('dot') ELSE '?' END,
                                     tandem.fit(s.name, 22), s.stage, s.phase, tandem.bar(s.weight, 20), tandem.fit(s.weight || ' %', 6, true)) FROM seen AS s WHERE s.n <= 40
     UNION ALL SELECT 1, 1000, format('and %s more', count(*) - 40) FROM seen HAVING count(*) > 40
     UNION ALL SELECT 1, 1001, 'There is none that you may see: SELECT tandem.create_run(''my_run'', ''old_schema'', ''new_schema'');' FROM seen HAVING count(*) = 0
@@ -77,7 +77,7 @@ AS $$
         SELECT t.t, (SELECT m.weight FROM move AS m WHERE m.at <= t.at ORDER BY m.seq DESC LIMIT 1) AS weight FROM tick AS t
     ), mark AS (
         SELECT (79 * extract(epoch FROM m.at - s.since) / extract(epoch FROM s.until - s.since))::integer AS t, m.seq,
-               CASE m.kind WHEN 'rollback' THEN '✗' WHEN 'retry' THEN '↻' WHEN 'promote' THEN '▲' WHEN 'pause' THEN '‖' ELSE '•' END AS mark
+               CASE m.kind WHEN 'rollback' THEN tandem.glyph('no') WHEN 'retry' THEN tandem.glyph('retry') WHEN 'promote' THEN tandem.glyph('up') WHEN 'pause' THEN tandem.glyph('pause') ELSE tandem.glyph('bullet') END AS mark
           FROM move AS m, span AS s
     ), level AS (
         -- at most eight lines, the highest step among them
@@ -85,11 +85,12 @@ AS $$
          WHERE (s.n - 1) % ((s.steps + 7) / 8) = 0
     )
     SELECT 2, 0::bigint, 'weight: % of keys that the new side serves' FROM span
-    UNION ALL SELECT 2, 101 - l.level, format('%4s %% ', l.level) || (SELECT string_agg(CASE WHEN w.weight >= l.level THEN '█' ELSE ' ' END, '' ORDER BY w.t) FROM weight AS w) FROM level AS l, span
-    UNION ALL SELECT 2, 102, '   0 % ' || (SELECT string_agg(coalesce((SELECT m.mark FROM mark AS m WHERE m.t = t.t ORDER BY m.seq DESC LIMIT 1), '─'), '' ORDER BY t.t) FROM tick AS t) FROM span
+    UNION ALL SELECT 2, 101 - l.level, format('%4s %% ', l.level) || (SELECT string_agg(CASE WHEN w.weight >= l.level THEN tandem.glyph('full') ELSE ' ' END, '' ORDER BY w.t) FROM weight AS w) FROM level AS l, span
+    UNION ALL SELECT 2, 102, '   0 % ' || (SELECT string_agg(coalesce((SELECT m.mark FROM mark AS m WHERE m.t = t.t ORDER BY m.seq DESC LIMIT 1), tandem.glyph('line')), '' ORDER BY t.t) FROM tick AS t) FROM span
     UNION ALL SELECT 2, 103, '       ' || rpad(to_char(s.since, f.form), 40) || lpad(to_char(s.until, f.form), 40)
                 FROM span AS s CROSS JOIN LATERAL (SELECT CASE WHEN s.until - s.since > interval '1 day' THEN 'YYYY-MM-DD HH24:MI' ELSE 'HH24:MI:SS' END AS form) AS f
-    UNION ALL SELECT 2, 104, '       • started, in step   ▲ promoted   ‖ paused   ✗ rolled back   ↻ tried again' FROM span
+    UNION ALL SELECT 2, 104, format('       %s started, in step   %s promoted   %s paused   %s rolled back   %s tried again',
+                     tandem.glyph('bullet'), tandem.glyph('up'), tandem.glyph('pause'), tandem.glyph('no'), tandem.glyph('retry')) FROM span
 $$;
 COMMENT ON FUNCTION tandem.dashboard_course IS 'Part of dashboard(): weight over time';
 
@@ -109,10 +110,10 @@ AS $$
         SELECT p.* FROM tandem.rollback_proofs AS p WHERE p.run = run.name ORDER BY p.proof DESC LIMIT 3
     )
     SELECT 3, 0::bigint, 'comparisons of both sides' WHERE EXISTS (SELECT FROM validation)
-    UNION ALL SELECT 3, 1, string_agg(CASE WHEN v.clean THEN '✓' ELSE '✗' END, '' ORDER BY v.started_at) FROM validation AS v WHERE v.back <= 87 HAVING count(*) > 0
+    UNION ALL SELECT 3, 1, string_agg(CASE WHEN v.clean THEN tandem.glyph('yes') ELSE tandem.glyph('no') END, '' ORDER BY v.started_at) FROM validation AS v WHERE v.back <= 87 HAVING count(*) > 0
     UNION ALL SELECT 3, 2, tandem.sparkline(array_agg(v.seconds::double precision ORDER BY v.started_at)) FROM validation AS v WHERE v.back <= 87 HAVING count(*) > 1
-    UNION ALL SELECT 3, 3, format('%s clean of %s   ·   %s rows compared   ·   %s each, %s at most', tandem.report_number(count(*) FILTER (WHERE v.clean)), tandem.report_number(count(*)),
-                                  tandem.report_number(sum(v.rows)), tandem.report_ms(1000 * avg(v.seconds)::double precision), tandem.report_ms(1000 * max(v.seconds)::double precision))
+    UNION ALL SELECT 3, 3, format('%1$s clean of %2$s   %6$s   %3$s rows compared   %6$s   %4$s each, %5$s at most', tandem.report_number(count(*) FILTER (WHERE v.clean)), tandem.report_number(count(*)),
+                                  tandem.report_number(sum(v.rows)), tandem.report_ms(1000 * avg(v.seconds)::double precision), tandem.report_ms(1000 * max(v.seconds)::double precision), tandem.glyph('dot'))
                 FROM validation AS v HAVING count(*) > 0
 
     UNION ALL SELECT 6, 0, 'differences and rollbacks' WHERE EXISTS (SELECT FROM difference) OR EXISTS (SELECT FROM proof)
@@ -152,11 +153,11 @@ BEGIN
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_runs() AS x WHERE r.id IS NULL
     ), framed AS (
         SELECT l.part, l.n,
-               CASE WHEN l.n = 0 THEN CASE WHEN l.part = min(l.part) OVER () THEN '╭─ ' ELSE '├─ ' END || rtrim(h.line) || ' ' || repeat('─', 1 + length(h.line) - length(rtrim(h.line)))
-                                      || CASE WHEN l.part = min(l.part) OVER () THEN '╮' ELSE '┤' END
-                    ELSE '│  ' || tandem.fit(l.line, 87) || '  │' END AS line
+               CASE WHEN l.n = 0 THEN CASE WHEN l.part = min(l.part) OVER () THEN tandem.glyph('top left') ELSE tandem.glyph('left') END || tandem.glyph('line') || ' ' || rtrim(h.line) || ' ' || repeat(tandem.glyph('line'), 1 + length(h.line) - length(rtrim(h.line)))
+                                      || CASE WHEN l.part = min(l.part) OVER () THEN tandem.glyph('top right') ELSE tandem.glyph('right') END
+                    ELSE tandem.glyph('side') || '  ' || tandem.fit(l.line, 87) || '  ' || tandem.glyph('side') END AS line
           FROM line AS l CROSS JOIN LATERAL (SELECT tandem.fit(l.line, 87) AS line) AS h
-        UNION ALL SELECT 100, 0, '╰' || repeat('─', 91) || '╯'
+        UNION ALL SELECT 100, 0, tandem.glyph('bottom left') || repeat(tandem.glyph('line'), 91) || tandem.glyph('bottom right')
     )
     SELECT f.line FROM framed AS f ORDER BY f.part, f.n;
 END

@@ -21,7 +21,7 @@ AS $$
     SELECT 4, row_number() OVER (ORDER BY l.n DESC, l.operation),
            tandem.fit(l.operation, 15) || ' old ' || tandem.fit(coalesce(tandem.report_ms(l.legacy_ms::double precision), '-'), 8, true) || ' ' || tandem.fit(coalesce(l.legacy_line, ''), 15)
            || '   new ' || tandem.fit(coalesce(tandem.report_ms(l.new_ms::double precision), '-'), 8, true) || ' ' || tandem.fit(coalesce(l.new_line, ''), 15)
-           || tandem.fit(coalesce(tandem.report_figure((l.new_ms / nullif(l.legacy_ms, 0))::double precision) || ' ×', ''), 10, true)
+           || tandem.fit(coalesce(tandem.report_figure((l.new_ms / nullif(l.legacy_ms, 0))::double precision) || ' ' || tandem.glyph('times'), ''), 10, true)
       FROM line AS l
 $$;
 COMMENT ON FUNCTION tandem.dashboard_latency IS 'Part of dashboard(): latencies of both sides';

@@ -118,8 +118,11 @@ footer { margin-top: 3rem; padding-top: 1rem; padding-bottom: 3rem; color: var(-
   html { font-size: 11px; }
   header, main, footer { max-width: none; padding: 0; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  nav, details { display: none; }
-  section { margin-top: 1.5rem; padding-top: 1rem; } h2, figcaption, caption { break-after: avoid; } figure, tr, .verdict, .facts { break-inside: avoid; }
+  nav, summary { display: none; }
+  details { display: block; } details::details-content { display: block; content-visibility: visible; block-size: auto; }
+  details .scroll { max-height: none; overflow: visible; margin-top: 0.25rem; } details table { font-size: 0.8rem; } details th, details td { padding-top: 0.1rem; padding-bottom: 0.1rem; }
+  figure caption { position: static; width: auto; height: auto; clip-path: none; font-size: 0.8rem; padding: 0; }
+  section { margin-top: 1.5rem; padding-top: 1rem; } h2, figcaption, caption { break-after: avoid; } figure > svg, tr, .verdict, .facts { break-inside: avoid; } figcaption + svg { break-before: avoid; }
   .scroll { overflow: visible; }
   @page { margin: 16mm 14mm; }
 }

@@ -37,7 +37,7 @@ AS $$
             (SELECT tandem.html('<path class="a-new" d="{}V100H{}Z"/><path class="l-new" d="{}"/>{}', p.line, p.first, p.line,
                     ARRAY(SELECT tandem.html('<path class="l-back" d="M{} 0V100"/>', m.x * 10) FROM move AS m WHERE m.kind = 'rollback')) FROM path AS p),
             tandem.html('{}', ARRAY(SELECT tandem.html('<text class="bad" x="{}%" y="24" text-anchor="{}" dx="{}">&#10007; rolled back</text>', m.x,
-                                           CASE WHEN m.x > 80 THEN 'end' ELSE 'start' END, CASE WHEN m.x > 80 THEN -5 ELSE 5 END)
+                                           CASE WHEN m.x > 60 THEN 'end' ELSE 'start' END, CASE WHEN m.x > 60 THEN -5 ELSE 5 END)
                                       FROM move AS m WHERE m.kind = 'rollback' ORDER BY m.n DESC LIMIT 3)),
             tandem.report_table('Moves of the run', '{when,what,stage,phase,#weight,who,why}',
                 ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class="n">{} %</td><td>{}</td><td class="w">{}</td></tr>',

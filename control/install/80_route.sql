@@ -9,4 +9,4 @@ COMMENT ON FUNCTION tandem.route IS
 CREATE FUNCTION tandem.bucket(salt bigint, key text) RETURNS integer
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'tandem_bucket';
-COMMENT ON FUNCTION tandem.bucket IS 'The bucket (0 to 9999) of a routing key; new serves it when it is below weight × 100';
+COMMENT ON FUNCTION tandem.bucket IS 'The bucket (0 to 9999) of a routing key; new serves it when it is below weight x 100';

@@ -14,7 +14,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.interval_seconds, tandem.seconds_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
     tandem.expression_info, tandem.check_condition, tandem.check_metric_query, tandem.equality,
-    tandem.route, tandem.bucket, tandem.acting_role,
+    tandem.route, tandem.bucket, tandem.acting_role, tandem.glyph,
     tandem.relation_of, tandem.worker_preloaded, tandem.capture_triggers, tandem.capture_gap -- the views call them
 TO PUBLIC;
 
@@ -59,10 +59,10 @@ GRANT EXECUTE ON FUNCTION
     tandem.diff_functions, tandem.diff_grants,
     tandem.schema_relations, tandem.schema_columns, tandem.schema_constraints, tandem.schema_attachments, tandem.schema_sequences, tandem.schema_types,
     tandem.schema_functions, tandem.schema_grants, tandem.column_pairs, tandem.mapping_columns, tandem.legacy_as_new, tandem.foreign_mapping,
-    tandem.partition_harm, tandem.generation_harm, tandem.constraint_harm, tandem.domain_harm, tandem.count_values, tandem.is_unique_already,
+    tandem.partition_harm, tandem.generation_harm, tandem.constraint_harm, tandem.exclusion_harm, tandem.domain_harm, tandem.count_values, tandem.is_unique_already,
     tandem.sequence_position, tandem.furthest_key, tandem.object_label, tandem.is_extension_member,
     tandem.type_change, tandem.type_verdict, tandem.number_change, tandem.text_change, tandem.time_change, tandem.below_domain, tandem.enum_labels, tandem.reads_as,
-    tandem.schema_text, tandem.schema_expression, tandem.replace_words, tandem.without_schema, tandem.same_text, tandem.definition_key,
+    tandem.schema_text, tandem.schema_expression, tandem.replace_words, tandem.without_schema, tandem.without_aliases, tandem.same_text, tandem.definition_key,
     tandem.trusted_owner, tandem.foreign_code, tandem.foreign_cast
 TO PUBLIC;
 GRANT SELECT ON tandem.own_mappings TO PUBLIC; -- it shows each reader his own

@@ -75,7 +75,8 @@ void append_array(StringInfo page, Datum value, Oid html) {
 
 void append_value(StringInfo page, char* value) {
     const int bytes = static_cast<int>(std::strlen(value));
-    const char* utf8 = pg_server_to_any(value, bytes, PG_UTF8);
+    // SQL_ASCII says nothing about its bytes: what is no UTF-8 is shown as such.
+    const char* utf8 = GetDatabaseEncoding() == PG_SQL_ASCII ? value : pg_server_to_any(value, bytes, PG_UTF8);
     const std::string_view view(utf8);
     if (view.size() > MaxAllocSize / tandem::kHtmlGrowth) {
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the value is too long for a page"),

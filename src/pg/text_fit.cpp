@@ -1,3 +1,4 @@
+// glyph(): a sign by its name, or what ASCII has for it where the database's encoding is not UTF-8.
 // fit(): a text in so many columns of a terminal, cut or filled up: what psql would count, with wide characters as two,
 // combining ones as none. Control characters, which may move the cursor or worse, are replaced.
 #include "pg/prelude.hpp"
@@ -82,8 +83,45 @@ Datum fit(FunctionCallInfo fcinfo) {
     PG_RETURN_TEXT_P(cstring_to_text_with_len(padded.data, padded.len));
 }
 
+struct Glyph {
+    std::string_view name;
+    std::string_view utf8;
+    std::string_view ascii;
+};
+
+constexpr Glyph kGlyphs[] = {
+    {"yes", "\xE2\x9C\x93", "+"},         {"no", "\xE2\x9C\x97", "x"},           {"dot", "\xC2\xB7", "."},
+    {"bullet", "\xE2\x80\xA2", "o"},      {"up", "\xE2\x96\xB2", "^"},           {"pause", "\xE2\x80\x96", "="},
+    {"retry", "\xE2\x86\xBB", "@"},       {"to", "\xE2\x86\x92", "->"},          {"times", "\xC3\x97", "x"},
+    {"minus", "\xE2\x88\x92", "-"},       {"full", "\xE2\x96\x88", "#"},         {"empty", "\xE2\x96\x91", "."},
+    {"line", "\xE2\x94\x80", "-"},        {"side", "\xE2\x94\x82", "|"},         {"left", "\xE2\x94\x9C", "+"},
+    {"right", "\xE2\x94\xA4", "+"},       {"top left", "\xE2\x95\xAD", "+"},     {"top right", "\xE2\x95\xAE", "+"},
+    {"bottom left", "\xE2\x95\xB0", "+"}, {"bottom right", "\xE2\x95\xAF", "+"}, {"level 1", "\xE2\x96\x81", "_"},
+    {"level 2", "\xE2\x96\x82", "."},     {"level 3", "\xE2\x96\x83", "-"},      {"level 4", "\xE2\x96\x84", "~"},
+    {"level 5", "\xE2\x96\x85", "="},     {"level 6", "\xE2\x96\x86", "+"},      {"level 7", "\xE2\x96\x87", "*"},
+    {"level 8", "\xE2\x96\x88", "#"},
+};
+
+Datum glyph(FunctionCallInfo fcinfo) {
+    const text* argument = PG_GETARG_TEXT_PP(0);
+    const std::string_view name(VARDATA_ANY(argument), VARSIZE_ANY_EXHDR(argument));
+    for (const Glyph& glyph : kGlyphs) {
+        if (glyph.name == name) {
+            const std::string_view sign = GetDatabaseEncoding() == PG_UTF8 ? glyph.utf8 : glyph.ascii;
+            PG_RETURN_TEXT_P(cstring_to_text_with_len(sign.data(), static_cast<int>(sign.size())));
+        }
+    }
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("there is no such glyph"),
+                    errhint("tandem.glyph('yes'), tandem.glyph('level 8')")));
+    pg_unreachable();
+}
+
 } // namespace
 } // namespace pg
+
+TANDEM_FUNCTION(tandem_glyph) {
+    return pg::entry([&] { return pg::glyph(fcinfo); });
+}
 
 TANDEM_FUNCTION(tandem_fit) {
     return pg::entry([&] { return pg::fit(fcinfo); });

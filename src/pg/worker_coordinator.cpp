@@ -196,8 +196,8 @@ long look_for_alerts() {
     return naptime_ms;
 }
 
-long forget_measurements() {
-    return call_round("SELECT tandem.forget_measurements(500) > 0") ? 0 : kForgetMs;
+long forget() {
+    return call_round("SELECT tandem.forget_measurements(500) + tandem.forget_batches(100) > 0") ? 0 : kForgetMs;
 }
 
 constexpr Chore kChores[] = {
@@ -207,7 +207,7 @@ constexpr Chore kChores[] = {
     {"pg_tandem: saving what was observed", save_observed, nullptr, 0},
     {"pg_tandem: reading metrics", read_metrics, nullptr, 0},
     {"pg_tandem: looking for alerts", look_for_alerts, nullptr, 0},
-    {"pg_tandem: forgetting measurements", forget_measurements, nullptr, 0},
+    {"pg_tandem: forgetting measurements and batches", forget, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error

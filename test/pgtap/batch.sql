@@ -118,13 +118,35 @@ SELECT is((SELECT count(*) FROM tandem.batch_jobs WHERE job = 'slow' AND anomali
 SELECT throws_ok(format('SELECT tandem.set_batch_job(''r'', ''slow'', %s)', a), '22023', NULL, a) FROM unnest('{min_success => 1.1,min_success => ''NaN'',timeout => ''0'',timeout => ''2 years'',timeout => ''-1 s''}'::text[]) AS a;
 SELECT tandem.set_batch_job('r', 'slow', timeout => '10 minutes') \g /dev/null
 SELECT is((SELECT (min_success, timeout)::text FROM tandem.batch_jobs WHERE job = 'slow'), '(0.5,00:10:00)', 'what is not given stays');
-UPDATE tandem.batch SET started_at = started_at - interval '31 days' FROM tandem.batch_job AS j WHERE j.id = job_id AND j.name = 'young';
-SELECT tandem.batch_begin('r', 'import') \g /dev/null
-SELECT is((SELECT count(*) FROM tandem.batches WHERE job = 'young'), 0::bigint, 'old batches go when new ones begin');
+UPDATE tandem.batch SET started_at = started_at - interval '31 days' WHERE job = 'young';
+SELECT is(tandem.forget_batches(10), 10::bigint, 'old batches go, so many at a time');
+SELECT is(tandem.forget_batches(), 7::bigint, '... and the rest of them');
+SELECT is((SELECT count(*) FROM tandem.batches WHERE job = 'young'), 0::bigint, '... none is left');
 SELECT tandem.set_option('r', 'batch_retention', '0') \g /dev/null
-UPDATE tandem.batch SET started_at = started_at - interval '10 years' FROM tandem.batch_job AS j WHERE j.id = job_id AND j.name = 'sums';
-SELECT tandem.batch_begin('r', 'import') \g /dev/null
-SELECT is((SELECT count(*) FROM tandem.batches WHERE job = 'sums'), 7::bigint, '... never, if that is wanted');
+UPDATE tandem.batch SET started_at = started_at - interval '10 years' WHERE job = 'sums';
+SELECT is(tandem.forget_batches(), 0::bigint, 'never, if that is wanted');
+
+-- --- metrics and health: the job that is worst
+CREATE FUNCTION pg_temp.batch_metrics() RETURNS text LANGUAGE sql AS
+$$ SELECT string_agg(format('%s %s', m.metric, round(m.value::numeric, 1)), ', ' ORDER BY m.metric) FROM tandem.read_run_metrics() AS m WHERE m.metric LIKE 'batch%' AND m.run_id = (SELECT id FROM tandem.run WHERE name = 'j') $$;
+CREATE SCHEMA j1; CREATE SCHEMA j2;
+SELECT tandem.create_run('j', 'j1', 'j2') \g /dev/null
+UPDATE tandem.run SET stage = 'shadow', phase = 'progressing' WHERE name = 'j';
+SELECT is(pg_temp.batch_metrics(), 'batch_anomalies , batch_failed_percent , batch_success_rate , batch_violations ', 'no batch, no value');
+CREATE FUNCTION pg_temp.of_job(job text, checked bigint, updated bigint, failed bigint) RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT x.verdict FROM tandem.batch_end(tandem.batch_begin('j', job), checked, updated, failed) AS x $$;
+SELECT count(pg_temp.of_job('good', 50, 50, 0)) FROM generate_series(1, 4) AS i \g /dev/null
+SELECT is(pg_temp.batch_metrics(), 'batch_anomalies 0.0, batch_failed_percent 0.0, batch_success_rate 100.0, batch_violations 0.0', 'four good ones');
+SELECT is((SELECT status FROM tandem.health WHERE check_name = 'batches' AND run = 'j'), 'OK', '... are well');
+SELECT is(pg_temp.of_job('bad', 50, 50, 5), 'fail', 'of another job one that does not add up');
+SELECT pg_temp.of_job('bad', 50, 45, 0) \g /dev/null
+SELECT is(pg_temp.batch_metrics(), 'batch_anomalies 0.0, batch_failed_percent 50.0, batch_success_rate 95.0, batch_violations 1.0', '... is what the metrics tell');
+SELECT is((SELECT status FROM tandem.health WHERE check_name = 'batches' AND run = 'j'), 'CRITICAL', '... and health');
+SELECT count(pg_temp.of_job('bad', 50, 45, 0)) FROM generate_series(1, 20) AS i \g /dev/null
+SELECT is(pg_temp.batch_metrics(), 'batch_anomalies 0.0, batch_failed_percent 0.0, batch_success_rate 100.0, batch_violations 0.0', 'twenty good ones later it is history');
+UPDATE tandem.batch SET anomaly = 'duration', verdict = 'inconclusive' WHERE id IN (SELECT id FROM tandem.batch WHERE job = 'bad' ORDER BY id DESC LIMIT 5);
+SELECT matches(pg_temp.batch_metrics(), '^batch_anomalies 5.0,', 'anomalies are counted');
+SELECT is((SELECT status FROM tandem.health WHERE check_name = 'batches' AND run = 'j'), 'WARNING', '... and more than a fifth of them are a warning');
+UPDATE tandem.run SET stage = 'off' WHERE name = 'j';
 
 -- --- rights
 GRANT USAGE ON SCHEMA b TO batch_worker;

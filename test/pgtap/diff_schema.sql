@@ -244,5 +244,38 @@ CREATE FUNCTION pg_temp.some() RETURNS integer[] LANGUAGE sql VOLATILE AS $$
 SELECT is(pg_temp.try(r.changes, false), pg_temp.wanted(r.changes, true), 'changes ' || array_to_string(r.changes, ', '))
   FROM (SELECT pg_temp.some() AS changes FROM generate_series(1, :rounds) OFFSET 0) AS r;
 
+-- Views over what a mapping renames say the same; one that shows something else does not.
+CREATE SCHEMA old_shop; CREATE SCHEMA new_shop;
+CREATE TABLE old_shop.person (id integer PRIMARY KEY, name text, town text);
+CREATE TABLE new_shop.client (id integer PRIMARY KEY, full_name text, town text);
+CREATE VIEW old_shop.berliners AS SELECT id, name, upper(name) AS loud FROM old_shop.person WHERE town = 'Berlin AS name';
+CREATE VIEW new_shop.berliners AS SELECT id, full_name AS name, upper(full_name) AS loud FROM new_shop.client WHERE town = 'Berlin AS name';
+CREATE MATERIALIZED VIEW old_shop.towns AS SELECT p.town, count(p.name) FROM old_shop.person AS p GROUP BY p.town;
+CREATE MATERIALIZED VIEW new_shop.towns AS SELECT p.town, count(p.full_name) AS count FROM new_shop.client AS p GROUP BY p.town;
+SELECT FROM tandem.create_run('views', 'old_shop', 'new_shop');
+SELECT FROM tandem.map_table('views', 'old_shop.person', 'new_shop.client', forward => '{"full_name": "name"}');
+SELECT is(pg_temp.reported('old_shop', 'new_shop', true), '{}', 'views over renamed tables and columns are the same');
+CREATE OR REPLACE VIEW new_shop.berliners AS SELECT id, town AS name, upper(full_name) AS loud FROM new_shop.client WHERE town = 'Berlin AS name';
+SELECT is(pg_temp.reported('old_shop', 'new_shop', true), '{view|berliners|definition|narrowing}', 'one that takes another column is not');
+CREATE OR REPLACE VIEW new_shop.berliners AS SELECT id, full_name AS name, upper(full_name) AS loud FROM new_shop.client WHERE town = 'Berlin AS other';
+SELECT is(pg_temp.reported('old_shop', 'new_shop', true), '{view|berliners|definition|narrowing}', '... nor one with another literal');
+
+-- Exclusion constraints: rows that conflict with one before them, against an oracle that takes every pair.
+CREATE EXTENSION IF NOT EXISTS btree_gist;
+CREATE SCHEMA old_rooms; CREATE SCHEMA new_rooms;
+CREATE TABLE old_rooms.booking (id integer PRIMARY KEY, room integer, during int4range, cancelled boolean);
+INSERT INTO old_rooms.booking SELECT i, CASE WHEN i % 17 > 0 THEN 1 + floor(random() * 5) END, int4range(a, a + 1 + floor(random() * 4)::integer), random() < 0.2
+  FROM (SELECT i, floor(random() * 200)::integer AS a FROM generate_series(1, 150) AS i) AS x;
+CREATE TABLE new_rooms.booking (id integer PRIMARY KEY, room integer, during int4range, cancelled boolean, CONSTRAINT free EXCLUDE USING gist (room WITH =, during WITH &&) WHERE (NOT cancelled));
+CREATE TABLE old_rooms.slot (id integer PRIMARY KEY, during int4range); CREATE TABLE new_rooms.slot (id integer PRIMARY KEY, during int4range, EXCLUDE USING gist (during WITH &&));
+INSERT INTO old_rooms.slot SELECT id, during FROM old_rooms.booking;
+CREATE FUNCTION pg_temp.harmed(relation text) RETURNS text LANGUAGE sql AS $$ SELECT d.rows_harmed || ': ' || d.hint FROM tandem.diff_schema('old_rooms', 'new_rooms') AS d WHERE d.severity = 'lossy' AND d.object LIKE relation || '.%' $$;
+SELECT is((regexp_match(pg_temp.harmed('booking'), '^\d+'))[1], (SELECT count(*) FROM old_rooms.booking AS a WHERE NOT a.cancelled
+            AND EXISTS (SELECT FROM old_rooms.booking AS b WHERE b.ctid < a.ctid AND NOT b.cancelled AND b.room = a.room AND b.during && a.during))::text, 'rows that an exclusion constraint refuses are counted');
+SELECT matches(pg_temp.harmed('booking'), ' of 150 rows would be refused, e\.g\. room = ', '... and one is named');
+SELECT is((regexp_match(pg_temp.harmed('slot'), '^\d+'))[1], (SELECT count(*) FROM old_rooms.slot AS a WHERE EXISTS (SELECT FROM old_rooms.slot AS b WHERE b.ctid < a.ctid AND b.during && a.during))::text, '... without an equality, too');
+INSERT INTO old_rooms.slot SELECT i, int4range(i, i + 1) FROM generate_series(1001, 20000) AS i;
+SELECT matches((SELECT d.hint FROM tandem.diff_schema('old_rooms', 'new_rooms') AS d WHERE d.object LIKE 'slot.%' AND d.severity = 'lossy'), 'Not counted: every pair of rows would have to be compared, and they are too many', '... unless they are too many');
+
 SELECT * FROM finish();
 ROLLBACK;

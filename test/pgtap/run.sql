@@ -132,7 +132,7 @@ SELECT lives_ok($$SELECT tandem.create_run('beat', 'a', 'b'), tandem.map_table('
 UPDATE tandem.run_activity AS a SET round_at = now() - interval '1 hour' FROM tandem.run AS r WHERE r.id = a.run_id AND r.name = 'beat';
 SELECT matches((SELECT waiting_for FROM tandem.status('beat')), '^the worker: no round since', 'a stale worker is what it waits for');
 SELECT is((SELECT status FROM tandem.health WHERE run = 'beat'), 'CRITICAL', '... and CRITICAL');
-SELECT pg_advisory_xact_lock('tandem.run'::regclass::oid::integer, id) FROM tandem.run WHERE name = 'beat';
+SELECT tandem.take_lock('tandem.run', id) FROM tandem.run WHERE name = 'beat';
 SELECT is((SELECT status FROM tandem.health WHERE run = 'beat'), 'OK', 'but not while a round is being made');
 
 SELECT * FROM finish();

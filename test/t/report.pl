@@ -263,13 +263,24 @@ subtest 'pictures' => sub {
 	}
 };
 
-subtest 'on paper' => sub {
-	browse($url, "--print-to-pdf=$folder/report.pdf", '--no-pdf-header-footer', '--blink-settings=preferredColorScheme=0');
-	open my $file, '<:raw', "$folder/report.pdf" or return fail("there is no PDF: $!");
+sub pages    # of a page on paper
+{
+	my ($at) = @_;
+	unlink "$folder/report.pdf";
+	browse($at, "--print-to-pdf=$folder/report.pdf", '--no-pdf-header-footer', '--blink-settings=preferredColorScheme=0');
+	open my $file, '<:raw', "$folder/report.pdf" or return 0;
 	my $pdf = do { local $/; <$file> };
-	my @pages = $pdf =~ m{/Type\s*/Page\b}g;
-	cmp_ok(scalar @pages, '>=', 2, 'pages: ' . @pages);
-	cmp_ok(scalar @pages, '<=', 12, 'not too many');
+	return scalar(() = $pdf =~ m{/Type\s*/Page\b}g);
+}
+
+subtest 'on paper' => sub {
+	my $pages = pages($url);
+	(my $short = $page) =~ s{<details>.*?</details>}{}gs;
+	my $without = pages(save('short.html', $short));
+	cmp_ok($without, '>=', 2, "pages: $pages, without the numbers behind the charts $without");
+	cmp_ok($without, '<=', 12, 'not too many');
+	cmp_ok($pages, '>', $without, 'the numbers behind the charts are printed, too');
+	cmp_ok($pages, '<=', 24, '... small');
 };
 
 subtest 'nothing goes out' => sub {

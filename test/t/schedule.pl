@@ -20,6 +20,13 @@ sub refused
 	return ($state // "none: $err", $hint // '');
 }
 
+# What health says of the run's jobs.
+sub health
+{
+	my ($node) = @_;
+	return value($node, q{SELECT concat_ws(' ', status, value, message) FROM tandem.health WHERE check_name = 'schedules' AND run IS NOT NULL});
+}
+
 my $conf = "cron.use_background_workers = on\ncron.database_name = 'postgres'\ntandem.naptime = '200ms'\n";
 my $node = tandem_node('cron', preload => 1, also => 'pg_cron', conf => $conf);
 $node->start;
@@ -77,8 +84,11 @@ subtest 'as pg_cron has them' => sub {
 	is(value($node, "SELECT schedule FROM cron.job WHERE jobid = $id"), '0 6 * * *', '... at another time');
 	value($node, "UPDATE cron.job SET active = false WHERE jobid = $id");
 	is(value($node, "SELECT state FROM tandem.schedules WHERE cron_job = $id"), 'inactive', 'switched off by hand');
+	is(health($node), q{WARNING 1 daily_report: switched off by hand}, '... is a warning');
 	is(value($node, q{SELECT tandem.schedule('it''s "a" run', 'daily_report', '@reboot')}), $id, 'and on again');
 	is(value($node, "SELECT state FROM tandem.schedules WHERE cron_job = $id"), 'active', '... it is active');
+	is(health($node), q{OK 0 all of 2 job(s) of pg_cron}, '... and all is well');
+	is(value($node, "SELECT status FROM tandem.health WHERE check_name = 'schedules' AND run IS NULL"), 'OK', '... also of the job of no run');
 	is(value($node, q{SELECT string_agg(concat_ws('|', role, evidence ->> 'job', evidence ->> 'cron'), ' ' ORDER BY seq) FROM tandem.event WHERE kind = 'schedule' AND evidence ->> 'job' = 'daily_report'}),
 		'helper|daily_report|@reboot ' . join(' ', map { value($node, 'SELECT current_user') . "|daily_report|$_" } '0 6 * * *', '@reboot'), 'the record says who did that');
 };
@@ -122,6 +132,9 @@ subtest 'pg_cron ran them' => sub {
 			'validate()|100|boss', '... of all rows, as the owner');
 	}
 	# A job that fails shows.
+	value($node, q{UPDATE cron.job_run_details SET status = 'failed', return_message = 'ERROR: it could not' WHERE runid = (SELECT max(d.runid) FROM cron.job_run_details AS d JOIN tandem.schedules AS s ON s.cron_job = d.jobid WHERE s.job = 'daily_report')});
+	like(health($node), qr/^CRITICAL 1 daily_report: failed at \d.*: ERROR: it could not$/, 'a last run that failed is critical');
+	value($node, q{UPDATE cron.job_run_details SET status = 'succeeded' WHERE status = 'failed'});
 	value($node, q{SELECT tandem.revoke_role('boss', 'operator')});
 	is(sqlstate($node, q{SET ROLE boss; SELECT tandem.run_job('it''s "a" run', 'reconcile')}), '42501', 'a right that was taken from the owner is taken from the job');
 	value($node, q{SELECT tandem.grant_role('boss', 'operator')});
@@ -149,6 +162,7 @@ subtest 'a dump' => sub {
 	in_database('postgres');
 	value($copy, 'DELETE FROM cron.job');
 	is(value($copy, q{SELECT string_agg(state, ' ') FROM tandem.schedules}), 'missing missing', 'pg_cron lost them');
+	is(health($copy), 'CRITICAL 2 daily_report: pg_cron has it not; reconcile: pg_cron has it not', '... which is critical');
 	value($copy, "SELECT tandem.schedule(run, job, cron) FROM tandem.schedules WHERE state = 'missing'");
 	is(value($copy, q{SELECT string_agg(state, ' ') FROM tandem.schedules}), 'active active', 'one statement brings them back');
 	$copy->stop;
