@@ -58,7 +58,7 @@ INSERT INTO tandem.option_default VALUES
     ('validate_every', 'interval', '5 seconds', 'How often what changed is compared in stages shadow and live'),
     ('full_validate_every', 'interval', '1 hour', 'How often everything is compared, whatever changed; 0 for every time'),
     ('capture', 'trigger or logical or none', 'trigger', 'How validations learn what changed: from the mirror''s trigger or by logical decoding; with none they compare everything'),
-    ('batch_size', 'integer', '1000', 'Rows that a backfill batch copies in one transaction'),
+    ('batch_size', 'integer', '10000', 'Most rows that a backfill batch copies in one transaction'),
     ('throttle_delay', 'interval', '0 seconds', 'Pause between backfill batches'),
     ('lock_timeout', 'interval', '5 seconds', 'How long start(), cancel() and complete() wait for a lock on a mapped table'),
     ('heartbeat_timeout', 'interval', '1 minute', 'No promotion when no round was made for longer than this'),

@@ -8,7 +8,7 @@ SELECT l.level, f.function
         -- runs
         ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,report,dashboard,run_health,health_checks,check_orchestrator_health,health_score,nagios,perfdata,status_rank,sees_tenant}'::name[]),
         ('{operator,oncall,admin}', '{rollback,pause}'),
-        ('{operator,admin}', '{preflight,create_run,map_table,set_option,start,promote,resume,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
+        ('{operator,admin}', '{preflight,create_run,map_table,set_option,throttle,start,promote,resume,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
         ('{operator,admin}', '{tick,begin_step,execute_round,execute_sampling,executor_failed}'),
         -- metrics and alerts
         ('{operator,admin}', '{add_metric,drop_metric,add_alert_rule,drop_alert_rule,add_alert_template,set_health_threshold,set_health_weight}'),
@@ -101,7 +101,7 @@ BEGIN
     IF level <> 'worker' THEN
         EXECUTE format('GRANT SELECT ON tandem.operations, tandem.latency, tandem.latency_totals, tandem.latency_comparison, tandem.operation_counts, tandem.latency_trend, '
                        'tandem.latency_hour, tandem.observe_memory TO %I', role);
-        EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
+        EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.backfill_runs, tandem.backfill_rejections, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                        'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.health_scores, tandem.task_analytics, '
                        'tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, '
                        'tandem.batches, tandem.batch_jobs, '

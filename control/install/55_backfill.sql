@@ -1,4 +1,5 @@
--- backfill: copies what was there before the mirror, in batches by key, each in one transaction with its checkpoint.
+-- backfill: copies what was there before the mirror, in batches by key, each in one transaction with its checkpoint. Here: how far it is;
+-- 55_backfill_batch.sql copies, 56_throttle.sql holds it back.
 --
 -- A batch locks its legacy rows FOR SHARE and inserts what is absent: a concurrent writer either waits for the batch, and its mirror then
 -- finds the row, or the batch waits for the writer and copies what it wrote. A crash loses the running batch and nothing else.
@@ -9,38 +10,108 @@
 
 CREATE TABLE tandem.backfill (
     mapping_id     integer PRIMARY KEY REFERENCES tandem.mapping ON DELETE CASCADE,
+    key            name[],
     checkpoint     text[],
     rows_seen      bigint NOT NULL DEFAULT 0,
     rows_copied    bigint NOT NULL DEFAULT 0,
     batches        bigint NOT NULL DEFAULT 0,
     rows_estimated bigint NOT NULL DEFAULT 0,
+    estimated_from text,
+    batch_size     integer,
+    speed          double precision,
+    throttled_by   text,
     waits_for      xid8,
     started_at     timestamptz,
     batch_at       timestamptz,
+    read_at        timestamptz,
+    retry_at       timestamptz,
+    retries        integer NOT NULL DEFAULT 0,
     finished_at    timestamptz
-);
+) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.backfill IS 'How far the backfill of each mapping is';
+COMMENT ON COLUMN tandem.backfill.key IS 'Columns of the legacy key in the order of its index, by which the batches go';
+COMMENT ON COLUMN tandem.backfill.checkpoint IS 'Legacy key of the last row that was looked at, as text; the next batch starts behind it';
+COMMENT ON COLUMN tandem.backfill.estimated_from IS 'Where rows_estimated comes from: a count, or a sample of the table''s pages';
+COMMENT ON COLUMN tandem.backfill.batch_size IS 'Rows of the next batch: what the option batch_time allows';
+COMMENT ON COLUMN tandem.backfill.speed IS 'Rows a second, of about the last ten seconds';
+COMMENT ON COLUMN tandem.backfill.throttled_by IS 'Why no batch is made now';
 COMMENT ON COLUMN tandem.backfill.waits_for IS 'Transactions before this one must have ended before the first batch';
-COMMENT ON COLUMN tandem.backfill.checkpoint IS 'Legacy key of the last row copied, as text; the next batch starts behind it';
+COMMENT ON COLUMN tandem.backfill.read_at IS 'When the last row was looked at; finished_at follows when no row is set apart any more';
+COMMENT ON COLUMN tandem.backfill.retry_at IS 'When the rows that are set apart are tried again. Without read_at: too many are, and no further batch is made';
 
+CREATE TABLE tandem.backfill_rejection (
+    mapping_id integer NOT NULL REFERENCES tandem.backfill ON DELETE CASCADE,
+    key        text[] NOT NULL,
+    sqlstate   text NOT NULL,
+    message    text NOT NULL,
+    detail     text,
+    attempts   integer NOT NULL DEFAULT 1,
+    first_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (mapping_id, key)
+);
+COMMENT ON TABLE tandem.backfill_rejection IS 'Rows that the new side refused when the backfill came to copy them: set apart, and tried again';
+COMMENT ON COLUMN tandem.backfill_rejection.key IS 'The legacy key as text, its columns as in backfill.key';
+
+INSERT INTO tandem.option_default VALUES
+    ('batch_time', 'interval', '100 ms', 'How long a backfill batch should take: its size follows, up to batch_size; 0 for always batch_size'),
+    ('max_rejected', 'integer', '1000', 'Rows of a table that the backfill sets apart, as the new side refuses them, before it stops there');
+
+-- Per table, as pg_stat_progress_copy has it per statement.
 CREATE VIEW tandem.backfill_progress AS
 SELECT r.name AS run, m.legacy_schema || '.' || m.legacy_table AS legacy, m.new_schema || '.' || m.new_table AS new,
        CASE WHEN b.finished_at IS NOT NULL THEN 'finished' WHEN b.started_at IS NOT NULL THEN 'copying'
             WHEN b.waits_for IS NOT NULL THEN 'waiting for open transactions' ELSE 'waiting' END AS state,
        b.rows_seen, b.rows_copied, b.rows_estimated, b.batches,
        CASE WHEN b.finished_at IS NOT NULL THEN 100.0
-            ELSE least(99.9, round(100.0 * b.rows_seen / greatest(b.rows_estimated, b.rows_seen, 1), 1)) END AS percent,
-       round((b.rows_seen / nullif(extract(epoch FROM b.batch_at - b.started_at), 0))::numeric) AS rows_per_second,
-       CASE WHEN b.finished_at IS NULL THEN
-            (b.batch_at - b.started_at) * (greatest(b.rows_estimated - b.rows_seen, 0)::float8 / nullif(b.rows_seen, 0)) END AS eta,
-       b.started_at, b.finished_at
-  FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id JOIN tandem.run AS r ON r.id = m.run_id;
-COMMENT ON VIEW tandem.backfill_progress IS 'Progress of the backfill per mapping: rows, percent of the estimate, speed, time left';
+            WHEN b.rows_seen <= 1.05 * b.rows_estimated + 1000 THEN least(99.9, round(100.0 * b.rows_seen / greatest(b.rows_estimated, b.rows_seen, 1), 1)) END AS percent,
+       round((CASE WHEN b.finished_at IS NULL THEN b.speed ELSE b.rows_seen / nullif(extract(epoch FROM b.batch_at - b.started_at), 0) END)::numeric) AS rows_per_second,
+       CASE WHEN b.finished_at IS NULL AND b.read_at IS NULL AND b.throttled_by IS NULL AND r.phase = 'progressing' AND b.rows_seen <= 1.05 * b.rows_estimated + 1000
+            THEN make_interval(secs => greatest(b.rows_estimated - b.rows_seen, 0) / nullif(b.speed, 0)) END AS eta,
+       b.started_at, b.finished_at,
+       CASE WHEN b.finished_at IS NOT NULL THEN 'finished'
+            WHEN r.stage <> 'dualwrite' OR r.phase <> 'progressing' THEN 'stopped: the run is ' || r.phase
+            WHEN b.read_at IS NOT NULL THEN 'waiting for rows that the new side refuses'
+            WHEN b.retry_at IS NOT NULL THEN 'stopped: the new side refuses too many rows'
+            WHEN b.throttled_by IS NOT NULL THEN 'throttled'
+            WHEN b.started_at IS NOT NULL THEN 'copying rows'
+            WHEN b.waits_for IS NOT NULL THEN 'waiting for open transactions' ELSE 'waiting for its turn' END AS phase,
+       j.rows AS rows_rejected, b.throttled_by, b.batch_size, b.estimated_from, s.bytes AS bytes_total,
+       CASE WHEN b.read_at IS NOT NULL THEN s.bytes ELSE (s.bytes * least(1, b.rows_seen / greatest(b.rows_estimated, b.rows_seen, 1)::numeric))::bigint END AS bytes_done,
+       b.batch_at, b.retry_at
+  FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id JOIN tandem.run AS r ON r.id = m.run_id
+ CROSS JOIN LATERAL (SELECT count(*) AS rows FROM tandem.backfill_rejection AS x WHERE x.mapping_id = b.mapping_id) AS j
+ CROSS JOIN LATERAL (SELECT sum(pg_table_size(t.relid))::bigint AS bytes FROM (SELECT x.relid::oid FROM pg_partition_tree(tandem.relation_of(m.legacy_schema, m.legacy_table)) AS x
+                                    UNION SELECT tandem.relation_of(m.legacy_schema, m.legacy_table)::oid) AS t) AS s;
+COMMENT ON VIEW tandem.backfill_progress IS
+    'Progress of the backfill per mapping: phase, rows, percent of the estimate, bytes, speed, time left, why it is held back. NULL is not known: the estimate has turned out too low, or nothing moves';
 
-CREATE FUNCTION tandem.copy_as(role name, query text, mapping_id integer) RETURNS SETOF record
-LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_copy_as';
-COMMENT ON FUNCTION tandem.copy_as IS
-    'query_as() that writes: rows that it inserts into the new side of the mapping do not come back through the reverse mirror';
+CREATE VIEW tandem.backfill_runs AS
+SELECT p.run, count(*) AS tables, count(p.finished_at) AS tables_finished, sum(p.rows_seen)::bigint AS rows_seen, sum(p.rows_copied)::bigint AS rows_copied,
+       sum(greatest(p.rows_estimated, p.rows_seen))::bigint AS rows_estimated, sum(p.rows_rejected)::bigint AS rows_rejected,
+       CASE WHEN bool_and(p.finished_at IS NOT NULL) THEN 100.0
+            WHEN bool_and(p.percent IS NOT NULL) THEN least(99.9, round(100.0 * sum(p.rows_seen) / greatest(sum(greatest(p.rows_estimated, p.rows_seen)), 1), 1)) END AS percent,
+       sum(p.rows_per_second) FILTER (WHERE p.phase = 'copying rows') AS rows_per_second,
+       make_interval(secs => (sum(greatest(p.rows_estimated - p.rows_seen, 0)) FILTER (WHERE p.finished_at IS NULL)
+           / nullif(sum(p.rows_per_second) FILTER (WHERE p.eta IS NOT NULL), 0))::double precision) AS eta,
+       string_agg(p.throttled_by, '; ') AS throttled_by, min(p.started_at) AS started_at,
+       CASE WHEN bool_and(p.finished_at IS NOT NULL) THEN max(p.finished_at) END AS finished_at,
+       CASE WHEN bool_and(p.finished_at IS NOT NULL) THEN NULL
+            WHEN bool_and(p.finished_at IS NOT NULL OR p.phase ~ 'refuses') THEN
+                format('%s row(s) that the new side refuses: SELECT * FROM tandem.backfill_rejections', sum(p.rows_rejected))
+            ELSE 'the backfill: ' || coalesce(round(avg(p.percent) FILTER (WHERE p.finished_at IS NULL), 1) || ' % of what is left', 'more rows than were estimated')
+                 || coalesce(', held back by ' || string_agg(p.throttled_by, '; '), '')
+                 || CASE WHEN sum(p.rows_rejected) > 0 THEN format('; the new side refuses %s row(s)', sum(p.rows_rejected)) ELSE '' END
+       END AS waiting_for
+  FROM tandem.backfill_progress AS p GROUP BY p.run;
+COMMENT ON VIEW tandem.backfill_runs IS 'Progress of the backfill per run, and what it waits for; NULL in waiting_for: all is copied';
+
+CREATE VIEW tandem.backfill_rejections AS
+SELECT r.name AS run, m.legacy_schema || '.' || m.legacy_table AS legacy, m.new_schema || '.' || m.new_table AS new,
+       (SELECT jsonb_object_agg(k.name, j.key[k.position]) FROM unnest(b.key) WITH ORDINALITY AS k (name, position)) AS key,
+       j.sqlstate, j.message, j.detail, j.attempts, j.first_at, j.at, b.retry_at
+  FROM tandem.backfill_rejection AS j JOIN tandem.backfill AS b ON b.mapping_id = j.mapping_id JOIN tandem.mapping AS m ON m.id = j.mapping_id JOIN tandem.run AS r ON r.id = m.run_id;
+COMMENT ON VIEW tandem.backfill_rejections IS 'Legacy rows that the new side refuses to take from the backfill, with the error of the last try; a run stays in dualwrite until they are gone or taken';
 
 -- Mappings in the order in which foreign keys of the new side want them: parents first. Cycles and self-references end the climb.
 CREATE FUNCTION tandem.mapping_order(run_id integer) RETURNS TABLE (mapping_id integer, depth integer)
@@ -60,98 +131,77 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.mapping_order IS 'Mappings with their distance from the tables that reference nothing: parents first';
 
+-- Counted where that is quick, else from a thousand pages: what the planner knows depends on when somebody last ran ANALYZE.
+CREATE FUNCTION tandem.estimate_rows(owner name, relation regclass, OUT rows bigint, OUT estimated_from text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    pages bigint := (SELECT coalesce(sum(pg_relation_size(t.relid)), 0) / current_setting('block_size')::integer
+                       FROM (SELECT x.relid::oid FROM pg_partition_tree(relation) AS x UNION SELECT relation::oid) AS t);
+BEGIN
+    IF pages <= 1000 THEN
+        SELECT x.n, 'count' INTO rows, estimated_from FROM tandem.query_as(owner, format('SELECT count(*) FROM %s', relation)) AS x (n bigint);
+    ELSE
+        SELECT (x.n * pages / 1000.0)::bigint, 'sample of 1000 of ' || pages || ' pages' INTO rows, estimated_from
+          FROM tandem.query_as(owner, format('SELECT count(*) FROM %s TABLESAMPLE SYSTEM (%s)', relation, 100000.0 / pages)) AS x (n bigint);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.estimate_rows IS 'How many rows a table has: counted where it is small, else estimated from a sample of its pages, which needs no ANALYZE';
+
+-- A row comparison of columns in another order than the index has them would sort the table for each batch.
+CREATE FUNCTION tandem.index_order(relation regclass, columns name[]) RETURNS name[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((
+        SELECT array_agg(a.attname ORDER BY k.position)
+          FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
+          JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+         WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND k.position <= i.indnkeyatts
+         GROUP BY i.indexrelid, i.indisprimary
+        HAVING count(*) = cardinality(columns) AND bool_and(a.attname = ANY (columns))
+         ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1), columns)
+$$;
+COMMENT ON FUNCTION tandem.index_order IS 'The columns of a key in the order in which a unique index has them';
+
 CREATE FUNCTION tandem.backfill_begin(run_id integer) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO tandem.backfill (mapping_id, rows_estimated)
-    SELECT m.id, (SELECT greatest(sum(c.reltuples), 0)::bigint FROM pg_class AS c
-                   WHERE c.oid IN (SELECT t.relid FROM pg_partition_tree(tandem.relation_of(m.legacy_schema, m.legacy_table)) AS t
-                                   UNION SELECT tandem.relation_of(m.legacy_schema, m.legacy_table)) AND c.relkind = 'r')
+    INSERT INTO tandem.backfill (mapping_id, key)
+    SELECT m.id, tandem.index_order(tandem.relation_of(m.legacy_schema, m.legacy_table), m.legacy_key)
       FROM tandem.mapping AS m WHERE m.run_id = backfill_begin.run_id
 $$;
-COMMENT ON FUNCTION tandem.backfill_begin IS 'A backfill row for each mapping, with the planner''s estimate of its rows';
+COMMENT ON FUNCTION tandem.backfill_begin IS 'A backfill row for each mapping';
 
+-- Not by start(), which holds locks that writers wait for.
+CREATE FUNCTION tandem.backfill_estimate(run_id integer) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE tandem.backfill AS b SET rows_estimated = e.rows, estimated_from = e.estimated_from
+      FROM tandem.mapping AS m JOIN tandem.run AS r ON r.id = m.run_id
+     CROSS JOIN LATERAL tandem.estimate_rows(r.owner, tandem.relation_of(m.legacy_schema, m.legacy_table)) AS e
+     WHERE m.run_id = backfill_estimate.run_id AND b.mapping_id = m.id AND b.estimated_from IS NULL
+$$;
+COMMENT ON FUNCTION tandem.backfill_estimate IS 'Estimates the rows of all tables of a run, before the first batch';
+
+-- Where the new side refuses too many rows of a table, its children wait with it.
 CREATE FUNCTION tandem.backfill_next(run_id integer) RETURNS SETOF tandem.mapping
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT m.*
-      FROM tandem.mapping AS m JOIN tandem.mapping_order($1) AS o ON o.mapping_id = m.id JOIN tandem.backfill AS b ON b.mapping_id = m.id
-     WHERE b.finished_at IS NULL ORDER BY o.depth, m.id LIMIT 1
+    WITH o AS MATERIALIZED (
+        SELECT b.mapping_id, b.started_at, b.read_at, b.retry_at, CASE WHEN count(*) OVER () > 1 THEN o.depth ELSE 0 END AS depth
+          FROM tandem.backfill AS b JOIN tandem.mapping_order($1) AS o ON o.mapping_id = b.mapping_id)
+    SELECT m.* FROM o JOIN tandem.mapping AS m ON m.id = o.mapping_id
+     WHERE o.read_at IS NULL AND o.retry_at IS NULL AND o.depth <= ALL (SELECT x.depth FROM o AS x WHERE x.read_at IS NULL AND x.retry_at IS NOT NULL)
+     ORDER BY o.depth, m.id LIMIT 1
 $$;
-COMMENT ON FUNCTION tandem.backfill_next IS 'The mapping whose backfill is next, or goes on; none: all is copied';
+COMMENT ON FUNCTION tandem.backfill_next IS 'The mapping whose backfill is next, or goes on; none: all rows were looked at';
 
--- The next batch of the run; the rows that it saw, NULL when there is nothing left to copy, -1 when it waits for open transactions.
-CREATE FUNCTION tandem.backfill_batch(run_id integer) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION tandem.backfill_due(run_id integer) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    r tandem.run;
-    m tandem.mapping;
-    b tandem.backfill;
-    source regclass;
-    target regclass;
-    k record;
-    c record;
-    page record;
-    behind text;
-    copied bigint;
-BEGIN
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id;
-    SELECT x.* INTO m FROM tandem.backfill_next(r.id) AS x;
-    IF NOT FOUND THEN
-        RETURN NULL;
-    END IF;
-    SELECT * INTO b FROM tandem.backfill AS x WHERE x.mapping_id = m.id FOR UPDATE;
-    IF b.started_at IS NULL AND (SELECT o.depth > 0 FROM tandem.mapping_order(r.id) AS o WHERE o.mapping_id = m.id) THEN
-        IF b.waits_for IS NULL OR b.waits_for > pg_snapshot_xmax(pg_current_snapshot()) THEN -- of another server, where it was dumped
-            UPDATE tandem.backfill AS x SET waits_for = pg_snapshot_xmax(pg_current_snapshot()) WHERE x.mapping_id = m.id RETURNING x.* INTO b;
-        END IF;
-        -- xip, as xmin counts this transaction too
-        IF EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS x WHERE x < b.waits_for) THEN
-            RETURN -1;
-        END IF;
-    END IF;
-    source := tandem.relation_of(m.legacy_schema, m.legacy_table);
-    target := tandem.relation_of(m.new_schema, m.new_table);
-    SELECT string_agg(quote_ident(x.name), ', ' ORDER BY x.position) AS names,
-           string_agg(quote_ident(x.name) || ' DESC', ', ' ORDER BY x.position) AS descending,
-           string_agg(quote_ident(x.name) || '::text', ', ' ORDER BY x.position) AS texts,
-           string_agg(format('CAST(%%%s$L AS %s)', x.position, x.type), ', ' ORDER BY x.position) AS literal
-      INTO k
-      FROM (SELECT x.name, x.position, replace(format_type(a.atttypid, -1), '%', '%%') AS type
-              FROM unnest(m.legacy_key) WITH ORDINALITY AS x (name, position)
-              JOIN pg_attribute AS a ON a.attrelid = source AND a.attname = x.name) AS x;
-    behind := CASE WHEN b.checkpoint IS NOT NULL THEN format('(%s) > (%s)', k.names, format(k.literal, VARIADIC b.checkpoint)) ELSE 'true' END;
-    SELECT * INTO page FROM tandem.query_as(r.owner, format(
-        'WITH page AS (SELECT %1$s FROM %2$s WHERE %3$s ORDER BY %1$s LIMIT %4$s) '
-        'SELECT (SELECT count(*) FROM page), (SELECT ARRAY[%5$s] FROM page ORDER BY %6$s LIMIT 1)',
-        k.names, source, behind, tandem.option(r.id, 'batch_size')::integer, k.texts, k.descending)) AS x (seen bigint, last text[]);
-    IF page.seen = 0 THEN
-        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
-        UPDATE tandem.backfill AS x SET finished_at = clock_timestamp(), started_at = coalesce(x.started_at, transaction_timestamp()) WHERE x.mapping_id = m.id;
-        RETURN 0;
-    END IF;
-    SELECT string_agg(quote_ident(x.name), ', ') FILTER (WHERE x.writable) AS names,
-           string_agg(format(E'(%s\n)', x.expression), ', ') FILTER (WHERE x.writable) AS expressions,
-           string_agg(quote_ident(x.name), ', ') FILTER (WHERE x.key_position IS NOT NULL) AS keys
-      INTO c FROM tandem.mirror_columns(m.id, 'forward') AS x;
-
-    SELECT x.copied INTO copied FROM tandem.copy_as(r.owner, format($sql$
-        WITH batch AS MATERIALIZED (SELECT * FROM %1$s WHERE %2$s AND (%3$s) <= (%4$s) FOR SHARE),
-             copied AS (INSERT INTO %5$s (%6$s) OVERRIDING SYSTEM VALUE SELECT %7$s FROM batch AS %8$I ON CONFLICT (%9$s) DO NOTHING RETURNING 1)
-        SELECT count(*) FROM copied $sql$,
-        source, behind, k.names, format(k.literal, VARIADIC page.last), target, c.names, c.expressions, m.legacy_table, c.keys), m.id)
-        AS x (copied bigint);
-
-    UPDATE tandem.backfill AS x
-       SET checkpoint = page.last, rows_seen = x.rows_seen + page.seen, rows_copied = x.rows_copied + copied,
-           batches = x.batches + 1, started_at = coalesce(x.started_at, transaction_timestamp()), batch_at = clock_timestamp()
-     WHERE x.mapping_id = m.id;
-    -- Plans that were made while the table was empty, the mirror's and those of foreign keys, scan all of it: statistics replace them.
-    IF b.batches = 0 THEN
-        PERFORM tandem.execute_as(r.owner, format('ANALYZE %s', target));
-    END IF;
-    RETURN page.seen;
-END
+    SELECT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id
+                    WHERE m.run_id = $1 AND b.finished_at IS NULL AND b.retry_at <= clock_timestamp())
+        OR EXISTS (SELECT FROM tandem.backfill_next($1))
 $$;
-COMMENT ON FUNCTION tandem.backfill_batch IS 'Copies the next batch of a run and moves its checkpoint; returns the rows seen, -1 while it waits for open transactions, NULL when all is copied';
+COMMENT ON FUNCTION tandem.backfill_due IS 'Is there a batch to copy now, or are rows that were set apart to be tried again?';

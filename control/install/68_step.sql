@@ -16,7 +16,7 @@ AS $$
         WHEN run.home <> tandem.home() OR run.stage NOT IN ('dualwrite', 'shadow', 'live') OR run.phase = 'cancelled' THEN NULL
         -- Rows that were not copied yet are no difference: a proof waits until all are.
         WHEN run.stage = 'dualwrite' AND EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = run.id AND b.finished_at IS NULL)
-            THEN CASE run.phase WHEN 'progressing' THEN 'tandem.backfill_batch' END
+            THEN CASE WHEN run.phase = 'progressing' AND tandem.backfill_due(run.id) THEN 'tandem.backfill_batch' END
         WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN 'tandem.comparison'
         WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = run.id AND b.proof_at IS NULL) THEN 'tandem.proof'
         WHEN run.stage = 'dualwrite' THEN NULL

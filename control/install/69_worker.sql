@@ -106,13 +106,8 @@ BEGIN
     wait_ms := CASE WHEN step IS NULL THEN 1000 ELSE 0 END;
 
     IF step = 'tandem.backfill_batch' THEN
-        seen := tandem.backfill_batch(r.id);
-        IF seen < 0 THEN
-            did := 'backfill: waits for open transactions';
-            wait_ms := 50;
-        ELSE
-            did := format('backfill: %s rows', seen);
-            wait_ms := extract(epoch FROM tandem.option(r.id, 'throttle_delay')::interval) * 1000;
+        SELECT x.did, x.wait_ms, x.seen INTO did, wait_ms, seen FROM tandem.backfill_round(r) AS x;
+        IF seen >= 0 THEN
             PERFORM tandem.end_step(r, step, about, jsonb_build_object('rows', seen));
         END IF;
         RETURN;

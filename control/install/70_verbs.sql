@@ -13,7 +13,7 @@ SELECT r.name AS run, r.stage, r.phase, r.weight, r.epoch,
             WHEN r.phase = 'degraded' THEN CASE WHEN r.stage <> 'dualwrite' AND EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = r.id AND b.proof_at IS NULL)
                                                 THEN 'the proof of the rollback' ELSE 'retry(), once both sides are equal again' END
             WHEN NOT h.alive THEN 'the worker: no round since ' || coalesce(a.round_at::text, 'the start') || '; preload pg_tandem or call tick()'
-            WHEN r.stage = 'dualwrite' THEN coalesce('the backfill: ' || (SELECT round(avg(b.percent), 1) FROM tandem.backfill_progress AS b WHERE b.run = r.name AND b.state <> 'finished') || ' % of what is left', 'a clean comparison')
+            WHEN r.stage = 'dualwrite' THEN coalesce((SELECT b.waiting_for FROM tandem.backfill_runs AS b WHERE b.run = r.name), 'a clean comparison')
             WHEN n.step IS NULL THEN CASE r.weight WHEN 100 THEN 'complete()' ELSE 'rollback() and cancel(): its steps end below 100 %' END
             WHEN a.validated_at IS NULL OR a.validated_at < r.moved_at THEN 'a validation, then weight ' || n.step
             ELSE 'the hold until ' || (r.moved_at + r.hold)::timestamptz(0)::text || ', then weight ' || n.step
@@ -98,32 +98,42 @@ $$;
 COMMENT ON FUNCTION tandem.create_run IS
     'Makes a run from a legacy schema to a new one: steps are percent of keys in ascending order, hold is the least time at each. The acting role becomes its owner';
 
-CREATE FUNCTION tandem.set_option(run text, option text, value text) RETURNS tandem.runs
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION tandem.check_option(option text, value text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    r tandem.run := tandem.get_run(run);
     d tandem.option_default;
     valid boolean;
 BEGIN
-    PERFORM tandem.authorize(r, 'set_option');
     SELECT * INTO d FROM tandem.option_default AS x WHERE x.name = option;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown option "%"', option USING ERRCODE = 'invalid_parameter_value',
               HINT = format('Known are: %s.', (SELECT string_agg(x.name, ', ' ORDER BY x.name) FROM tandem.option_default AS x));
     END IF;
     BEGIN
-        valid := CASE d.kind WHEN 'interval' THEN value::interval >= interval '0' AND value::interval <= interval '1 year'
-                             WHEN 'integer' THEN value::integer >= 1
-                             WHEN 'time zone' THEN EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = value)
-                             ELSE value = ANY (string_to_array(d.kind, ' or ')) END;
+        valid := CASE WHEN d.kind = 'interval' THEN value::interval >= interval '0' AND value::interval <= interval '1 year'
+                      WHEN d.kind = 'integer' THEN value::integer >= 1
+                      WHEN d.kind = 'time zone' THEN EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = value)
+                      WHEN d.kind LIKE '%, %' THEN tandem.is_limit(d.kind, value)
+                      ELSE value = ANY (string_to_array(d.kind, ' or ')) END;
     EXCEPTION WHEN data_exception THEN
         valid := false;
     END;
     IF valid IS NOT TRUE THEN
         RAISE EXCEPTION 'option "%" cannot be "%"', option, value USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind IN ('interval', 'integer') THEN 'an ' WHEN d.kind = 'time zone' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
+              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind ~ '^i' THEN 'an ' WHEN d.kind ~ '^(time zone|load)' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
     END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.check_option IS 'Refuses (22023) an option that there is none, and a value that it cannot have';
+
+CREATE FUNCTION tandem.set_option(run text, option text, value text) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+BEGIN
+    PERFORM tandem.authorize(r, 'set_option'), tandem.check_option(option, value);
     IF option = 'capture' THEN
         PERFORM tandem.set_capture(r, value);
     ELSE
