@@ -117,6 +117,32 @@ inline List* insert_index_tuples(ResultRelInfo* relation, TupleTableSlot* slot, 
 #endif
 }
 
+// Stores a slot's row in the place of another one, where any access method keeps the table.
+inline TM_Result update_slot(Relation relation, ItemPointer tid, TupleTableSlot* slot, CommandId command,
+                             Snapshot snapshot, TM_FailureData* failure, UpdateIndexes* indexes) {
+    LockTupleMode mode;
+#if PG_VERSION_NUM >= 160000
+    return table_tuple_update(relation, tid, slot, command, snapshot, InvalidSnapshot, true, failure, &mode, indexes);
+#else
+    bool wanted = false;
+    const TM_Result result =
+        table_tuple_update(relation, tid, slot, command, snapshot, InvalidSnapshot, true, failure, &mode, &wanted);
+    *indexes = wanted ? kAllIndexes : kNoIndexes;
+    return result;
+#endif
+}
+
+// The entries for it. `same_key`: a hint that most of the indexes get one for the same value as before.
+inline List* update_index_tuples(ResultRelInfo* relation, TupleTableSlot* slot, EState* estate, UpdateIndexes indexes,
+                                 bool same_key) {
+#if PG_VERSION_NUM >= 160000
+    return ExecInsertIndexTuples(relation, slot, estate, same_key, false, nullptr, NIL, indexes == TU_Summarizing);
+#else
+    (void)indexes;
+    return ExecInsertIndexTuples(relation, slot, estate, same_key, false, nullptr, NIL);
+#endif
+}
+
 // Is there a row yet that the slot's would conflict with? Waits for transactions that are about to decide that.
 inline bool has_no_conflict(ResultRelInfo* relation, TupleTableSlot* slot, EState* estate, ItemPointer conflict,
                             List* arbiters) {

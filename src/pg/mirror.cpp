@@ -1,18 +1,18 @@
 // The mirror: an AFTER ROW trigger on both tables of a mapping that writes the other side in the user's transaction.
-// control/install/50_mirror.sql generates the statements, mirror_plan keeps them prepared. Whoever writes, the mirrored
-// write runs as the run's owner.
+// control/install/50_mirror.sql generates the statements, mirror_plan keeps them prepared, mirror_write executes them.
+// Whoever writes, the mirrored write runs as the run's owner.
+//
+// Where no trigger of the application is concerned, the rows are written at the end of the statement (mirror_scope),
+// and many of them together (mirror_bulk).
 //
 // Loops: the row that a mirror writes fires the mirror of the other side, which must not write it back. What tells this
 // echo from a write by an application's own trigger (which must be mirrored) is the mapping, the direction and the
 // trigger depth: the echo is exactly one level below the mirror that caused it. The frame is backend-local and put back
 // on every way out, errors included.
 #include "pg/capture.hpp"
-#include "pg/mirror_plan.hpp"
+#include "pg/mirror_bulk.hpp"
+#include "pg/mirror_scope.hpp"
 #include "pg/role.hpp"
-
-extern "C" {
-#include "utils/datum.h"
-}
 
 namespace pg {
 namespace {
@@ -46,92 +46,9 @@ int trigger_depth() {
     return DatumGetInt32(pg_trigger_depth(info));
 }
 
-struct Row {
-    Datum* values;
-    char* nulls;
-};
-
-Row allocate(int columns) {
-    return {static_cast<Datum*>(palloc(sizeof(Datum) * (columns + 1))), static_cast<char*>(palloc(columns + 1))};
-}
-
-void fill(const Row& row, int offset, const MirrorPlan* plan, HeapTuple tuple, TupleDesc desc) {
-    for (int i = 0; i < plan->columns; i++) {
-        bool isnull = false;
-        row.values[offset + i] = heap_getattr(tuple, plan->attributes[i], desc, &isnull);
-        row.nulls[offset + i] = isnull ? 'n' : ' ';
-    }
-}
-
-// An UPDATE that touches nothing the other side knows needs no write there.
-bool same(const Row& row, const MirrorPlan* plan, TupleDesc desc) {
-    for (int i = 0; i < plan->columns; i++) {
-        const int j = plan->columns + i;
-        Form_pg_attribute attribute = TupleDescAttr(desc, plan->attributes[i] - 1);
-        if (row.nulls[i] != row.nulls[j] ||
-            (row.nulls[i] == ' ' &&
-             !datumIsEqual(row.values[i], row.values[j], attribute->attbyval, attribute->attlen))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-// What is there now counts, also for a transaction with a snapshot of its own: the backfill may have copied a row
-// behind it. Whoever else changed the row of the other side changed the row of this side as well, and the user's own
-// statement met that conflict.
-uint64 execute(SPIPlanPtr plan, const Row& row) {
-    Snapshot snapshot = IsolationUsesXactSnapshot() ? GetLatestSnapshot() : InvalidSnapshot;
-    const int code = SPI_execute_snapshot(plan, row.values, row.nulls, snapshot, InvalidSnapshot, false, true, 0);
-    if (code < 0) {
-        elog(ERROR, "SPI_execute_snapshot returned %s", SPI_result_code_string(code));
-    }
-    return SPI_processed;
-}
-
-// Has this transaction changed the row again since? An application's trigger that fired before us may have, and its
-// change was then mirrored before ours: the row as it was here is no news any more.
-bool superseded(const TriggerData* data, HeapTuple tuple) {
-    Relation relation = data->tg_relation;
-    TupleTableSlot* slot = table_slot_create(relation, nullptr);
-    const bool current = table_tuple_fetch_row_version(relation, &tuple->t_self, SnapshotSelf, slot);
-    ExecDropSingleTupleTableSlot(slot);
-    return !current;
-}
-
-// The mirrored write itself, as the run's owner.
-void write(const MirrorPlan* plan, const TriggerData* data) {
-    TupleDesc desc = RelationGetDescr(data->tg_relation);
-    Row row = allocate(2 * plan->columns);
-    if (TRIGGER_FIRED_BY_INSERT(data->tg_event)) {
-        fill(row, 0, plan, data->tg_trigtuple, desc);
-        if (!superseded(data, data->tg_trigtuple)) {
-            execute(plan->upsert, row);
-        }
-    } else if (TRIGGER_FIRED_BY_DELETE(data->tg_event)) {
-        fill(row, 0, plan, data->tg_trigtuple, desc);
-        execute(plan->remove, row);
-    } else {
-        fill(row, 0, plan, data->tg_newtuple, desc);
-        fill(row, plan->columns, plan, data->tg_trigtuple, desc);
-        if (same(row, plan, desc)) {
-            return;
-        }
-        if (superseded(data, data->tg_newtuple)) {
-            // What it became is there already; what it was must not stay under another key.
-            execute(plan->remove, {row.values + plan->columns, row.nulls + plan->columns});
-            return;
-        }
-        // Addressed by the OLD key. No row there (not yet copied): the whole row is written.
-        if (execute(plan->update, row) == 0) {
-            execute(plan->upsert, row);
-        }
-    }
-}
-
-void write_as_owner(const MirrorPlan* plan, const TriggerData* data) {
+void write_as_owner(const MirrorPlan* plan, Relation source, const Change& change) {
     ActAs owner(plan->owner, ActAs::Mode::write);
-    write(plan, data);
+    write_row(plan, source, change);
     owner.release();
 }
 
@@ -145,20 +62,21 @@ bool is_new_sides_fault(int sqlerrcode) {
            sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid function, const ErrorData* error) {
+void record_failure(const MirrorPlan* plan, Relation source, const Change& change, Oid function,
+                    const ErrorData* error) {
     ActAs extension(function_owner(function), ActAs::Mode::write);
     if (failure_query == nullptr) {
         Oid types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
         failure_query = prepare_kept("SELECT tandem.mirror_failed($1, $2, $3, $4, $5)", 5, types);
     }
-    HeapTuple tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
-    const Datum row = heap_copy_tuple_as_datum(tuple, RelationGetDescr(data->tg_relation));
+    HeapTuple tuple = change.after != nullptr ? change.after : change.before;
+    const Datum row = heap_copy_tuple_as_datum(tuple, RelationGetDescr(source));
     Oid out = InvalidOid;
     bool varlena = false;
-    getTypeOutputInfo(RelationGetForm(data->tg_relation)->reltype, &out, &varlena);
-    const char* event = TRIGGER_FIRED_BY_INSERT(data->tg_event)   ? "INSERT"
-                        : TRIGGER_FIRED_BY_DELETE(data->tg_event) ? "DELETE"
-                                                                  : "UPDATE";
+    getTypeOutputInfo(RelationGetForm(source)->reltype, &out, &varlena);
+    const char* event = change.kind == Change::Kind::insert   ? "INSERT"
+                        : change.kind == Change::Kind::remove ? "DELETE"
+                                                              : "UPDATE";
     Datum values[5] = {Int32GetDatum(plan->key.mapping), CStringGetTextDatum(event),
                        CStringGetTextDatum(OidOutputFunctionCall(out, row)),
                        CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
@@ -170,14 +88,14 @@ void record_failure(const MirrorPlan* plan, const TriggerData* data, Oid functio
 }
 
 // Recording may have waited for a promotion: nobody reads the new side yet, is it so still?
-bool still_lenient(const PlanKey& key, const TriggerData* data, Oid function) {
+bool still_lenient(const PlanKey& key, Relation source, Oid function) {
     AcceptInvalidationMessages();
-    return find_plan(key, data->tg_relation, function)->lenient;
+    return find_plan(key, source, function)->lenient;
 }
 
 // In stages dualwrite and shadow nobody reads the new side yet: its failure is recorded and must not fail the user.
-void write_leniently(const MirrorPlan* plan, const TriggerData* data, Oid function) {
-    ErrorData* failure = attempt([&] { write_as_owner(plan, data); });
+void write_leniently(const MirrorPlan* plan, Relation source, const Change& change, Oid function) {
+    ErrorData* failure = attempt([&] { write_as_owner(plan, source, change); });
     if (failure == nullptr) {
         return;
     }
@@ -185,8 +103,8 @@ void write_leniently(const MirrorPlan* plan, const TriggerData* data, Oid functi
         throw Error(failure);
     }
     const bool lenient = call([&] {
-        record_failure(plan, data, function, failure);
-        return still_lenient(plan->key, data, function);
+        record_failure(plan, source, change, function, failure);
+        return still_lenient(plan->key, source, function);
     });
     if (!lenient) {
         throw Error(failure);
@@ -206,11 +124,20 @@ PlanKey key_of(const TriggerData* data) {
 }
 
 // Within SPI from here on.
-MirrorPlan* connected_plan(const PlanKey& key, const TriggerData* data, Oid function) {
+MirrorPlan* connected_plan(const PlanKey& key, Relation source, Oid function) {
     if (SPI_connect() != SPI_OK_CONNECT) {
         elog(ERROR, "SPI_connect failed");
     }
-    return find_plan(key, data->tg_relation, function);
+    return find_plan(key, source, function);
+}
+
+MirrorPlan* plan_of(const PlanKey& key, Relation source, Oid function) {
+    MirrorPlan* plan = loaded_plan(key);
+    if (plan == nullptr) {
+        plan = connected_plan(key, source, function);
+        SPI_finish();
+    }
+    return plan;
 }
 
 // Do triggers of the application see a row before it is written? They may give it another key.
@@ -219,34 +146,57 @@ bool changes_rows_before(Relation relation) {
     return triggers != nullptr && (triggers->trig_insert_before_row || triggers->trig_update_before_row);
 }
 
+// Within SPI.
+void write_change(const MirrorPlan* plan, Relation source, const Change& change, Oid function) {
+    if (plan->lenient && plan->key.direction == Direction::forward) {
+        write_leniently(plan, source, change, function);
+    } else {
+        call([&] { write_as_owner(plan, source, change); });
+    }
+}
+
 void mirror_row(const TriggerData* data, Oid function) {
+    Relation source = data->tg_relation;
     const PlanKey key = call([&] { return key_of(data); });
     const int depth = trigger_depth();
-    if (current_frame.mapping == key.mapping && current_frame.direction != key.direction &&
-        current_frame.depth + 1 == depth) {
-        // Our own write, coming back. Its key is noted already, unless it may have become another one on the way.
-        if (current_frame.capture_echo || changes_rows_before(data->tg_relation)) {
-            call([&] {
-                capture::row(connected_plan(key, data, function), data);
-                SPI_finish();
-            });
-        }
+    const bool echo = current_frame.mapping == key.mapping && current_frame.direction != key.direction &&
+                      current_frame.depth + 1 == depth;
+    // Our own write, coming back. Its key is noted already, unless it may have become another one on the way.
+    if (echo && !current_frame.capture_echo && !changes_rows_before(source)) {
         return;
     }
-    const FrameScope scope({key.mapping, key.direction, depth, false});
-    MirrorPlan* plan = call([&] {
-        MirrorPlan* found = connected_plan(key, data, function);
+    const MirrorPlan* plan = call([&] {
+        const MirrorPlan* found = plan_of(key, source, function);
         capture::row(found, data);
         return found;
     });
-    current_frame.capture_echo = plan->capture_echo;
-    const PlanUse use(plan);
-    if (plan->lenient && key.direction == Direction::forward) {
-        write_leniently(plan, data, function);
-    } else {
-        call([&] { write_as_owner(plan, data); });
+    const Change change = change_of(data);
+    if (echo || (plan->together && scope::collect(key, function, change))) {
+        return;
     }
+    scope::write_collected();
+    const FrameScope frame({key.mapping, key.direction, depth, false});
+    MirrorPlan* used = call([&] { return connected_plan(key, source, function); });
+    current_frame.capture_echo = used->capture_echo;
+    const PlanUse use(used);
+    write_change(used, source, change, function);
     call([] { SPI_finish(); });
+}
+
+// Many rows at once, or nothing: false, where they must be written one by one.
+bool write_together(const MirrorPlan* plan, Relation source, const scope::Group& group) {
+    if (!plan->together || scope::bulk_rows == 0 || group.count < scope::bulk_rows) {
+        return false;
+    }
+    ErrorData* failure = attempt([&] {
+        ActAs owner(plan->owner, ActAs::Mode::write);
+        bulk::write(plan, source, group.changes, group.count, group.function);
+        owner.release();
+    });
+    if (failure != nullptr && !is_new_sides_fault(failure->sqlerrcode)) {
+        throw Error(failure);
+    }
+    return failure == nullptr;
 }
 
 // Prepares the statements of a direction outside of any trigger.
@@ -273,6 +223,27 @@ void check(int32 mapping, const char* direction, Oid function) {
 }
 
 } // namespace
+
+void mirror_group(const scope::Group& group) {
+    const FrameScope scope({group.key.mapping, group.key.direction, trigger_depth(), false});
+    Relation source = nullptr;
+    MirrorPlan* plan = call([&] {
+        source = table_open(group.key.source, AccessShareLock);
+        return connected_plan(group.key, source, group.function);
+    });
+    current_frame.capture_echo = plan->capture_echo;
+    const PlanUse use(plan);
+    if (!write_together(plan, source, group)) {
+        for (int i = 0; i < group.count; i++) {
+            write_change(plan, source, group.changes[i], group.function);
+        }
+    }
+    call([&] {
+        SPI_finish();
+        table_close(source, NoLock);
+    });
+}
+
 } // namespace pg
 
 // mirror_check(mapping, direction): errors are those that the mirror would meet.

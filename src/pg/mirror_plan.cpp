@@ -1,6 +1,7 @@
 // mirror_plan: asks tandem.mirror_statements() for the SQL of a direction once, prepares it, and keeps it until the
 // tables, the mapping or the run change.
 #include "pg/mirror_plan.hpp"
+#include "pg/mirror_bulk.hpp"
 #include "pg/role.hpp"
 #include "pg/invalidation.hpp"
 
@@ -68,17 +69,23 @@ bool loaded_bool(int column) {
     return loaded_text(column)[0] == 't';
 }
 
-// The attribute numbers of an array of names, in the source's layout.
-AttrNumber* loaded_attributes(const MirrorPlan* plan, int column, int& count) {
+// The attribute numbers of an array of names, in the relation's layout.
+AttrNumber* loaded_attributes(const MirrorPlan* plan, Oid relation, int column, int& count) {
     bool isnull = false;
     Datum* names = nullptr;
     deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull)),
                       NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &names, nullptr, &count);
     auto* attributes = static_cast<AttrNumber*>(MemoryContextAlloc(plan->context, sizeof(AttrNumber) * (count + 1)));
     for (int i = 0; i < count; i++) {
-        attributes[i] = get_attnum(plan->key.source, NameStr(*DatumGetName(names[i])));
+        attributes[i] = get_attnum(relation, NameStr(*DatumGetName(names[i])));
     }
     return attributes;
+}
+
+Columns loaded_columns(const MirrorPlan* plan, Oid relation, int column) {
+    Columns columns{};
+    columns.numbers = loaded_attributes(plan, relation, column, columns.count);
+    return columns;
 }
 
 Oid loaded_oid(int column) {
@@ -104,10 +111,12 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     PushActiveSnapshot(GetLatestSnapshot());
     if (load_query == nullptr) {
         Oid types[2] = {INT4OID, TEXTOID};
-        load_query = prepare_kept("SELECT m.owner, m.target::oid, m.lenient, m.columns, m.upsert_sql, m.update_sql,"
-                                  "       m.delete_sql, c.columns, c.layout, c.echo"
-                                  "  FROM tandem.mirror_statements($1, $2) AS m, tandem.trigger_columns($1, $2) AS c",
-                                  2, types);
+        load_query =
+            prepare_kept("SELECT m.owner, m.target::oid, m.lenient, m.columns, m.upsert_sql, m.update_sql,"
+                         "       m.delete_sql, c.columns, c.layout, c.echo, m.written, m.updated, m.target_key,"
+                         "       m.source_key"
+                         "  FROM tandem.mirror_statements($1, $2) AS m, tandem.trigger_columns($1, $2) AS c",
+                         2, types);
     }
     Datum values[2] = {Int32GetDatum(plan->key.mapping),
                        CStringGetTextDatum(plan->key.direction == Direction::forward ? "forward" : "reverse")};
@@ -121,16 +130,20 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     plan->target = loaded_oid(2);
     plan->lenient = loaded_bool(3);
 
-    plan->attributes = loaded_attributes(plan, 4, plan->columns);
+    plan->attributes = loaded_attributes(plan, plan->key.source, 4, plan->columns);
     const int count = plan->columns;
     auto* types = static_cast<Oid*>(palloc(sizeof(Oid) * (2 * count + 1)));
     for (int i = 0; i < count; i++) {
         types[i] = types[count + i] = get_atttype(plan->key.source, plan->attributes[i]);
     }
     plan->captured = get_relname_relid("captured", schema);
-    plan->captured_attributes = loaded_attributes(plan, 8, plan->captured_columns);
+    plan->captured_attributes = loaded_attributes(plan, plan->key.source, 8, plan->captured_columns);
     plan->captured_layout = loaded_int(9);
     plan->capture_echo = loaded_bool(10);
+    plan->written = loaded_columns(plan, plan->target, 11);
+    plan->updated = loaded_columns(plan, plan->target, 12);
+    plan->target_key = loaded_columns(plan, plan->target, 13);
+    plan->source_key = loaded_columns(plan, plan->key.source, 14);
     const char* upsert = loaded_text(5);
     const char* update = loaded_text(6);
     const char* remove = loaded_text(7);
@@ -145,6 +158,7 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     make_plan(plan->upsert);
     make_plan(plan->update);
     make_plan(plan->remove);
+    plan->together = bulk::possible(plan, source, function);
     owner.release();
     PopActiveSnapshot();
     extension.release();
@@ -164,6 +178,16 @@ SPIPlanPtr prepare_kept(const char* sql, int count, const Oid* types) {
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     }
     return plan;
+}
+
+MirrorPlan* loaded_plan(const PlanKey& key) {
+    if (plan_cache == nullptr) {
+        return nullptr;
+    }
+    const auto* entry = static_cast<CacheEntry*>(hash_search(plan_cache, &key, HASH_FIND, nullptr));
+    return entry != nullptr && entry->plan != nullptr && entry->plan->valid && entry->plan->remove != nullptr
+               ? entry->plan
+               : nullptr;
 }
 
 MirrorPlan* find_plan(const PlanKey& key, Relation source, Oid function) {

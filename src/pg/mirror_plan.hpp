@@ -13,6 +13,13 @@ struct PlanKey {
     Oid source; // the relation that fired: a partition has a row layout of its own
 };
 
+struct Columns {
+    int count;
+    AttrNumber* numbers;
+
+    bool has(int column) const { return std::find(numbers, numbers + count, column) != numbers + count; }
+};
+
 // Kept until it is invalid and no trigger on the stack executes it: a trigger of the application may write the same
 // mapping again below us, and the plan of this level must outlive what is loaded there.
 struct MirrorPlan {
@@ -25,6 +32,11 @@ struct MirrorPlan {
     Oid target;
     int columns;
     AttrNumber* attributes;
+    Columns written; // of the target
+    Columns updated; // of these: an UPDATE may set them
+    Columns target_key;
+    Columns source_key;
+    bool together;        // many rows may be written at a time: mirror_bulk.hpp
     SPIPlanPtr upsert;    // parameters: the new row
     SPIPlanPtr update;    // parameters: the new row, then the old one
     SPIPlanPtr remove;    // parameters: the old row
@@ -51,6 +63,9 @@ class PlanUse {
 // The plan of the cache, loaded anew where it is missing or invalid. `function` is one of ours: its owner reads the
 // mapping. Within SPI.
 MirrorPlan* find_plan(const PlanKey& key, Relation source, Oid function);
+
+// The same where it needs no loading, else nullptr. Anywhere.
+MirrorPlan* loaded_plan(const PlanKey& key);
 
 // A statement prepared with a generic plan, and kept for the life of the backend.
 SPIPlanPtr prepare_kept(const char* sql, int count, const Oid* types);

@@ -6,6 +6,7 @@
 #include "pg/capture.hpp"
 #include "pg/compare_settings.hpp"
 #include "pg/deadline.hpp"
+#include "pg/mirror_scope.hpp"
 #include "pg/observe_hooks.hpp"
 #include "pg/task.hpp"
 #include "pg/task_queue.hpp"
@@ -76,6 +77,7 @@ void define_settings() {
         pg::worker::kMaxSlots / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     pg::audit::define_settings();
     pg::compare::define_settings();
+    pg::scope::define_settings();
     pg::task::define_settings();
     pg::observe::define_settings();
     pg::observe::define_hook_settings();
@@ -91,6 +93,7 @@ void _PG_init(void) {
     define_settings();
     RegisterXactCallback(on_transaction_end, nullptr);
     pg::capture::register_callbacks();
+    pg::scope::install_hooks(); // before those of observe, which then time the mirror's work too
     pg::queue::register_callbacks();
     if (!process_shared_preload_libraries_in_progress) {
         return;

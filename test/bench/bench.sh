@@ -22,57 +22,14 @@ median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : 
 
 heading() { printf '\n%s\n' "$1"; }
 
-# --- mirror ------------------------------------------------------------------------------------------------------
-sql -f test/bench/mirror.sql
+sql -v rows=10000 -f test/bench/mirror.sql
 for run in lenient strict; do
     until [ "$(sql -c "SELECT stage FROM tandem.status('$run')")" = shadow ]; do sleep 0.2; done
 done
 sql -c "SELECT FROM tandem.promote('strict')" >/dev/null
 sql -c VACUUM
 
-tps() { # tps TABLE
-    pgbench -n -M prepared -c 1 -T "$SECONDS_EACH" -f <(printf '\\set id random(1, 10000)\nUPDATE legacy.%s SET v = v + 1, note = :id::text WHERE id = :id;\n' "$1") 2>/dev/null |
-        awk '/^tps/ { print $3 }'
-}
-
-declare -A results=()
-row() { # row DECIMALS DIVISOR TABLE LABEL: the median, and that of the rounds' ratios to no mirror
-    printf "%-58s %10.$1f %12.2f\\n" "$4" "$(printf '%s' "${results[$3]}" | median | awk -v d="$2" '{ print $1 / d }')" \
-        "$(paste <(printf '%s' "${results[$3]}") <(printf '%s' "${results[plain]}") | awk '{ print $1 / $2 }' | median)"
-}
-for ((round = 1; round <= ROUNDS; round++)); do
-    for table in plain strict lenient plpgsql; do
-        results[$table]+="$(tps "$table")"$'\n'
-    done
-done
-heading "Mirror: single-row UPDATE, 1 client, prepared, $ROUNDS rounds of ${SECONDS_EACH} s, nothing flushed to disk"
-printf '%-58s %10s %12s\n' 'what' 'TPS' '× no mirror'
-row 0 1 plain 'no mirror'
-row 0 1 strict 'mirror in C++, stage live (strict)'
-row 0 1 lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
-row 0 1 plpgsql 'the same mirror in PL/pgSQL (strict)'
-printf '%-58s %10s %12.2f\n' 'C++ against PL/pgSQL' '' \
-    "$(paste <(printf '%s' "${results[strict]}") <(printf '%s' "${results[plpgsql]}") | awk '{ print $1 / $2 }' | median)"
-# The same without round trips and commits, which hide what a row costs.
 timed() { sql -c '\timing on' -c "$1" | awk '/^Time:/ { print $2 }'; }
-declare -A results=()
-for ((round = 1; round <= 2 * ROUNDS; round++)); do
-    for table in plain strict lenient plpgsql; do
-        sql -c "VACUUM legacy.$table, fresh.$table"
-        results[$table]+="$(timed "UPDATE legacy.$table SET v = v + 1, note = id::text")"$'\n'
-    done
-done
-heading "Mirror: UPDATE of 10,000 rows in one statement, $((2 * ROUNDS)) rounds"
-printf '%-58s %10s %12s\n' 'what' 'µs a row' '× no mirror'
-row 1 10 plain 'no mirror'
-row 1 10 strict 'mirror in C++, stage live (strict)'
-row 1 10 lenient 'mirror in C++, stages dualwrite and shadow (subtransaction)'
-row 1 10 plpgsql 'the same mirror in PL/pgSQL (strict)'
-printf '%-58s %10s %12.2f\n' 'PL/pgSQL against C++, strict both' '' \
-    "$(paste <(printf '%s' "${results[plpgsql]}") <(printf '%s' "${results[strict]}") | awk '{ print $1 / $2 }' | median)"
-equal=$(sql -c "SELECT bool_and(c.equal) FROM (VALUES ('strict'), ('lenient'), ('plpgsql')) AS t (name), tandem.compare(('legacy.' || name)::regclass, ('fresh.' || name)::regclass, columns => '{\"label\": \"note\", \"value\": \"v\"}') AS c")
-echo "both sides equal afterwards: $equal"
-[ "$equal" = t ]
 
 # --- route -------------------------------------------------------------------------------------------------------
 calls=1000000
@@ -114,6 +71,7 @@ echo "calls of route() after rollback() had returned that said new: $late"
 
 # --- comparison ----------------------------------------------------------------------------------------------------
 cluster_stop
+test/bench/mirror.sh
 test/bench/compare.sh
 test/bench/capture.sh
 test/bench/task.sh

@@ -1,0 +1,18 @@
+// Many changes of one table written to the other side at a time, past the executor: as its plan would, for a table on
+// which nothing of the application's listens.
+#pragma once
+
+#include "pg/mirror_write.hpp"
+
+namespace pg::bulk {
+
+// May changes of this source be written together, and after all triggers of their statement? Only where nobody can tell
+// the difference: no trigger of the application after a row or statement of the source, none at all on the target.
+// Within SPI, as the plan's owner.
+bool possible(const MirrorPlan* plan, Relation source, Oid function);
+
+// Writes them, in order, or raises an ERROR, and then all of it must be undone: also where the rows are such that
+// write_row() is needed. Within SPI, as the plan's owner, in a subtransaction. `function` is the mirror's.
+void write(const MirrorPlan* plan, Relation source, const Change* changes, int count, Oid function);
+
+} // namespace pg::bulk
