@@ -44,6 +44,7 @@ CREATE TABLE tandem.sla_breach (
     escalated_to text,
     UNIQUE (task_id, which, due_at)
 );
+CREATE INDEX sla_breach_detected_at ON tandem.sla_breach (detected_at);
 COMMENT ON TABLE tandem.sla_breach IS 'One row for each deadline that was missed; view sla_breaches shows them';
 
 CREATE VIEW tandem.sla_policies AS

@@ -32,12 +32,18 @@ CREATE TABLE tandem.metric (
     inconclusive       integer NOT NULL DEFAULT 0,
     attempting         boolean NOT NULL DEFAULT false,
     lost               integer NOT NULL DEFAULT 0,
+    errors             integer NOT NULL DEFAULT 0,
+    error_limit        integer NOT NULL,
+    total_failures     integer NOT NULL DEFAULT 0,
+    total_failure_limit integer,
     PRIMARY KEY (run_id, name)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.metric IS 'Metrics that people added, with their last verdict; view metrics shows them beside those that come with the extension';
 COMMENT ON COLUMN tandem.metric.resolved IS 'The query with every name qualified, as the search_path of who added it found them';
 COMMENT ON COLUMN tandem.metric.failures IS 'Verdicts fail since the last pass: an inconclusive one in between says nothing';
-COMMENT ON COLUMN tandem.metric.inconclusive IS 'Inconclusive verdicts since the last that was not';
+COMMENT ON COLUMN tandem.metric.inconclusive IS 'Inconclusive verdicts since the last that was not, but for errors: what these are about is not known';
+COMMENT ON COLUMN tandem.metric.errors IS 'Errors of the query or a condition since it last gave an answer';
+COMMENT ON COLUMN tandem.metric.total_failures IS 'Verdicts fail since the counts began: when it was added, or the run was resumed or retried';
 COMMENT ON COLUMN tandem.metric.attempting IS 'An executor is about to ask it; found so by the next one, it took its executor with it';
 COMMENT ON COLUMN tandem.metric.lost IS 'Attempts that did so since the last that ended: asked after all others, and, where it was not once by chance, once a minute';
 
@@ -49,6 +55,9 @@ CREATE TABLE tandem.metric_reading (
     measured_at    timestamptz NOT NULL,
     recorded_value double precision,
     recorded_at    timestamptz NOT NULL,
+    samples        bigint,
+    verdict        text,
+    reason         text,
     UNIQUE NULLS NOT DISTINCT (run_id, metric)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.metric_reading IS 'The last values of the metrics that come with the extension; no run: those of the database';
@@ -66,6 +75,22 @@ COMMENT ON TABLE tandem.measurement IS 'What was measured, for as long as the op
 CREATE INDEX measurement_series ON tandem.measurement (run_id, metric, at);
 CREATE INDEX measurement_at ON tandem.measurement (run_id, at);
 
+-- Rows are only ever added: who resumes a run waits for no measurement, and no measurement for him.
+CREATE TABLE tandem.metric_restart (run_id integer NOT NULL, at timestamptz NOT NULL);
+CREATE INDEX metric_restart_run ON tandem.metric_restart (run_id, at);
+COMMENT ON TABLE tandem.metric_restart IS 'When people let a run go on: verdicts in a row of its metrics are counted from then on';
+
+CREATE FUNCTION tandem.restart_metrics() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO tandem.metric_restart VALUES (NEW.id, clock_timestamp());
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tandem.restart_metrics IS 'Trigger: the metrics of a run that is resumed or retried begin to count anew';
+CREATE TRIGGER restart_metrics AFTER UPDATE ON tandem.run FOR EACH ROW WHEN (OLD.phase IN ('paused', 'degraded') AND NEW.phase = 'progressing') EXECUTE FUNCTION tandem.restart_metrics();
+
 INSERT INTO tandem.option_default VALUES
     ('metric_timeout', 'interval', '1 second', 'How long the query of a metric may take; a round begins no other one once as much time has gone'),
     ('measurement_retention', 'interval', '7 days', 'How long measurements are kept');
@@ -76,22 +101,30 @@ COMMENT ON FUNCTION tandem.check_metric_query IS 'The query of a metric with eve
 
 CREATE FUNCTION tandem.measure(
     role name, query text, success_condition text, failure_condition text, min_samples bigint, timeout_ms integer,
-    OUT value double precision, OUT samples bigint, OUT verdict text, OUT reason text)
+    OUT value double precision, OUT samples bigint, OUT verdict text, OUT reason text, OUT failed boolean)
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_measure';
 COMMENT ON FUNCTION tandem.measure IS
-    'Asks the query of a metric as a role, in a read-only subtransaction that is rolled back, and judges its result: pass, fail, or inconclusive with the reason. For our own SECURITY DEFINER functions only';
+    'Asks the query of a metric as a role, in a read-only subtransaction that is rolled back, and judges its result: pass, fail, or inconclusive with the reason; failed: by an error. For our own SECURITY DEFINER functions only';
+
+CREATE FUNCTION tandem.metric_breach(metric tandem.metric) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN metric.failures >= metric.failure_limit THEN 'failure_limit' WHEN metric.total_failures >= metric.total_failure_limit THEN 'total_failure_limit'
+                WHEN metric.errors >= metric.error_limit THEN 'error_limit' WHEN metric.inconclusive >= metric.inconclusive_limit THEN 'inconclusive_limit' END
+$$;
+COMMENT ON FUNCTION tandem.metric_breach IS 'The limit that a metric has reached';
 
 CREATE VIEW tandem.metrics AS
 SELECT r.name AS run, m.name AS metric, m.query, m.every, m.value, m.verdict, m.reason, m.measured_at, m.samples, m.failures, m.inconclusive,
        false AS builtin, m.dry_run, m.critical,
        m.measurements, m.success_condition, m.failure_condition, m.failure_limit, m.inconclusive_limit, m.min_samples,
-       CASE WHEN m.failures >= m.failure_limit THEN 'failure_limit' WHEN m.inconclusive >= m.inconclusive_limit THEN 'inconclusive_limit' END AS breached
+       tandem.metric_breach(m) AS breached, m.errors, m.error_limit, m.total_failures, m.total_failure_limit
   FROM tandem.metric AS m JOIN tandem.run AS r ON r.id = m.run_id
 UNION ALL
-SELECT r.name, b.metric, NULL, interval '5 seconds', b.value, NULL, NULL, b.measured_at, NULL, NULL, NULL, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT r.name, b.metric, NULL, interval '5 seconds', b.value, b.verdict, b.reason, b.measured_at, b.samples, NULL, NULL, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
   FROM tandem.metric_reading AS b LEFT JOIN tandem.run AS r ON r.id = b.run_id WHERE b.metric NOT LIKE 'blocks %';
 COMMENT ON VIEW tandem.metrics IS
-    'Metrics with their last value and verdict: those that people added, and those that come with the extension (builtin; no run: of the database). failures and inconclusive count in a row; samples is what the query said; breached: which limit was reached';
+    'Metrics with their last value and verdict: those that people added, and those that come with the extension (builtin; no run: of the database). failures, inconclusive and errors count in a row; samples is what the query said; breached: which limit was reached';
 
 CREATE VIEW tandem.measurements AS
 SELECT r.name AS run, m.metric, m.at, m.value, m.verdict, m.reason, m.samples
@@ -101,7 +134,8 @@ COMMENT ON VIEW tandem.measurements IS 'What was measured; of a metric that come
 CREATE FUNCTION tandem.add_metric(
     run text, name text, query text, success_condition text, failure_condition text DEFAULT NULL, every interval DEFAULT '5 seconds',
     failure_limit integer DEFAULT 3, inconclusive_limit integer DEFAULT 3, min_samples integer DEFAULT 100,
-    critical boolean DEFAULT false, dry_run boolean DEFAULT false, search_path text DEFAULT current_setting('search_path'))
+    critical boolean DEFAULT false, dry_run boolean DEFAULT false, search_path text DEFAULT current_setting('search_path'),
+    error_limit integer DEFAULT 3, total_failure_limit integer DEFAULT NULL)
 RETURNS tandem.metrics
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -114,7 +148,7 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'add_metric');
     IF name IS NULL OR query IS NULL OR every IS NULL OR failure_limit IS NULL OR inconclusive_limit IS NULL OR min_samples IS NULL
-       OR critical IS NULL OR dry_run IS NULL OR search_path IS NULL OR num_nonnulls(success_condition, failure_condition) = 0 THEN
+       OR critical IS NULL OR dry_run IS NULL OR search_path IS NULL OR error_limit IS NULL OR num_nonnulls(success_condition, failure_condition) = 0 THEN
         RAISE EXCEPTION 'a metric needs a name, a query and a condition' USING ERRCODE = 'null_value_not_allowed',
               HINT = 'SELECT tandem.add_metric(''my_run'', ''errors'', ''SELECT count(*) FROM app.error'', ''result < 10'')';
     END IF;
@@ -125,9 +159,10 @@ BEGIN
     IF name IN (SELECT b.metric FROM tandem.builtin_metric AS b) THEN
         RAISE EXCEPTION 'metric "%" comes with the extension', name USING ERRCODE = 'duplicate_object', HINT = 'Choose another name.';
     END IF;
-    IF every < interval '0' OR every > interval '1 year' OR failure_limit < 1 OR inconclusive_limit < 1 OR min_samples < 0 THEN
+    IF every < interval '0' OR every > interval '1 year' OR least(failure_limit, inconclusive_limit, error_limit, total_failure_limit) < 1 OR min_samples < 0 THEN
         RAISE EXCEPTION 'metric "%" has a limit that is out of range', name USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('Found: every %s, failure_limit %s, inconclusive_limit %s, min_samples %s.', every, failure_limit, inconclusive_limit, min_samples),
+              DETAIL = format('Found: every %s, failure_limit %s, inconclusive_limit %s, error_limit %s, total_failure_limit %s, min_samples %s.', every, failure_limit, inconclusive_limit, error_limit,
+                              coalesce(total_failure_limit::text, 'none'), min_samples),
               HINT = 'every is 0 (in each round) to 1 year, the limits are 1 or more, min_samples is 0 or more.';
     END IF;
     IF (SELECT count(*) >= 1000 FROM tandem.metric AS m WHERE m.run_id = r.id) THEN
@@ -140,15 +175,16 @@ BEGIN
             PERFORM FROM tandem.query_as(r.owner, format('SELECT tandem.check_condition(''tandem.metric_result'', %L)::text', condition)) AS q (text text);
         END IF;
     END LOOP;
-    INSERT INTO tandem.metric AS m (run_id, name, query, resolved, success_condition, failure_condition, every, failure_limit, inconclusive_limit, min_samples, critical, dry_run)
-    VALUES (r.id, name, query, resolved, success_condition, failure_condition, every, failure_limit, inconclusive_limit, min_samples, critical, dry_run)
+    INSERT INTO tandem.metric AS m (run_id, name, query, resolved, success_condition, failure_condition, every, failure_limit, inconclusive_limit, min_samples, critical, dry_run, error_limit, total_failure_limit)
+    VALUES (r.id, name, query, resolved, success_condition, failure_condition, every, failure_limit, inconclusive_limit, min_samples, critical, dry_run, error_limit, total_failure_limit)
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'run "%" has a metric "%" already', r.name, name USING ERRCODE = 'duplicate_object', HINT = format('SELECT tandem.drop_metric(%L, %L) first.', r.name, name);
     END IF;
-    PERFORM tandem.watch_metric(r, name, critical AND NOT dry_run, failure_limit, inconclusive_limit);
+    PERFORM tandem.watch_metric(r, name, critical AND NOT dry_run, failure_limit, inconclusive_limit, error_limit);
     PERFORM tandem.record_event(r, 'add_metric', NULL, jsonb_build_object('metric', name, 'query', query, 'success_condition', success_condition, 'failure_condition', failure_condition,
-                'every', every, 'failure_limit', failure_limit, 'inconclusive_limit', inconclusive_limit, 'min_samples', min_samples, 'critical', critical, 'dry_run', dry_run)),
+                'every', every, 'failure_limit', failure_limit, 'inconclusive_limit', inconclusive_limit, 'min_samples', min_samples, 'critical', critical, 'dry_run', dry_run,
+                'error_limit', error_limit, 'total_failure_limit', total_failure_limit)),
             tandem.worker_wake();
     SELECT * INTO result FROM tandem.metrics AS v WHERE v.run = r.name AND v.metric = name AND NOT v.builtin;
     RETURN result;
@@ -177,42 +213,94 @@ END
 $$;
 COMMENT ON FUNCTION tandem.drop_metric IS 'Takes a metric and what it measured away; the event keeps its definition and its last verdict';
 
--- A limit that was reached, or left. This is where a run is paused or rolled back for a metric, once runs do that (dry_run: never).
+CREATE FUNCTION tandem.metric_evidence(metric tandem.metric) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object('metric', metric.name, 'value', metric.value, 'samples', metric.samples, 'verdict', metric.verdict, 'reason', metric.reason, 'breached', tandem.metric_breach(metric),
+                              'failures', metric.failures, 'inconclusive', metric.inconclusive, 'errors', metric.errors, 'total_failures', metric.total_failures,
+                              'critical', metric.critical, 'dry_run', metric.dry_run, 'measured_at', metric.measured_at)
+$$;
+COMMENT ON FUNCTION tandem.metric_evidence IS 'What events and rollbacks tell of a metric';
+
+-- A limit that was reached, or left, is an event, once.
 CREATE FUNCTION tandem.metric_moved(run tandem.run, metric tandem.metric, kind text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM tandem.record_event(run, kind, format('metric %s: %s', metric.name, metric.reason),
-                jsonb_build_object('metric', metric.name, 'value', metric.value, 'samples', metric.samples, 'verdict', metric.verdict, 'failures', metric.failures,
-                                   'inconclusive', metric.inconclusive, 'critical', metric.critical, 'dry_run', metric.dry_run, 'measured_at', metric.measured_at));
+    PERFORM tandem.record_event(run, kind, format('metric %s: %s', metric.name, metric.reason), tandem.metric_evidence(metric));
 END
 $$;
-COMMENT ON FUNCTION tandem.metric_moved IS 'Records that a metric reached a limit (metric_failed, metric_inconclusive) or is well again (metric_recovered)';
+COMMENT ON FUNCTION tandem.metric_moved IS 'Records that a metric reached a limit (metric_failed, metric_inconclusive, metric_error) or is well again (metric_recovered)';
+
+-- What a metric at its limit means for the run, asked at every measurement: a run that came to where it matters with the limit reached, or
+-- that somebody resumed in between, is treated like any other. A critical metric that fails rolls back; any other limit pauses, and
+-- validation, guards and metrics go on. While rows are still being copied a metric only reports.
+CREATE FUNCTION tandem.metric_acts(run_id integer, metric tandem.metric) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+    breach text := tandem.metric_breach(metric);
+    reason text := format('metric %s: %s', metric.name, left(metric.reason, 500));
+    fails boolean := breach IN ('failure_limit', 'total_failure_limit');
+BEGIN
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = metric_acts.run_id;
+    IF metric.dry_run OR breach IS NULL OR metric.verdict = 'pass' OR r.stage = 'dualwrite' OR tandem.guards_armed(r) IS NOT TRUE OR fails <> (metric.verdict = 'fail') THEN
+        RETURN;
+    END IF;
+    IF fails AND metric.critical THEN
+        -- Who moved the run meanwhile has the say.
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = metric_acts.run_id FOR NO KEY UPDATE;
+        IF tandem.guards_armed(r) THEN
+            PERFORM tandem.roll_back(r.id, NULL, reason, 'emergency', true, tandem.metric_evidence(metric));
+        END IF;
+    ELSE
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = metric_acts.run_id FOR NO KEY UPDATE;
+        IF r.phase IN ('progressing', 'waiting_approval') THEN
+            PERFORM tandem.move_run(r.id, 'pause', NULL, reason, tandem.metric_evidence(metric));
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.metric_acts IS 'Rolls a run back, or pauses it, for a metric that has reached a limit';
 
 -- What was found becomes the metric's state and a measurement; who calls it has the metric's row locked.
-CREATE FUNCTION tandem.keep_measurement(run tandem.run, metric tandem.metric, at timestamptz, value double precision, samples bigint, verdict text, reason text, lost boolean) RETURNS void
+CREATE FUNCTION tandem.keep_measurement(
+    run tandem.run, metric tandem.metric, at timestamptz, value double precision, samples bigint, verdict text, reason text, failed boolean, lost boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     m tandem.metric;
+    answer text := CASE WHEN failed THEN 'error' ELSE verdict END;
 BEGIN
+    IF EXISTS (SELECT FROM tandem.metric_restart AS x WHERE x.run_id = metric.run_id AND x.at > metric.measured_at) THEN
+        metric.failures := 0;
+        metric.inconclusive := 0;
+        metric.errors := 0;
+        metric.total_failures := 0;
+    END IF;
     UPDATE tandem.metric AS x
        SET value = keep_measurement.value, samples = keep_measurement.samples, verdict = keep_measurement.verdict, reason = keep_measurement.reason, measured_at = at,
            measurements = x.measurements + 1, attempting = false, lost = CASE WHEN keep_measurement.lost THEN least(x.lost, 2147483646) + 1 ELSE 0 END,
-           failures = CASE keep_measurement.verdict WHEN 'fail' THEN least(x.failures, 2147483646) + 1 WHEN 'pass' THEN 0 ELSE x.failures END,
-           inconclusive = CASE keep_measurement.verdict WHEN 'inconclusive' THEN least(x.inconclusive, 2147483646) + 1 ELSE 0 END
+           failures = CASE answer WHEN 'fail' THEN least(metric.failures, 2147483646) + 1 WHEN 'pass' THEN 0 ELSE metric.failures END,
+           inconclusive = CASE answer WHEN 'inconclusive' THEN least(metric.inconclusive, 2147483646) + 1 WHEN 'error' THEN metric.inconclusive ELSE 0 END,
+           errors = CASE answer WHEN 'error' THEN least(metric.errors, 2147483646) + 1 ELSE 0 END,
+           total_failures = CASE answer WHEN 'fail' THEN least(metric.total_failures, 2147483646) + 1 ELSE metric.total_failures END
      WHERE x.run_id = metric.run_id AND x.name = metric.name RETURNING * INTO m;
     INSERT INTO tandem.measurement VALUES (m.run_id, m.name, m.measured_at, m.value, m.samples, m.verdict, m.reason);
-    IF metric.failures < m.failure_limit AND m.failures >= m.failure_limit THEN
+    IF m.verdict = 'fail' AND tandem.metric_breach(m) IN ('failure_limit', 'total_failure_limit') AND tandem.metric_breach(m) IS DISTINCT FROM tandem.metric_breach(metric) THEN
         PERFORM tandem.metric_moved(run, m, 'metric_failed');
+    ELSIF metric.errors < m.error_limit AND m.errors >= m.error_limit THEN
+        PERFORM tandem.metric_moved(run, m, 'metric_error');
     ELSIF metric.inconclusive < m.inconclusive_limit AND m.inconclusive >= m.inconclusive_limit THEN
         PERFORM tandem.metric_moved(run, m, 'metric_inconclusive');
-    ELSIF m.verdict = 'pass' AND (metric.failures >= m.failure_limit OR metric.inconclusive >= m.inconclusive_limit) THEN
+    ELSIF m.verdict = 'pass' AND tandem.metric_breach(metric) <> coalesce(tandem.metric_breach(m), '') THEN
         PERFORM tandem.metric_moved(run, m, 'metric_recovered');
     END IF;
+    PERFORM tandem.metric_acts(run.id, m);
 END
 $$;
-COMMENT ON FUNCTION tandem.keep_measurement IS 'Keeps the verdict of a metric, counts it, and records a limit that is reached or left';
+COMMENT ON FUNCTION tandem.keep_measurement IS 'Keeps the verdict of a metric, counts it, records a limit that is reached or left, and acts on it';
 
 CREATE FUNCTION tandem.take_measurement(run tandem.run, metric tandem.metric) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -224,7 +312,7 @@ DECLARE
 BEGIN
     answer := tandem.measure(run.owner::name, metric.resolved, metric.success_condition, metric.failure_condition, metric.min_samples,
                              greatest(10, least(extract(epoch FROM timeout) * 1000, 600000))::integer);
-    PERFORM tandem.keep_measurement(run, metric, at, answer.value, answer.samples, answer.verdict, answer.reason, false);
+    PERFORM tandem.keep_measurement(run, metric, at, answer.value, answer.samples, answer.verdict, answer.reason, answer.failed, false);
 END
 $$;
 COMMENT ON FUNCTION tandem.take_measurement IS 'Asks the query of a metric and keeps the answer';
@@ -239,7 +327,7 @@ COMMENT ON FUNCTION tandem.metric_due IS 'When a metric is to be measured next';
 
 CREATE FUNCTION tandem.is_measured(run tandem.run) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT run.stage IN ('dualwrite', 'shadow', 'live') AND run.phase <> 'cancelled' AND run.home = tandem.home() $$;
+AS $$ SELECT run.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND run.phase <> 'cancelled' AND run.home = tandem.home() $$;
 COMMENT ON FUNCTION tandem.is_measured IS 'Are the metrics of the run measured: is it active, and in the database in which it was made?';
 
 -- For tick(): all that is due in this transaction. Who measures the same run at the same time takes others.
@@ -293,7 +381,7 @@ BEGIN
             next := m.name;
             EXIT;
         END IF;
-        PERFORM tandem.keep_measurement(r, m, clock_timestamp(), NULL, NULL, 'inconclusive', 'the process that asked the query has ended, perhaps by the query', true);
+        PERFORM tandem.keep_measurement(r, m, clock_timestamp(), NULL, NULL, 'inconclusive', 'the process that asked the query has ended, perhaps by the query', true, true);
     END LOOP;
     SELECT CASE WHEN next IS NOT NULL THEN 0 ELSE greatest(100, extract(epoch FROM min(greatest(tandem.metric_due(x), now())) - clock_timestamp()) * 1000) END INTO wait_ms
       FROM tandem.metric AS x WHERE x.run_id = r.id;

@@ -18,7 +18,7 @@ AS $$
                coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false)
                OR tandem.is_locked('tandem.run', run.id) AS alive
     ), metric AS (
-        SELECT m.critical, m.failures >= m.failure_limit AS fails, m.inconclusive >= m.inconclusive_limit AS inconclusive
+        SELECT m.critical, coalesce(m.failures >= m.failure_limit OR m.total_failures >= m.total_failure_limit, false) AS fails, m.inconclusive >= m.inconclusive_limit OR m.errors >= m.error_limit AS inconclusive
           FROM tandem.metric AS m, facts WHERE facts.active AND m.run_id = run.id AND NOT m.dry_run
     ), d (name, points) AS (
         SELECT f.name, tandem.health_points('run: ' || f.name)
@@ -82,6 +82,13 @@ BEGIN
             PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
             did := 'paused: the database is a copy';
         END IF;
+        RETURN;
+    END IF;
+
+    -- Before what may take its time.
+    IF tandem.guard_round(r) THEN
+        did := 'rolled back by a guard';
+        wait_ms := 0;
         RETURN;
     END IF;
 

@@ -91,6 +91,7 @@ BEGIN
         RAISE EXCEPTION 'run "%" exists already', run USING ERRCODE = 'duplicate_object', HINT = 'Choose another name; SELECT * FROM tandem.runs lists them.';
     END IF;
     INSERT INTO tandem.run_activity (run_id) VALUES (r.id);
+    PERFORM tandem.add_default_guards(r);
     PERFORM tandem.record_event(r, 'create_run', NULL, jsonb_build_object('legacy_schema', legacy_schema, 'new_schema', new_schema, 'steps', steps, 'hold', hold));
     RETURN tandem.status(r.name);
 END

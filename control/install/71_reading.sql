@@ -5,10 +5,13 @@ CREATE TABLE tandem.builtin_metric (
     metric      text PRIMARY KEY,
     of_run      boolean NOT NULL,
     unit        text NOT NULL,
-    description text NOT NULL
+    description text NOT NULL,
+    source      text NOT NULL GENERATED ALWAYS AS (CASE WHEN metric = 'sla_breaches' THEN 'breaches' WHEN NOT of_run THEN 'database'
+                  WHEN metric ~ '^(legacy|new)_|^(p95_|p99_|errors_)|^(error_rate|success_rate|compliance)$' THEN 'latency' ELSE 'run' END) STORED
 );
+COMMENT ON COLUMN tandem.builtin_metric.source IS 'Which of the functions below reads it';
 COMMENT ON TABLE tandem.builtin_metric IS 'The metrics that come with the extension: of each active run, or of the database';
-INSERT INTO tandem.builtin_metric VALUES
+INSERT INTO tandem.builtin_metric (metric, of_run, unit, description) VALUES
     ('health_score', true, 'points', 'Health of the run, 0 to 100'),
     ('differences', true, 'rows', 'Rows that differed at the last validation'),
     ('validation_age', true, 's', 'Time since the last validation began'),
@@ -25,16 +28,23 @@ INSERT INTO tandem.builtin_metric VALUES
     ('p95_ratio', true, 'new / legacy', 'Ratio of the 95th percentiles, of the operation where it is greatest (each side was seen 100 times)'),
     ('legacy_error_rate', true, '%', 'Observations of the legacy side that were errors, of those of the last five minutes'),
     ('new_error_rate', true, '%', 'Observations of the new side that were errors'),
+    ('p95_degradation', true, '%', 'How far the 95th percentile is above the baseline, of the operation where it is most; unknown until the first key was moved'),
+    ('errors_worse', true, '1 or 0', 'Does the new side fail more than legacy in the same five minutes, by more than chance? Of any operation; unknown where samples are too few to tell'),
+    ('p95_worse', true, '1 or 0', 'Is the 95th percentile of the new side above that of legacy by more than a tenth, and by more than chance?'),
+    ('p99_worse', true, '1 or 0', 'The same of the 99th percentile'),
+    ('error_rate', true, '%', 'Observations of both sides that were errors'),
     ('success_rate', true, '%', 'Observations of both sides that were no errors'),
     ('compliance', true, '%', 'Observations of operations with a threshold that did not take longer'),
     ('batch_success_rate', true, '%', 'Rows of the last 20 batches that did not fail, of the job where it is least'),
     ('batch_failed_percent', true, '%', 'Batches of the last 20 that failed or were never ended, of the job where they are most'),
     ('batch_anomalies', true, 'batches', 'Batches of the last 20 that took longer or failed more than their job''s do, of the job where they are most'),
     ('batch_violations', true, 'batches', 'Batches of the last 20 whose numbers or rows did not agree, of the job where they are most'),
+    ('check_variance', true, '%', 'By how much a critical check differs between the sides, of the one where it is most'),
     ('observe_memory_percent', false, '%', 'How much of tandem.observe_memory is used'),
     ('sla_compliance', false, '%', 'Tasks that met their SLA, of those of the last hour for which it is decided (of the 5000 newest)'),
     ('task_success_rate', false, '%', 'Tasks that are done, of those of the last hour that are done or dead (of the 5000 newest)'),
     ('overdue_tasks', false, 'tasks', 'Tasks not finished by their SLA, of the 2000 newest that missed it'),
+    ('sla_breaches', false, 'deadlines', 'Deadlines of tasks that were missed in the last hour'),
     ('queue_age', false, 's', 'How long the task that has waited longest could have been claimed'),
     ('ready_tasks', false, 'tasks', 'Tasks that can be claimed'),
     ('connections_percent', false, '%', 'Client connections, of max_connections'),
@@ -59,58 +69,109 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid $$;
 COMMENT ON FUNCTION tandem.first_task_id IS 'Where the tasks that were made from a time on begin in the order of ids';
 
-CREATE FUNCTION tandem.read_run_metrics() RETURNS TABLE (run_id integer, metric text, value double precision)
+CREATE FUNCTION tandem.recent_breaches() RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT count(*) FROM tandem.sla_breach AS b WHERE b.detected_at > clock_timestamp() - interval '1 hour' AND b.detected_at <= clock_timestamp() $$;
+COMMENT ON FUNCTION tandem.recent_breaches IS 'Deadlines of tasks that were missed in the last hour';
+
+-- The last result of each critical check; no row where there are no checks.
+CREATE FUNCTION tandem.check_variance(run_id integer) RETURNS double precision
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result double precision;
+BEGIN
+    IF to_regclass('tandem.check_results') IS NOT NULL THEN
+        EXECUTE 'SELECT max(abs(c.difference_percent)) FROM (SELECT DISTINCT ON (x.name, x.group_key) x.difference_percent FROM tandem.check_results AS x JOIN tandem.run AS r ON r.name = x.run '
+                'WHERE r.id = $1 AND x.severity = ''critical'' ORDER BY x.name, x.group_key, x.at DESC) AS c' INTO result USING run_id;
+    END IF;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION tandem.check_variance IS 'By how much a critical check of a run differs between the sides, in percent, of the one where it is most; NULL where none was made';
+
+CREATE FUNCTION tandem.read_run_metrics(only_run integer DEFAULT NULL) RETURNS TABLE (run_id integer, metric text, value double precision, samples bigint)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT r.id, x.metric, x.value
+    SELECT r.id, x.metric, x.value, x.samples
       FROM tandem.run AS r JOIN tandem.run_activity AS a ON a.run_id = r.id
      CROSS JOIN LATERAL (SELECT sum(least(b.rows_seen, b.rows_estimated)) AS seen, sum(greatest(b.rows_estimated, b.rows_seen)) AS estimated,
                                 sum(CASE WHEN b.finished_at IS NULL THEN greatest(b.rows_estimated - b.rows_seen, 0) ELSE 0 END) AS remaining,
                                 bool_and(b.finished_at IS NOT NULL) AS finished
                            FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id) AS b
      CROSS JOIN LATERAL ( -- of the last 20 batches of each job, the job that is worst
-           SELECT min(l.rate) AS rate, max(l.failed) AS failed, max(l.anomalies) AS anomalies, max(l.violations) AS violations FROM tandem.batch_job_known AS j
-            CROSS JOIN LATERAL (SELECT 100.0 - 100.0 * sum(z.failed) / nullif(sum(z.checked), 0) AS rate, 100.0 * count(*) FILTER (WHERE coalesce(z.verdict, 'fail') = 'fail') / count(*) AS failed,
+           SELECT min(l.rate) AS rate, min(l.batches) AS batches, max(l.failed) AS failed, max(l.anomalies) AS anomalies, max(l.violations) AS violations FROM tandem.batch_job_known AS j
+            CROSS JOIN LATERAL (SELECT count(*) AS batches, 100.0 - 100.0 * sum(z.failed) / nullif(sum(z.checked), 0) AS rate, 100.0 * count(*) FILTER (WHERE coalesce(z.verdict, 'fail') = 'fail') / count(*) AS failed,
                                        count(z.anomaly) AS anomalies, count(*) FILTER (WHERE z.integrity = 'violated') AS violations
                                   FROM (SELECT y.* FROM tandem.batch AS y WHERE y.run_id = j.run_id AND y.job = j.name AND (y.ended_at IS NOT NULL OR y.started_at < clock_timestamp() - j.timeout)
                                          ORDER BY y.id DESC LIMIT 20) AS z HAVING count(*) > 0) AS l
             WHERE j.run_id = r.id) AS c
      CROSS JOIN LATERAL (VALUES
-           ('health_score', (tandem.run_health(r, a)).score::double precision),
-           ('differences', a.differences),
-           ('validation_age', extract(epoch FROM clock_timestamp() - a.validated_at)),
-           ('weight', r.weight),
-           ('refused_writes', (SELECT count(*) FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = r.id)),
-           ('backfill_percent', CASE WHEN b.finished THEN 100 ELSE least(99.9, 100.0 * b.seen / greatest(b.estimated, 1)) END),
-           ('backfill_remaining', b.remaining),
-           ('batch_success_rate', c.rate), ('batch_failed_percent', c.failed), ('batch_anomalies', c.anomalies), ('batch_violations', c.violations)) AS x (metric, value)
-     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' AND r.home = tandem.home()
+           ('health_score', (tandem.run_health(r, a)).score::double precision, NULL::bigint),
+           ('differences', a.differences, NULL),
+           ('validation_age', extract(epoch FROM clock_timestamp() - a.validated_at), NULL),
+           ('weight', r.weight, NULL),
+           ('refused_writes', (SELECT count(*) FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = r.id), NULL),
+           ('backfill_percent', CASE WHEN b.finished THEN 100 ELSE least(99.9, 100.0 * b.seen / greatest(b.estimated, 1)) END, NULL),
+           ('backfill_remaining', b.remaining, NULL),
+           ('batch_success_rate', c.rate, c.batches), ('batch_failed_percent', c.failed, c.batches), ('batch_anomalies', c.anomalies, c.batches), ('batch_violations', c.violations, c.batches),
+           ('check_variance', tandem.check_variance(r.id), NULL)) AS x (metric, value, samples)
+     WHERE r.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND r.phase <> 'cancelled' AND r.home = tandem.home() AND r.id = coalesce(only_run, r.id)
 $$;
-COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run';
+COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run or of one';
 
--- The last five minutes of each run's operations, put together.
-CREATE FUNCTION tandem.read_latency_metrics() RETURNS TABLE (run_id integer, metric text, value double precision)
+-- The last five minutes of each run's operations, put together. What costs more is only read where it is wanted.
+CREATE FUNCTION tandem.read_latency_metrics(only_run integer DEFAULT NULL, wanted text[] DEFAULT NULL)
+RETURNS TABLE (run_id integer, metric text, value double precision, samples bigint, verdict text, reason text)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH l AS MATERIALIZED (
-        SELECT r.id AS run_id, v.operation, v.side, v.n, v.errors, v.p50_ms, v.p95_ms, v.p99_ms, v.over_threshold, v.threshold_ms
-          FROM tandem.latency AS v JOIN tandem.run AS r ON r.name = v.run
-         WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled'
+        SELECT v.run_id, v.operation, v.side, v.n, v.errors, v.p50_ms, v.p95_ms, v.p99_ms, v.over_threshold, v.threshold_ms, v.histogram
+          FROM tandem.latency_rows(only_run, NULL, NULL, '5 minutes') AS v JOIN tandem.run AS r ON r.id = v.run_id
+         WHERE r.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND r.phase <> 'cancelled'
     ), side AS (
-        SELECT l.run_id, l.side, max(l.p50_ms) AS p50, max(l.p95_ms) AS p95, max(l.p99_ms) AS p99, 100.0 * sum(l.errors) / nullif(sum(l.n), 0) AS error_rate
+        SELECT l.run_id, l.side, max(l.p50_ms) AS p50, max(l.p95_ms) AS p95, max(l.p99_ms) AS p99, 100.0 * sum(l.errors) / nullif(sum(l.n), 0) AS error_rate, sum(l.n)::bigint AS n,
+               (array_agg(l.n ORDER BY l.p50_ms DESC))[1] AS n50, (array_agg(l.n ORDER BY l.p95_ms DESC))[1] AS n95, (array_agg(l.n ORDER BY l.p99_ms DESC))[1] AS n99
           FROM l WHERE l.side IN ('legacy', 'new') GROUP BY l.run_id, l.side
+    ), pair AS MATERIALIZED (
+        SELECT a.run_id, a.operation, a.n AS legacy_n, a.errors AS legacy_errors, a.p95_ms AS legacy_p95, a.histogram AS legacy_histogram,
+               b.n AS new_n, b.errors AS new_errors, b.p95_ms AS new_p95, b.histogram AS new_histogram
+          FROM l AS a JOIN l AS b ON b.run_id = a.run_id AND b.operation = a.operation WHERE a.side = 'legacy' AND b.side = 'new'
+    ), judged AS (
+        SELECT p.run_id, p.operation, j.test, j.verdict, j.reason, least(p.legacy_n, p.new_n) AS samples
+          FROM pair AS p
+         CROSS JOIN LATERAL (SELECT array_agg((x.from_ms + x.to_ms) / 2 ORDER BY x.from_ms) AS ms, array_agg(x.n ORDER BY x.from_ms) AS counts FROM tandem.histogram_buckets(p.legacy_histogram) AS x) AS o
+         CROSS JOIN LATERAL (SELECT array_agg((x.from_ms + x.to_ms) / 2 ORDER BY x.from_ms) AS ms, array_agg(x.n ORDER BY x.from_ms) AS counts FROM tandem.histogram_buckets(p.new_histogram) AS x) AS n
+         CROSS JOIN LATERAL tandem.judge_sides(p.legacy_n, p.legacy_errors, p.new_n, p.new_errors, o.ms, n.ms, o.counts, n.counts) AS j
+         WHERE wanted IS NULL OR wanted && '{errors_worse,p95_worse,p99_worse}'
+    ), verdict AS ( -- of all operations: one that is worse is enough, one that is not is needed
+        SELECT j.run_id, j.test, min(CASE j.verdict WHEN 'fail' THEN 1 WHEN 'pass' THEN 2 ELSE 3 END) AS rank FROM judged AS j GROUP BY j.run_id, j.test
+    ), trend AS (
+        SELECT t.run_id, max(t.degradation) AS degradation, (array_agg(t.n ORDER BY t.degradation DESC NULLS LAST))[1] AS n
+          FROM (SELECT l.run_id, 100 * (l.p95_ms / nullif((tandem.histogram_percentiles(b.histogram, '{0.95}', b.longest_us))[1]::numeric, 0) - 1) AS degradation, least(l.n, b.n) AS n
+                  FROM l JOIN tandem.latency_baseline AS b ON b.run_id = l.run_id AND b.operation = l.operation
+                 WHERE wanted IS NULL OR 'p95_degradation' = ANY (wanted)) AS t
+         GROUP BY t.run_id
     )
-    SELECT s.run_id, s.side || x.metric, x.value::double precision
-      FROM side AS s CROSS JOIN LATERAL (VALUES ('_p50_ms', s.p50), ('_p95_ms', s.p95), ('_p99_ms', s.p99), ('_error_rate', s.error_rate)) AS x (metric, value)
+    SELECT s.run_id, s.side || x.metric, x.value::double precision, x.samples, NULL, NULL
+      FROM side AS s CROSS JOIN LATERAL (VALUES ('_p50_ms', s.p50, s.n50), ('_p95_ms', s.p95, s.n95), ('_p99_ms', s.p99, s.n99), ('_error_rate', s.error_rate, s.n)) AS x (metric, value, samples)
     UNION ALL
-    SELECT l.run_id, 'success_rate', 100.0 - 100.0 * sum(l.errors) / nullif(sum(l.n), 0) FROM l GROUP BY l.run_id
+    SELECT a.run_id, x.metric, x.value::double precision, a.n, NULL, NULL
+      FROM (SELECT l.run_id, 100.0 * sum(l.errors) / nullif(sum(l.n), 0) AS errors, sum(l.n)::bigint AS n FROM l GROUP BY l.run_id) AS a
+     CROSS JOIN LATERAL (VALUES ('success_rate', 100 - a.errors), ('error_rate', a.errors)) AS x (metric, value)
     UNION ALL
-    SELECT l.run_id, 'compliance', 100.0 - 100.0 * sum(l.over_threshold) / nullif(sum(l.n), 0) FROM l WHERE l.threshold_ms IS NOT NULL GROUP BY l.run_id
+    SELECT l.run_id, 'compliance', 100.0 - 100.0 * sum(l.over_threshold) / nullif(sum(l.n), 0), sum(l.n)::bigint, NULL, NULL FROM l WHERE l.threshold_ms IS NOT NULL GROUP BY l.run_id
     UNION ALL
-    SELECT a.run_id, 'p95_ratio', max(b.p95_ms / nullif(a.p95_ms, 0))
-      FROM l AS a JOIN l AS b ON b.run_id = a.run_id AND b.operation = a.operation WHERE a.side = 'legacy' AND b.side = 'new' AND a.n >= 100 AND b.n >= 100 GROUP BY a.run_id
+    SELECT p.run_id, 'p95_ratio', max(p.new_p95 / nullif(p.legacy_p95, 0)), min(least(p.legacy_n, p.new_n)), NULL, NULL FROM pair AS p WHERE p.legacy_n >= 100 AND p.new_n >= 100 GROUP BY p.run_id
+    UNION ALL
+    SELECT t.run_id, 'p95_degradation', t.degradation, t.n, NULL, NULL FROM trend AS t
+    UNION ALL
+    SELECT v.run_id, v.test || '_worse', CASE v.rank WHEN 1 THEN 1 WHEN 2 THEN 0 END, f.samples, CASE v.rank WHEN 1 THEN 'fail' WHEN 2 THEN 'pass' ELSE 'inconclusive' END, f.reason
+      FROM verdict AS v
+     CROSS JOIN LATERAL (SELECT min(j.samples) AS samples, left(string_agg(format('%s: %s', j.operation, j.reason), '; ' ORDER BY j.operation), 500) AS reason
+                           FROM judged AS j WHERE j.run_id = v.run_id AND j.test = v.test AND j.verdict = CASE v.rank WHEN 1 THEN 'fail' WHEN 2 THEN 'pass' ELSE 'inconclusive' END) AS f
 $$;
-COMMENT ON FUNCTION tandem.read_latency_metrics IS 'The metrics of runs that observing knows';
+COMMENT ON FUNCTION tandem.read_latency_metrics IS 'The metrics of runs that observing knows, of each active run or of one; both sides judged over the same five minutes';
 
 CREATE FUNCTION tandem.read_database_metrics() RETURNS TABLE (metric text, value double precision)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -145,6 +206,7 @@ AS $$
            ('task_success_rate', 100.0 * t.done / nullif(t.ended, 0)),
            ('overdue_tasks', (SELECT count(*) FROM (SELECT l.task_id FROM tandem.sla_breach AS l WHERE l.which = 'finish' ORDER BY l.task_id DESC LIMIT 2000) AS l
                                 JOIN tandem.task AS o ON o.id = l.task_id WHERE o.finished_at IS NULL)),
+           ('sla_breaches', tandem.recent_breaches()),
            ('queue_age', coalesce(greatest(extract(epoch FROM clock_timestamp() - q.oldest), 0), 0)),
            ('ready_tasks', q.ready),
            ('connections_percent', 100.0 * s.clients / current_setting('max_connections')::integer),
@@ -176,25 +238,25 @@ BEGIN
         RETURN;
     END;
     WITH reading AS (
-        SELECT x.run_id, x.metric, x.value FROM tandem.read_run_metrics() AS x
+        SELECT x.run_id, x.metric, x.value, x.samples, NULL AS verdict, NULL AS reason FROM tandem.read_run_metrics() AS x
         UNION ALL
-        SELECT x.run_id, x.metric, x.value FROM tandem.read_latency_metrics() AS x
+        SELECT x.run_id, x.metric, x.value, x.samples, x.verdict, x.reason FROM tandem.read_latency_metrics() AS x
         UNION ALL
-        SELECT NULL, x.metric, x.value FROM tandem.read_database_metrics() AS x
+        SELECT NULL, x.metric, x.value, NULL, NULL, NULL FROM tandem.read_database_metrics() AS x
     ), gone AS (
         DELETE FROM tandem.metric_reading AS r WHERE r.run_id IS NOT NULL
-           AND NOT EXISTS (SELECT FROM tandem.run AS x WHERE x.id = r.run_id AND x.stage IN ('dualwrite', 'shadow', 'live') AND x.phase <> 'cancelled')
+           AND NOT EXISTS (SELECT FROM tandem.run AS x WHERE x.id = r.run_id AND x.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND x.phase <> 'cancelled')
     ), kept AS (
-        INSERT INTO tandem.metric_reading AS r (run_id, metric, value, measured_at, recorded_value, recorded_at)
-        SELECT x.run_id, x.metric, x.value, now, x.value, now FROM reading AS x ORDER BY x.run_id, x.metric
+        INSERT INTO tandem.metric_reading AS r (run_id, metric, value, measured_at, recorded_value, recorded_at, samples, verdict, reason)
+        SELECT x.run_id, x.metric, x.value, now, x.value, now, x.samples, x.verdict, x.reason FROM reading AS x ORDER BY x.run_id, x.metric
         ON CONFLICT (run_id, metric) DO UPDATE
-           SET value = EXCLUDED.value, measured_at = now,
+           SET value = EXCLUDED.value, measured_at = now, samples = EXCLUDED.samples, verdict = EXCLUDED.verdict, reason = EXCLUDED.reason,
                recorded_value = CASE WHEN tandem.is_news(r, EXCLUDED.value, now) THEN EXCLUDED.value ELSE r.recorded_value END,
                recorded_at = CASE WHEN tandem.is_news(r, EXCLUDED.value, now) THEN now ELSE r.recorded_at END
-        RETURNING r.run_id, r.metric, r.value, r.recorded_at = now AS news
+        RETURNING r.run_id, r.metric, r.value, r.recorded_at = now AS news, r.samples, r.verdict, r.reason
     )
-    INSERT INTO tandem.measurement (run_id, metric, at, value)
-    SELECT k.run_id, k.metric, now, k.value FROM kept AS k WHERE k.news AND k.value IS NOT NULL AND k.metric NOT LIKE 'blocks %';
+    INSERT INTO tandem.measurement (run_id, metric, at, value, samples, verdict, reason)
+    SELECT k.run_id, k.metric, now, k.value, k.samples, k.verdict, k.reason FROM kept AS k WHERE k.news AND k.value IS NOT NULL AND k.metric NOT LIKE 'blocks %';
 END
 $$;
 COMMENT ON FUNCTION tandem.metric_round IS 'Reads the metrics that come with the extension';

@@ -59,6 +59,7 @@ DECLARE
     resolved integer := 0;
     alert bigint;
 BEGIN
+    PERFORM tandem.settle_guard_alerts();
     IF NOT EXISTS (SELECT FROM tandem.alert_rule) THEN
         RETURN NULL;
     END IF;
@@ -70,15 +71,15 @@ BEGIN
     FOR l IN
         WITH look AS (
             SELECT a.id, a.name, a.metric, a.field, a.comparator, a.threshold, a.clear_threshold, a.hold, a.severity, a.message, a.no_data, s.run_id, r.name AS run,
-                   CASE a.field WHEN 'value' THEN s.value WHEN 'failures' THEN s.failures ELSE s.inconclusive END AS value, s.measured_at, s.reason, o.id AS open, w.phase AS watched, w.counted_at,
+                   CASE a.field WHEN 'value' THEN s.value WHEN 'failures' THEN s.failures WHEN 'errors' THEN s.errors ELSE s.inconclusive END AS value, s.measured_at, s.reason, o.id AS open, w.phase AS watched, w.counted_at,
                    r.id IS NOT NULL AND (r.stage NOT IN ('dualwrite', 'shadow', 'live') OR r.phase = 'cancelled') AS ended,
                    a.clear_hold, a.stale_after, CASE WHEN o.id IS NOT NULL THEN 'firing' WHEN w.phase = 'pending' THEN 'pending' END AS phase, w.held, w.clearing, w.looked_at
               FROM tandem.alert_rule AS a
              -- a rule of a run looks also where nothing was measured as yet; one of all runs, at what there is, and at what is open
-             CROSS JOIN LATERAL (SELECT x.run_id, x.value, x.failures, x.inconclusive, x.measured_at, x.reason FROM tandem.series AS x
+             CROSS JOIN LATERAL (SELECT x.run_id, x.value, x.failures, x.inconclusive, x.errors, x.measured_at, x.reason FROM tandem.series AS x
                                   WHERE x.metric = a.metric AND (a.run_id IS NULL OR x.run_id = a.run_id)
                                  UNION ALL
-                                 SELECT x.run_id, NULL, NULL, NULL, NULL, NULL
+                                 SELECT x.run_id, NULL, NULL, NULL, NULL, NULL, NULL
                                    FROM (SELECT a.run_id WHERE a.run_id IS NOT NULL UNION SELECT p.run_id FROM tandem.alert AS p WHERE p.rule_id = a.id AND p.resolved_at IS NULL) AS x
                                   WHERE NOT EXISTS (SELECT FROM tandem.series AS y WHERE y.metric = a.metric AND y.run_id IS NOT DISTINCT FROM x.run_id)) AS s
               LEFT JOIN tandem.run AS r ON r.id = s.run_id
@@ -136,7 +137,7 @@ AS $$
                 THEN format('%s: no data of %s since %s', coalesce(message, rule), metric, coalesce(measured_at::timestamptz(0)::text, 'the start'))
                 WHEN field = 'value' THEN format('%s: %s is %s, which is %s %s%s', coalesce(message, rule), metric, tandem.number_text(value), comparator, tandem.number_text(threshold),
                                                  CASE WHEN hold > interval '0' THEN ' for ' || hold ELSE '' END)
-                ELSE format('metric %s %s %s time(s) in a row: %s', metric, CASE field WHEN 'failures' THEN 'failed' ELSE 'was inconclusive' END, value, left(reason, 500)) END
+                ELSE format('metric %s %s %s time(s) in a row: %s', metric, CASE field WHEN 'failures' THEN 'failed' WHEN 'errors' THEN 'could not be measured' ELSE 'was inconclusive' END, value, left(reason, 500)) END
 $$;
 COMMENT ON FUNCTION tandem.alert_text IS 'What an alert that fires says';
 
@@ -165,9 +166,9 @@ BEGIN
         RAISE EXCEPTION 'the name of an alert rule has 1 to 127 bytes' USING ERRCODE = CASE WHEN rule = '' THEN 'invalid_name' ELSE 'name_too_long' END,
               DETAIL = format('This one has %s.', octet_length(rule)), HINT = 'Choose a shorter name, such as ''errors''.';
     END IF;
-    IF severity NOT IN ('info', 'warning', 'critical') OR field NOT IN ('value', 'failures', 'inconclusive') THEN
+    IF severity NOT IN ('info', 'warning', 'critical') OR field NOT IN ('value', 'failures', 'inconclusive', 'errors') THEN
         RAISE EXCEPTION 'unknown %', CASE WHEN severity NOT IN ('info', 'warning', 'critical') THEN format('severity "%s"', left(severity, 63)) ELSE format('field "%s"', left(field, 63)) END
-              USING ERRCODE = 'invalid_parameter_value', HINT = 'Severities are info, warning, critical; fields are value, failures, inconclusive.';
+              USING ERRCODE = 'invalid_parameter_value', HINT = 'Severities are info, warning, critical; fields are value, failures, inconclusive, errors.';
     END IF;
     IF NOT EXISTS (SELECT FROM tandem.builtin_metric AS b WHERE b.metric = add_alert_rule.metric) AND NOT EXISTS (SELECT FROM tandem.metric AS m WHERE m.name = add_alert_rule.metric AND (r.id IS NULL OR m.run_id = r.id)) THEN
         RAISE EXCEPTION 'there is no metric "%"', left(metric, 63) USING ERRCODE = 'undefined_object', HINT = 'SELECT run, metric FROM tandem.metrics lists them.';
@@ -251,15 +252,16 @@ $$;
 COMMENT ON FUNCTION tandem.acknowledge IS 'Says in one''s own name that somebody looks after an alert; it is resolved by itself, as any other';
 
 -- The two rules of a user's metric: what its limits say becomes an alert.
-CREATE FUNCTION tandem.watch_metric(run tandem.run, metric text, critical boolean, failure_limit integer, inconclusive_limit integer) RETURNS void
+CREATE FUNCTION tandem.watch_metric(run tandem.run, metric text, critical boolean, failure_limit integer, inconclusive_limit integer, error_limit integer) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO tandem.alert_rule (run_id, name, metric, field, comparator, threshold, clear_threshold, hold, clear_hold, stale_after, no_data, severity, message, template)
     VALUES ((run).id, metric || ' fails', metric, 'failures', '>=', failure_limit, 1, '0', '0', '1 year', 'keep', CASE WHEN critical THEN 'critical' ELSE 'warning' END, NULL, 'metric'),
-           ((run).id, metric || ' is inconclusive', metric, 'inconclusive', '>=', inconclusive_limit, 1, '0', '0', '1 year', 'keep', 'warning', NULL, 'metric')
+           ((run).id, metric || ' is inconclusive', metric, 'inconclusive', '>=', inconclusive_limit, 1, '0', '0', '1 year', 'keep', 'warning', NULL, 'metric'),
+           ((run).id, metric || ' cannot be measured', metric, 'errors', '>=', error_limit, 1, '0', '0', '1 year', 'keep', 'warning', NULL, 'metric')
     ON CONFLICT DO NOTHING
 $$;
-COMMENT ON FUNCTION tandem.watch_metric IS 'Makes the alert rules of a metric that is added: failure_limit and inconclusive_limit';
+COMMENT ON FUNCTION tandem.watch_metric IS 'Makes the alert rules of a metric that is added: failure_limit, inconclusive_limit and error_limit';
 
 CREATE FUNCTION tandem.unwatch_metric(run tandem.run, metric text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -13,9 +13,9 @@ GRANT EXECUTE ON FUNCTION
     tandem.comparison_columns, tandem.check_comparison, tandem.compared_names, tandem.check_key, tandem.default_key,
     tandem.check_readable, tandem.common_collation, tandem.value_sql, tandem.equality_sql, tandem.interval_seconds, tandem.seconds_sql, tandem.check_rule,
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
-    tandem.expression_info, tandem.check_condition, tandem.check_metric_query, tandem.equality,
+    tandem.expression_info, tandem.check_condition, tandem.check_metric_query, tandem.guard_metrics, tandem.equality,
     tandem.route, tandem.bucket, tandem.acting_role, tandem.glyph,
-    tandem.relation_of, tandem.worker_preloaded, tandem.capture_triggers, tandem.capture_gap -- the views call them
+    tandem.relation_of, tandem.worker_preloaded, tandem.metric_breach, tandem.capture_triggers, tandem.capture_gap -- the views call them
 TO PUBLIC;
 
 -- Query against query.
@@ -69,7 +69,7 @@ GRANT SELECT ON tandem.own_mappings TO PUBLIC; -- it shows each reader his own
 
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.backfill_runs, tandem.comparisons, tandem.rollback_proofs, tandem.health, tandem.capture TO pg_monitor;
 GRANT SELECT ON tandem.task_analytics, tandem.emergency_response_metrics, tandem.sla_breaches, tandem.sla_policies TO pg_monitor;
-GRANT SELECT ON tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, tandem.health_scores TO pg_monitor;
+GRANT SELECT ON tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, tandem.guards, tandem.guard_firings, tandem.guard_template, tandem.health_scores TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.health_checks, tandem.check_orchestrator_health, tandem.health_score, tandem.nagios, tandem.perfdata, tandem.status_rank, tandem.sees_tenant TO pg_monitor;
 
 GRANT SELECT ON tandem.accepted_differences TO pg_monitor;

@@ -66,6 +66,16 @@ inline bool walk_children(Node* node, bool (*walker)(Node*, void*), void* contex
 #endif
 }
 
+// The same for what the parser made of a text.
+inline bool walk_raw_children(Node* node, bool (*walker)(Node*, void*), void* context) {
+#if PG_VERSION_NUM >= 160000
+    return raw_expression_tree_walker(node, walker, context);
+#else
+    return raw_expression_tree_walker(node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)),
+                                      context);
+#endif
+}
+
 // A record in the log that means nothing; where the next one begins. PostgreSQL 17 can flush it, too.
 inline XLogRecPtr log_marker(const char* prefix) {
 #if PG_VERSION_NUM >= 170000

@@ -29,6 +29,8 @@ bool is_star(Node* node) {
     return IsA(node, ColumnRef) && IsA(llast(reinterpret_cast<ColumnRef*>(node)->fields), A_Star);
 }
 
+} // namespace
+
 // The one target of "SELECT <expression>", or an error when the text is more than that.
 Node* parse_scalar(const char* text) {
     List* parsed = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
@@ -45,6 +47,8 @@ Node* parse_scalar(const char* text) {
     }
     return target->val;
 }
+
+namespace {
 
 // A parser that knows the columns of the relation, under the relation's own name. The lock on it stays until
 // the transaction ends.

@@ -1,9 +1,9 @@
 // A user's metric: its query is checked when it is added, and asked, as the run's owner, when it is time.
 //
-// Asking happens in a subtransaction that is read only and always rolled back: nothing that the query does stays, be it
-// by a function past the executor. A query that takes too long is cancelled; one that catches the cancel, and goes on,
-// ends its process, as nothing else would. What goes wrong with it is a verdict, never an error of the round.
-#include "pg/role.hpp"
+// Asking happens in the sandbox: read only, rolled back, and for so long at most. Query and conditions are planned once
+// in a session. What goes wrong with them is a verdict, never an error of the round.
+#include "pg/kept_plan.hpp"
+#include "pg/sandbox.hpp"
 
 #include "core/metric_value.hpp"
 
@@ -11,8 +11,6 @@ extern "C" {
 #include "parser/analyze.h"
 #include "utils/ruleutils.h"
 }
-
-#include <csignal>
 
 namespace pg {
 namespace {
@@ -107,44 +105,8 @@ struct Answer {
     const char* verdict;
     const char* reason; // in the caller's memory context
     const char* step;   // what was being done, for the reason of an error
+    bool failed;        // an error of the query or of a condition, which is another thing than a bad number
 };
-
-// Thrown to leave the subtransaction, which is rolled back then.
-struct Enough {};
-
-// --- the timeout
-
-constexpr int kPatience = 5; // cancels that may be caught
-
-volatile std::sig_atomic_t cancels = 0;
-
-void on_timeout() {
-    cancels = cancels + 1;
-    kill(MyProcPid, cancels > kPatience ? SIGTERM : SIGINT);
-}
-
-TimeoutId timeout_id() {
-    static bool registered = false;
-    static TimeoutId id = USER_TIMEOUT;
-    if (!registered) {
-        id = RegisterTimeout(USER_TIMEOUT, on_timeout);
-        registered = true;
-    }
-    return id;
-}
-
-void start_timeout(TimeoutId id, int ms) {
-    cancels = 0;
-    enable_timeout_every(id, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms), ms);
-}
-
-// A cancel that came when all was done is nobody's.
-void stop_timeout(TimeoutId id) {
-    disable_timeout(id, false);
-    if (cancels > 0) {
-        QueryCancelPending = false;
-    }
-}
 
 // --- the verdict
 
@@ -183,7 +145,7 @@ Truth truth_at(int column) {
 }
 
 void select(const char* sql, int count, Oid* types, Datum* values, long limit) {
-    const int code = SPI_execute_with_args(sql, count, types, values, nullptr, false, limit);
+    const int code = SPI_execute_plan(kept_plan(sql, count, types), values, nullptr, false, limit);
     if (code != SPI_OK_SELECT) {
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("it is no SELECT")));
     }
@@ -265,11 +227,6 @@ void judge(const Question& question, const char* number, Answer* answer) {
 }
 
 void ask(const Question& question, MemoryContext outer, Answer* answer) {
-    ActAs as(question.role);
-    XactReadOnly = true; // until the subtransaction ends
-    if (SPI_connect() != SPI_OK_CONNECT) {
-        elog(ERROR, "SPI_connect failed");
-    }
     const char* number = nullptr;
     answer->step = "the query";
     if (read_row(question, answer, &number)) {
@@ -277,18 +234,6 @@ void ask(const Question& question, MemoryContext outer, Answer* answer) {
         judge(question, number, answer);
     }
     answer->reason = MemoryContextStrdup(outer, answer->reason);
-}
-
-// One message of an error, in words.
-void tell_error(const Question& question, ErrorData* error, Answer* answer) {
-    const char* reason = nullptr;
-    if (error->sqlerrcode == ERRCODE_QUERY_CANCELED) {
-        reason = psprintf("%s took longer than %d ms", answer->step, question.timeout_ms);
-    } else {
-        reason = psprintf("%s failed: %s (%s)", answer->step, error->message == nullptr ? "" : error->message,
-                          unpack_sql_state(error->sqlerrcode));
-    }
-    inconclusive(answer, reason);
 }
 
 Datum measure(FunctionCallInfo fcinfo) {
@@ -313,26 +258,10 @@ Datum measure(FunctionCallInfo fcinfo) {
         inconclusive(&answer, "the role that owns the run is gone");
     } else {
         const MemoryContext outer = CurrentMemoryContext;
-        const TimeoutId id = call([] { return timeout_id(); });
-        ErrorData* error = nullptr;
-        call([&] { start_timeout(id, question.timeout_ms); });
-        try {
-            error = attempt([&] {
-                ask(question, outer, &answer);
-                throw Enough{};
-            });
-        } catch (const Enough&) {
-        } catch (...) {
-            stop_timeout(id);
-            throw;
-        }
-        const bool late = cancels > 0;
-        stop_timeout(id);
+        ErrorData* error = in_sandbox(question.role, question.timeout_ms, [&] { ask(question, outer, &answer); });
         if (error != nullptr) {
-            if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !late) {
-                throw Error(error); // somebody else's
-            }
-            call([&] { tell_error(question, error, &answer); });
+            answer.failed = true;
+            call([&] { inconclusive(&answer, tell_error(answer.step, error, question.timeout_ms)); });
         }
     }
 
@@ -341,9 +270,10 @@ Datum measure(FunctionCallInfo fcinfo) {
         if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) {
             elog(ERROR, "return type must be a row type");
         }
-        Datum values[4] = {Float8GetDatum(answer.value), Int64GetDatum(answer.samples),
-                           CStringGetTextDatum(answer.verdict), CStringGetTextDatum(answer.reason)};
-        bool nulls[4] = {!answer.has_value, !answer.has_samples, false, false};
+        Datum values[5] = {Float8GetDatum(answer.value), Int64GetDatum(answer.samples),
+                           CStringGetTextDatum(answer.verdict), CStringGetTextDatum(answer.reason),
+                           BoolGetDatum(answer.failed)};
+        bool nulls[5] = {!answer.has_value, !answer.has_samples, false, false, false};
         return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
     });
 }

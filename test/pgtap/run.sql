@@ -105,7 +105,7 @@ SELECT throws_ok($$SELECT tandem.rollback('r', 'too late')$$, '55000', NULL, 'a 
 SELECT is(tandem.route('r', 'anything'), 'new', 'everybody is on new');
 SELECT is((SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'tandem%' AND NOT tgisinternal), 0::bigint, 'the mirrors are gone');
 SELECT is((SELECT count(*) FROM tandem.tick()), 0::bigint, 'nothing is left to do');
-SELECT is((SELECT array_agg(epoch) = array_agg(epoch ORDER BY epoch) FROM tandem.events('r')), true, 'epochs ascend');
+SELECT is((SELECT array_agg(epoch) = array_agg(epoch ORDER BY epoch) FROM tandem.events('r') WHERE epoch IS NOT NULL), true, 'epochs ascend');
 SELECT is((SELECT count(*) FROM tandem.events('r') WHERE actor <> session_user OR lsn IS NULL OR at IS NULL), 0::bigint, 'every event says who, when and where in the log');
 
 -- a dump restored elsewhere
