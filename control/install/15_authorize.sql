@@ -9,7 +9,7 @@ SELECT l.level, f.function
         ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,report,dashboard,run_health,health_checks,check_orchestrator_health,health_score,nagios,perfdata,status_rank,sees_tenant}'::name[]),
         ('{operator,oncall,admin}', '{rollback,pause}'),
         ('{operator,admin}', '{preflight,create_run,map_table,set_option,throttle,start,promote,resume,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
-        ('{operator,admin}', '{tick,begin_step,execute_round,execute_sampling,executor_failed}'),
+        ('{operator,admin}', '{tick,begin_step,execute_batch,execute_round,execute_sampling,executor_failed}'),
         -- metrics and alerts
         ('{operator,admin}', '{add_metric,drop_metric,add_alert_rule,drop_alert_rule,add_alert_template,add_guard,add_guard_template,drop_guard,set_health_threshold,set_health_weight}'),
         ('{operator,oncall,admin}', '{acknowledge}'),

@@ -18,6 +18,8 @@ CREATE TABLE tandem.backfill (
     rows_estimated bigint NOT NULL DEFAULT 0,
     estimated_from text,
     batch_size     integer,
+    found          boolean NOT NULL DEFAULT false,
+    quiet_from     timestamptz NOT NULL DEFAULT '-infinity',
     speed          double precision,
     throttled_by   text,
     waits_for      xid8,
@@ -33,11 +35,32 @@ COMMENT ON COLUMN tandem.backfill.key IS 'Columns of the legacy key in the order
 COMMENT ON COLUMN tandem.backfill.checkpoint IS 'Legacy key of the last row that was looked at, as text; the next batch starts behind it';
 COMMENT ON COLUMN tandem.backfill.estimated_from IS 'Where rows_estimated comes from: a count, or a sample of the table''s pages';
 COMMENT ON COLUMN tandem.backfill.batch_size IS 'Rows of the next batch: what the option batch_time allows';
+COMMENT ON COLUMN tandem.backfill.found IS 'Had the new side rows of the last batch already? Then the next one looks for them first';
+COMMENT ON COLUMN tandem.backfill.quiet_from IS 'From when on the table may be locked for a batch instead of its rows, as nobody has written into it for some seconds';
 COMMENT ON COLUMN tandem.backfill.speed IS 'Rows a second, of about the last ten seconds';
 COMMENT ON COLUMN tandem.backfill.throttled_by IS 'Why no batch is made now';
 COMMENT ON COLUMN tandem.backfill.waits_for IS 'Transactions before this one must have ended before the first batch';
 COMMENT ON COLUMN tandem.backfill.read_at IS 'When the last row was looked at; finished_at follows when no row is set apart any more';
 COMMENT ON COLUMN tandem.backfill.retry_at IS 'When the rows that are set apart are tried again. Without read_at: too many are, and no further batch is made';
+
+-- Made anew with each round: a batch takes some milliseconds, and asking the catalogs what it is to do takes as many.
+CREATE TABLE tandem.backfill_statement (
+    mapping_id   integer PRIMARY KEY REFERENCES tandem.backfill ON DELETE CASCADE,
+    source       text NOT NULL,
+    target       text NOT NULL,
+    key_names    text NOT NULL,
+    key_down     text NOT NULL,
+    key_texts    text NOT NULL,
+    key_literal  text NOT NULL,
+    insert_head  text NOT NULL,
+    conflict     text NOT NULL,
+    looking_head text NOT NULL,
+    looking_tail text NOT NULL,
+    deferred     text
+);
+COMMENT ON TABLE tandem.backfill_statement IS 'Parts of the SQL by which a mapping is copied';
+COMMENT ON COLUMN tandem.backfill_statement.key_literal IS 'A format() string that makes a row of literals out of a checkpoint';
+COMMENT ON COLUMN tandem.backfill_statement.deferred IS 'Constraints of the new table that are checked at the commit, as SET CONSTRAINTS takes them';
 
 CREATE TABLE tandem.backfill_rejection (
     mapping_id integer NOT NULL REFERENCES tandem.backfill ON DELETE CASCADE,

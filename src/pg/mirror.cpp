@@ -9,10 +9,15 @@
 // echo from a write by an application's own trigger (which must be mirrored) is the mapping, the direction and the
 // trigger depth: the echo is exactly one level below the mirror that caused it. The frame is backend-local and put back
 // on every way out, errors included.
+#include "pg/backfill.hpp"
 #include "pg/capture.hpp"
 #include "pg/mirror_bulk.hpp"
 #include "pg/mirror_scope.hpp"
 #include "pg/role.hpp"
+
+extern "C" {
+#include "parser/parse_func.h"
+}
 
 namespace pg {
 namespace {
@@ -259,6 +264,21 @@ TANDEM_FUNCTION(tandem_copy_as) {
     return pg::entry([&]() -> Datum {
         const pg::FrameScope scope({PG_GETARG_INT32(2), pg::Direction::forward, pg::trigger_depth(), false});
         return pg::call([&] { return pg::query_as(fcinfo, pg::ActAs::Mode::write); });
+    });
+}
+
+// copy_insert(role, statement, mapping): one INSERT, for whose rows the reverse mirror is not even called where that
+// can be had. Returns how many there were.
+TANDEM_FUNCTION(tandem_copy_insert) {
+    return pg::entry([&]() -> Datum {
+        const pg::FrameScope scope({PG_GETARG_INT32(2), pg::Direction::forward, pg::trigger_depth(), false});
+        return pg::call([&] {
+            char* schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+            List* name = list_make2(makeString(schema), makeString(pstrdup("mirror")));
+            return UInt64GetDatum(pg::insert_quietly(get_role_oid(NameStr(*PG_GETARG_NAME(0)), false),
+                                                     LookupFuncName(name, 0, nullptr, false),
+                                                     text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_INT32(2)));
+        });
     });
 }
 

@@ -30,17 +30,21 @@ void end_transaction() {
     pgstat_report_activity(STATE_IDLE, nullptr);
 }
 
-// So that people see the step while it is being taken.
-void begin_step(int32 run) {
+// So that people see the step while it is being taken. Is it a batch of the backfill?
+bool begin_step(int32 run) {
     begin_transaction("SELECT tandem.begin_step(...)");
     Oid types[1] = {INT4OID};
     Datum values[1] = {Int32GetDatum(run)};
-    if (SPI_execute_with_args("SELECT tandem.begin_step($1)", 1, types, values, nullptr, false, 1) != SPI_OK_SELECT) {
+    if (SPI_execute_with_args("SELECT tandem.begin_step($1)", 1, types, values, nullptr, false, 1) != SPI_OK_SELECT ||
+        SPI_processed != 1) {
         elog(ERROR, "the executor's query failed");
     }
+    const char* step = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+    const bool is_batch = step != nullptr && strcmp(step, "tandem.backfill_batch") == 0;
     // Nothing is lost with it but that view of things; and a backfill makes a batch every few milliseconds.
     (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
     end_transaction();
+    return is_batch;
 }
 
 constexpr long kLongestMs = 1000; // somebody may add a metric
@@ -81,8 +85,29 @@ long sample(int32 run) {
     }
 }
 
+// One batch in a transaction of its own. Could the next one follow at once?
+bool execute_batch(int32 run) {
+    begin_transaction("SELECT tandem.execute_batch(...)");
+    Oid types[1] = {INT4OID};
+    Datum values[1] = {Int32GetDatum(run)};
+    if (SPI_execute_with_args("SELECT tandem.execute_batch($1)", 1, types, values, nullptr, false, 1) !=
+            SPI_OK_SELECT ||
+        SPI_processed != 1) {
+        elog(ERROR, "the executor's query failed");
+    }
+    bool isnull = false;
+    const bool more = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    end_transaction();
+    return more;
+}
+
 Round round(int32 run) {
-    begin_step(run);
+    if (begin_step(run)) {
+        const TimestampTz began = GetCurrentTimestamp();
+        while (execute_batch(run) && !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), kLongestMs)) {
+            CHECK_FOR_INTERRUPTS();
+        }
+    }
     begin_transaction("SELECT tandem.execute_round(...)");
     Oid types[1] = {INT4OID};
     Datum values[1] = {Int32GetDatum(run)};

@@ -74,6 +74,7 @@ cluster_stop
 test/bench/mirror.sh
 test/bench/compare.sh
 test/bench/capture.sh
+test/bench/backfill.sh
 test/bench/task.sh
 test/bench/observe.sh
 test/bench/report.sh
