@@ -29,7 +29,7 @@ SELECT l.level, f.function
         ('{viewer,operator,approver,oncall,admin}', '{latency,latency_rows,latency_series,latency_buckets,latency_baselines,observed_totals,observe_state}'),
         -- the audit record: whoever may see events may ask whether they are genuine
         ('{viewer,operator,approver,oncall,admin}', '{audit_verify,audit_status}'),
-        ('{admin}', '{grant_role,revoke_role}')
+        ('{admin}', '{grant_role,revoke_role,create_rest_api,rest_functions}')
        ) AS g (levels, functions) CROSS JOIN LATERAL unnest(g.levels) AS l (level) CROSS JOIN LATERAL unnest(g.functions) AS f (function);
 
 CREATE TABLE tandem.role_grant (role name NOT NULL, level text NOT NULL, PRIMARY KEY (role, level));

@@ -214,14 +214,16 @@ BEGIN
                     WHEN NOT o.rolcanlogin AND tandem.owner_needs_login() THEN format('ALTER ROLE %I LOGIN (PostgreSQL 17 and newer do not need it).', r.owner) END
           FROM (SELECT) AS one LEFT JOIN pg_roles AS o ON o.rolname = r.owner
         UNION ALL
-        SELECT 'worker', CASE WHEN tandem.worker_preloaded() THEN 'OK' ELSE 'WARNING' END,
-               CASE WHEN tandem.worker_preloaded() THEN 'the worker serves this database' ELSE 'the library is not preloaded: no worker runs' END,
-               CASE WHEN NOT tandem.worker_preloaded() THEN 'Set shared_preload_libraries = ''pg_tandem'' and restart, or call tandem.tick() every few seconds (pg_cron can).' END
-        UNION ALL
         SELECT 'recovery', 'CRITICAL', 'this server is a standby', 'Start the run on the primary.' WHERE pg_is_in_recovery()
     ) AS c;
+    RETURN QUERY SELECT p.* FROM tandem.preflight_server(r) AS p;
+    RETURN QUERY SELECT p.* FROM tandem.preflight_disk(r) AS p;
     FOR m IN SELECT x.* FROM tandem.mapping AS x WHERE x.run_id = r.id ORDER BY x.id LOOP
-        RETURN QUERY SELECT p.* FROM tandem.preflight_mapping(r, m) AS p;
+        RETURN QUERY SELECT p.* FROM tandem.preflight_locks(r, m) AS p;
+        IF NOT tandem.preflight_blocked(m) THEN -- else the rest would wait
+            RETURN QUERY SELECT p.* FROM tandem.preflight_mapping(r, m) AS p;
+            RETURN QUERY SELECT p.* FROM tandem.preflight_tables(r, m) AS p;
+        END IF;
     END LOOP;
 END
 $$;

@@ -114,6 +114,7 @@ BEGIN
     BEGIN
         valid := CASE WHEN d.kind = 'interval' THEN value::interval >= interval '0' AND value::interval <= interval '1 year'
                       WHEN d.kind = 'integer' THEN value::integer >= 1
+                      WHEN d.kind = 'time' THEN value::timestamptz <= clock_timestamp() + interval '1 minute'
                       WHEN d.kind = 'time zone' THEN EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = value)
                       WHEN d.kind LIKE '%, %' THEN tandem.is_limit(d.kind, value)
                       ELSE value = ANY (string_to_array(d.kind, ' or ')) END;
@@ -122,7 +123,7 @@ BEGIN
     END;
     IF valid IS NOT TRUE THEN
         RAISE EXCEPTION 'option "%" cannot be "%"', option, value USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind ~ '^i' THEN 'an ' WHEN d.kind ~ '^(time zone|load)' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
+              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind ~ '^i' THEN 'an ' WHEN d.kind ~ '^(time|load)' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
     END IF;
 END
 $$;

@@ -15,6 +15,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
     tandem.expression_info, tandem.check_condition, tandem.check_metric_query, tandem.guard_metrics, tandem.equality,
     tandem.route, tandem.bucket, tandem.acting_role, tandem.glyph,
+    tandem.rest_sqlstate,
     tandem.relation_of, tandem.worker_preloaded, tandem.metric_breach, tandem.capture_triggers, tandem.capture_gap -- the views call them
 TO PUBLIC;
 

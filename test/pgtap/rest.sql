@@ -1,0 +1,119 @@
+-- The API for PostgREST and its like: every function can be called by named arguments, as such a server does it; errors have the SQLSTATE of their HTTP status,
+-- and keep message, detail and hint; whoever calls has his own rights and no others.
+BEGIN;
+SELECT no_plan();
+SET client_min_messages = warning;
+CREATE ROLE rest_operator LOGIN; CREATE ROLE rest_viewer; CREATE ROLE rest_stranger;
+SELECT tandem.grant_role('rest_operator', 'operator'), tandem.grant_role('rest_viewer', 'viewer') \g /dev/null
+GRANT CREATE ON DATABASE :DBNAME TO rest_operator;
+GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA pg_temp TO PUBLIC; -- pgTAP's own
+
+-- --- names: each argument has one, and with all of them, or with those that have no default, a call means one function
+CREATE FUNCTION pg_temp.prepared(function oid, short boolean) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    p pg_proc;
+    most integer;
+BEGIN
+    SELECT * INTO p FROM pg_proc WHERE oid = function;
+    most := p.pronargs - CASE WHEN short THEN p.pronargdefaults ELSE 0 END;
+    EXECUTE format('PREPARE named%s AS SELECT * FROM %s.%I(%s)',
+                   (SELECT '(' || string_agg(format_type(t.type, NULL), ', ' ORDER BY t.n) || ')' FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS t (type, n) WHERE t.n <= most), p.pronamespace::regnamespace, p.proname,
+                   (SELECT string_agg(format('%I => $%s', p.proargnames[n], n), ', ' ORDER BY n) FROM generate_series(1, most) AS n));
+    DEALLOCATE named;
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLERRM;
+END $$;
+SELECT cmp_ok((SELECT count(*) FROM tandem.rest_functions()), '>=', 60::bigint, 'there are many functions');
+SELECT is((SELECT string_agg(f.function || ': ' || pg_temp.prepared(f.function, s), E'\n') FROM tandem.rest_functions() AS f, unnest('{true,false}'::boolean[]) AS s), NULL, 'each can be called by named arguments');
+SELECT is((SELECT string_agg(f.name, ', ') FROM (SELECT x.name FROM tandem.rest_functions() AS x GROUP BY x.name HAVING count(*) > 1) AS f), NULL, '... and each has a name of its own');
+
+-- --- the schema
+SELECT throws_ok($$SELECT * FROM tandem.create_rest_api('tandem')$$, '42P06', NULL, 'not into our own schema');
+SELECT throws_ok($$SELECT * FROM tandem.create_rest_api(NULL)$$, '22004', NULL, 'nor into none');
+SELECT is((SELECT array_agg(DISTINCT kind ORDER BY kind) FROM tandem.create_rest_api('The "API"')), '{function,view}', 'it is made');
+SELECT throws_ok($$SELECT * FROM tandem.create_rest_api('The "API"')$$, '42P06', NULL, '... once');
+SELECT is((SELECT string_agg(p.oid::regprocedure || ': ' || pg_temp.prepared(p.oid, s), E'\n') FROM pg_proc AS p, unnest('{true,false}'::boolean[]) AS s WHERE p.pronamespace = '"The ""API"""'::regnamespace), NULL,
+          'its functions can be called by named arguments');
+SELECT is((SELECT count(*) FROM pg_proc AS p WHERE p.pronamespace = '"The ""API"""'::regnamespace), (SELECT count(*) FROM tandem.rest_functions()), '... they are all there');
+SELECT is((SELECT string_agg(p.proname, ', ') FROM pg_proc AS p WHERE p.pronamespace = '"The ""API"""'::regnamespace AND (p.prosecdef OR has_function_privilege('public', p.oid, 'EXECUTE') OR obj_description(p.oid, 'pg_proc') IS NULL)), NULL,
+          '... with the rights of who calls, for nobody as yet, and with a comment');
+SELECT is((SELECT string_agg(c.relname, ', ') FROM pg_class AS c WHERE c.relnamespace = '"The ""API"""'::regnamespace AND c.relkind = 'v' AND NOT 'security_invoker=true' = ANY (c.reloptions)), NULL, 'its views, too');
+SELECT is((SELECT string_agg(c.relname, ', ') FROM (SELECT x.proname FROM pg_proc AS x WHERE x.pronamespace = 'tandem'::regnamespace AND x.prosecdef) AS s JOIN pg_class AS c ON c.relname = s.proname AND c.relnamespace = '"The ""API"""'::regnamespace
+            WHERE c.relname NOT IN ('latency')), NULL, 'a view is no verb');
+GRANT USAGE ON SCHEMA "The ""API""" TO rest_operator, rest_viewer, rest_stranger;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA "The ""API""" TO rest_operator, rest_viewer, rest_stranger;
+GRANT SELECT ON ALL TABLES IN SCHEMA "The ""API""" TO rest_operator, rest_viewer, rest_stranger;
+
+-- What PostgREST sends for POST /rpc/name with a body: arguments by name, each as its type, those that are not in the body left out.
+CREATE FUNCTION pg_temp.post(name text, body json) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+    f pg_proc;
+    typed text;
+    named text;
+    answer json;
+BEGIN
+    SELECT * INTO f FROM pg_proc WHERE pronamespace = '"The ""API"""'::regnamespace AND proname = name;
+    SELECT string_agg(format('%I %s', a.name, format_type(a.type, NULL)), ', '), string_agg(format('%I := pgrst_args.%1$I', a.name), ', ') INTO typed, named
+      FROM unnest(f.proargnames[1:f.pronargs], f.proargtypes::oid[]) AS a (name, type) WHERE body -> a.name IS NOT NULL;
+    EXECUTE format('WITH pgrst_source AS (SELECT pgrst_call.* FROM (SELECT $1 AS json_data) pgrst_payload, LATERAL (SELECT * FROM json_to_record(pgrst_payload.json_data) AS _(%s) LIMIT 1) pgrst_args,'
+                   ' LATERAL "The ""API"""."%s"(%s) pgrst_call) SELECT coalesce(json_agg(_postgrest_t), ''[]'') FROM (SELECT pgrst_source.* FROM pgrst_source) _postgrest_t', typed, name, named) INTO answer USING body;
+    RETURN answer;
+END $$;
+-- What is answered with an error: its status, message and so on.
+CREATE FUNCTION pg_temp.refused(name text, body json) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    detail text;
+    hint text;
+BEGIN
+    RETURN 'answered: ' || pg_temp.post(name, body);
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RETURN concat_ws(' | ', SQLSTATE, SQLERRM, detail, hint);
+END $$;
+
+-- --- a run, by HTTP
+SET ROLE rest_operator;
+CREATE SCHEMA a; CREATE SCHEMA b;
+CREATE TABLE a.t (id integer PRIMARY KEY, v text); CREATE TABLE b.t (id integer PRIMARY KEY, v text);
+INSERT INTO a.t SELECT i, i FROM generate_series(1, 20) AS i;
+SELECT is(pg_temp.post('create_run', '{"run": "r", "legacy_schema": "a", "new_schema": "b", "steps": [10, 100], "hold": "0 seconds"}') -> 0 ->> 'stage', 'off', 'POST /rpc/create_run');
+SELECT is(pg_temp.post('map_table', '{"run": "r", "legacy": "a.t", "new": "b.t", "key": ["id"]}') -> 0 ->> 'new', 'b.t', 'POST /rpc/map_table');
+SELECT is(pg_temp.post('add_operation', '{"run": "r", "operation": "checkout", "threshold": "200 ms"}') #>> '{0,pgrst_call}', '', 'POST /rpc/add_operation, which answers with nothing');
+SELECT is((SELECT count(*) FROM json_array_elements(pg_temp.post('preflight', '{"run": "r"}')) AS c WHERE c ->> 'status' = 'CRITICAL'), 0::bigint, 'POST /rpc/preflight');
+SELECT is(pg_temp.post('start', '{"run": "r", "dry_run": true}') -> 0 ->> 'stage', 'off', 'POST /rpc/start: tried');
+SELECT is(pg_temp.post('start', '{"run": "r"}') -> 0 ->> 'stage', 'dualwrite', '... and done');
+SELECT FROM tandem.tick(); SELECT FROM tandem.tick(); SELECT FROM tandem.tick();
+SELECT is(pg_temp.post('route', '{"run": "r", "key": "7"}') #>> '{0,pgrst_call}', 'legacy', 'POST /rpc/route');
+SELECT is((SELECT string_agg(format('%s %s', r.run, r.stage), ', ') FROM "The ""API""".runs AS r), (SELECT string_agg(format('%s %s', r.run, r.stage), ', ') FROM tandem.runs AS r), 'GET /runs');
+SELECT is(json_typeof(pg_temp.post('latency', '{"run": "r", "span": "1 hour"}')), 'array', 'POST /rpc/latency');
+SELECT is(pg_temp.post('task_create', '{"kind": "mail", "payload": {"to": "Ann"}}') -> 0 ->> 'created', 'true', 'POST /rpc/task_create');
+SELECT is(json_array_length(pg_temp.post('task_claim', '{"worker": "w", "kinds": ["mail"]}')), 1, 'POST /rpc/task_claim');
+SELECT matches(pg_temp.post('report', '{"run": "r"}') #>> '{0,pgrst_call}', '^<!DOCTYPE html>', 'POST /rpc/report');
+
+-- --- errors
+SELECT is(left(pg_temp.refused('promote', '{"run": "nix"}'), 72), 'PT404 | run "nix" does not exist | SQLSTATE 42704 | SELECT run FROM tand', '404 for what is not there, with its hint');
+SELECT matches(pg_temp.refused('start', '{"run": "r"}'), E'^PT409 \\| cannot start the run in its present state \\| The run is in stage .*\nSQLSTATE 55000 \\| ', '409 for what its state does not allow, with its detail');
+SELECT matches(pg_temp.refused('create_run', '{"run": "r", "legacy_schema": "a", "new_schema": "b"}'), '^PT409 \| run "r" exists already', '409 for what is there');
+SELECT matches(pg_temp.refused('create_run', '{"run": "s", "legacy_schema": "a", "new_schema": "nowhere"}'), '^PT404 \| schema "nowhere" does not exist', '404 for a schema');
+SELECT matches(pg_temp.refused('create_run', '{"run": "s", "legacy_schema": "a", "new_schema": "b", "steps": [50, 5]}'), '^PT400 \| ', '400 for steps that make no sense');
+SELECT matches(pg_temp.refused('set_option', '{"run": "r", "option": "batch_size", "value": "many"}'), '^PT400 \| option "batch_size" cannot be "many"', '400 for a value that is none');
+SELECT matches(pg_temp.refused('rollback', '{"run": "r", "reason": ""}'), '^PT400 \| a rollback needs a reason', '400 for what is missing');
+SELECT matches(pg_temp.refused('rollback', '{"run": "r"}'), 'function .*rollback.* does not exist', 'an argument without default is asked for by PostgREST itself');
+RESET ROLE;
+SET ROLE rest_viewer;
+SELECT matches(pg_temp.post('status', '{"run": "r"}') -> 0 ->> 'run', '^r$', 'a viewer sees');
+SELECT matches(pg_temp.refused('promote', '{"run": "r"}'), E'^PT403 \\| permission denied for function promote', '... and gets 403 for what he may not');
+SELECT is((SELECT count(*) FROM "The ""API""".runs), (SELECT count(*) FROM tandem.runs), '... reads views');
+SET ROLE rest_stranger;
+SELECT matches(pg_temp.refused('status', '{"run": "r"}'), '^PT403 \| permission denied for function status', 'a stranger gets 403');
+SELECT throws_ok($$SELECT * FROM "The ""API""".runs$$, '42501', NULL, '... and reads nothing');
+RESET ROLE;
+
+-- --- every SQLSTATE that our functions raise has its status
+SELECT is(tandem.rest_sqlstate(s), status, s) FROM (VALUES ('42501', 'PT403'), ('42704', 'PT404'), ('3F000', 'PT404'), ('55000', 'PT409'), ('42710', 'PT409'), ('40001', 'PT409'), ('25001', 'PT409'), ('22023', 'PT400'), ('22004', 'PT400'),
+    ('42601', 'PT400'), ('0A000', 'PT400'), ('54000', 'PT413'), ('53200', 'PT503'), ('57014', 'PT503'), ('XX000', 'PT500'), ('P0001', 'PT500'), ('PT418', 'PT418')) AS v (s, status);
+
+SELECT lives_ok($$DROP SCHEMA "The ""API""" CASCADE$$, 'it goes as it came');
+SELECT * FROM finish();
+ROLLBACK;
