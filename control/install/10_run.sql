@@ -19,12 +19,14 @@ CREATE TABLE tandem.run (
     epoch         bigint NOT NULL DEFAULT 0,
     home          text NOT NULL,
     created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    moved_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+    moved_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    rampdown_at   timestamptz
 );
 COMMENT ON TABLE tandem.run IS 'Runs: one parallel run of a legacy store beside a new one';
 COMMENT ON COLUMN tandem.run.salt IS 'Makes the first keys of this run others than those of the next';
 COMMENT ON COLUMN tandem.run.home IS 'The database in which the run was last moved by its people: in a restored or copied one it is paused, and left alone until they move it';
-COMMENT ON COLUMN tandem.run.moved_at IS 'When the last transition happened: the hold counts from here';
+COMMENT ON COLUMN tandem.run.moved_at IS 'When the last transition happened, but for those to and from waiting_approval: hold and successes count from here';
+COMMENT ON COLUMN tandem.run.rampdown_at IS 'When stage rampdown began: retention counts from here';
 
 CREATE TABLE tandem.run_domain (
     run_id integer NOT NULL REFERENCES tandem.run ON DELETE CASCADE,
@@ -43,11 +45,15 @@ CREATE TABLE tandem.run_activity (
     elapsed      interval,
     error        text,
     error_at     timestamptz,
-    step         uuid
+    step         uuid,
+    successes    integer NOT NULL DEFAULT 0,
+    counted_from timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.run_activity IS 'What the rounds of a run last did: heartbeat, validation, error';
 COMMENT ON COLUMN tandem.run_activity.round_at IS 'The heartbeat: when the worker or a tick() last served the run';
 COMMENT ON COLUMN tandem.run_activity.step IS 'The task of the step that is being taken, or that failed and will be tried again';
+COMMENT ON COLUMN tandem.run_activity.successes IS 'Clean validations in a row since the run came where it was at counted_from';
+COMMENT ON COLUMN tandem.run_activity.counted_from IS 'moved_at of the run when successes were counted: with another one, there are none as yet';
 COMMENT ON COLUMN tandem.run_activity.validated_at IS 'Start of the last completed validation: changes committed before are covered by it';
 
 CREATE TABLE tandem.option_default (
@@ -61,6 +67,10 @@ INSERT INTO tandem.option_default VALUES
     ('batch_size', 'integer', '10000', 'Most rows that a backfill batch copies in one transaction'),
     ('throttle_delay', 'interval', '0 seconds', 'Pause between backfill batches'),
     ('lock_timeout', 'interval', '5 seconds', 'How long start(), cancel() and complete() wait for a lock on a mapped table'),
+    ('holds', 'intervals', '{}', 'The hold of each step in turn, in place of the hold of the run: as many as there are steps'),
+    ('consecutive', 'integer', '1', 'Clean validations in a row that the worker wants to see before it goes on'),
+    ('min_samples', 'count', '0', 'Statements that the new side must have been seen to serve since the run came to its step'),
+    ('retention', 'interval', '0 seconds', 'How long stage rampdown keeps mirrors and the way back before complete() ends the run; 0: no such stage'),
     ('heartbeat_timeout', 'interval', '1 minute', 'No promotion when no round was made for longer than this'),
     ('daily_report', 'on or off', 'on', 'Whether the worker makes the report of a day when it is over'),
     ('report_timezone', 'time zone', 'UTC', 'The time zone whose days daily reports are of, by its full name such as Europe/Berlin'),
@@ -81,6 +91,19 @@ CREATE FUNCTION tandem.run_next(
 LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'tandem_run_next';
 COMMENT ON FUNCTION tandem.run_next IS 'What a verb leads to from a state; 55000 for an illegal move, 22023 for a weight that is no step';
+
+CREATE FUNCTION tandem.run_law(
+    OUT verb text, OUT stages text[], OUT phases text[], OUT to_stage text, OUT to_phase text, OUT who text[], OUT guard text)
+RETURNS SETOF record
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'tandem_run_law';
+COMMENT ON FUNCTION tandem.run_law IS
+    'The state machine of runs: in which stages and phases a verb is legal, what it leads to (NULL: what is stays), who may ask for it, and what must hold besides';
+
+CREATE FUNCTION tandem.run_is_armed(stage text) RETURNS boolean
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT stage IN ('dualwrite', 'shadow', 'live', 'rampdown') $$;
+COMMENT ON FUNCTION tandem.run_is_armed IS 'Is a run in this stage mirrored, validated and ready to roll back, if it was not cancelled?';
 
 CREATE FUNCTION tandem.check_steps(steps integer[]) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -181,8 +204,9 @@ BEGIN
         UPDATE tandem.mirror_failure AS f SET transaction = NULL FROM tandem.mapping AS m WHERE m.id = f.mapping_id AND m.run_id = r.id;
     END IF;
     UPDATE tandem.run AS x
-       SET stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1, moved_at = clock_timestamp(),
-           home = tandem.home()
+       SET stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1, home = tandem.home(),
+           moved_at = CASE WHEN verb IN ('await', 'approve') THEN x.moved_at ELSE clock_timestamp() END,
+           rampdown_at = CASE WHEN verb = 'rampdown' THEN clock_timestamp() WHEN target.to_stage <> 'rampdown' THEN NULL ELSE x.rampdown_at END
      WHERE x.id = run_id RETURNING * INTO r;
     UPDATE tandem.run_domain AS d SET weight = r.weight WHERE d.run_id = r.id AND verb IN ('promote', 'rollback', 'retry', 'cancel', 'complete');
     PERFORM tandem.record_event(r, verb, reason, evidence), tandem.worker_wake();
@@ -190,3 +214,53 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.move_run IS 'Moves a run by a verb of the state machine; the only writer of stage, phase, weight and epoch but for the rollback of one domain';
+
+-- The machine pauses a run: DDL on a mapped table, a guard that cannot tell, a check whose action it is, a gate that says no.
+CREATE FUNCTION tandem.pause_run(run_id integer, reason text, evidence jsonb DEFAULT '{}') RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+BEGIN
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
+    IF NOT tandem.run_is_armed(r.stage) OR r.phase NOT IN ('progressing', 'waiting_approval') THEN
+        RETURN false;
+    END IF;
+    PERFORM tandem.move_run(run_id, 'pause', NULL, reason, evidence);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION tandem.pause_run IS 'Pauses a run that progresses or waits for approval, for the machine; false where there is nothing to pause';
+
+CREATE FUNCTION tandem.run_hold(run tandem.run) RETURNS interval
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce((tandem.option(run.id, 'holds')::interval[])[array_position(run.steps, run.weight)], run.hold) $$;
+COMMENT ON FUNCTION tandem.run_hold IS 'The least time at the present step: that of the option holds, or the hold of the run';
+
+-- Where a run goes when nothing stands in the way. From live at its last step on, people take it further, by complete().
+CREATE FUNCTION tandem.next_target(run tandem.run, OUT stage text, OUT weight integer)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN run.phase = 'cancelled' THEN NULL
+                WHEN run.stage = 'off' THEN 'dualwrite'
+                WHEN run.stage = 'dualwrite' THEN 'shadow'
+                WHEN run.stage IN ('shadow', 'live') AND n.step IS NOT NULL THEN 'live'
+                WHEN run.stage = 'live' AND run.weight = 100 THEN CASE WHEN tandem.option(run.id, 'retention')::interval > '0' THEN 'rampdown' ELSE 'complete' END
+                WHEN run.stage = 'rampdown' THEN 'complete' END,
+           CASE WHEN run.stage IN ('shadow', 'live') THEN coalesce(n.step, run.weight) ELSE run.weight END
+      FROM (SELECT min(s) AS step FROM unnest(run.steps) AS s WHERE s > run.weight) AS n
+$$;
+COMMENT ON FUNCTION tandem.next_target IS 'The stage and weight that a run goes to next; no stage: it goes nowhere';
+
+-- What is read of what others committed must be what is there now, not what was there when the transaction began.
+CREATE FUNCTION tandem.check_isolation(verb text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION '%() works in isolation level read committed only', verb USING ERRCODE = 'active_sql_transaction',
+              DETAIL = format('This transaction is %s.', current_setting('transaction_isolation')), HINT = format('Call %s() in a statement of its own.', verb);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.check_isolation IS 'Refuses (25001) a verb that must see what others have committed meanwhile';

@@ -6,9 +6,13 @@ INSERT INTO tandem.role_level
 SELECT l.level, f.function
   FROM (VALUES
         -- runs
-        ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,report,dashboard,run_health,health_checks,check_orchestrator_health,health_score,nagios,perfdata,status_rank,sees_tenant}'::name[]),
+        ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,report,dashboard,run_health,waiting_for,health_checks,check_orchestrator_health,health_score,nagios,perfdata,status_rank,sees_tenant}'::name[]),
         ('{operator,oncall,admin}', '{rollback,pause}'),
         ('{operator,admin}', '{preflight,create_run,map_table,set_option,throttle,start,promote,resume,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
+        -- gates: who asks for an approval does not give it
+        ('{operator,admin}', '{add_gate}'),
+        ('{approver,admin}', '{sign_off}'),
+        ('{admin}', '{drop_gate}'),
         ('{operator,admin}', '{tick,begin_step,execute_batch,execute_round,execute_sampling,executor_failed}'),
         -- metrics and alerts
         ('{operator,admin}', '{add_metric,drop_metric,add_alert_rule,drop_alert_rule,add_alert_template,add_guard,add_guard_template,drop_guard,set_health_threshold,set_health_weight}'),
@@ -72,7 +76,7 @@ BEGIN
           USING ERRCODE = 'insufficient_privilege',
                 DETAIL = format('The run belongs to role "%s"; role "%s" is no member of it and has no level that allows this.', run.owner, acting),
                 HINT = CASE WHEN verb IN ('map_table', 'add_metric', 'add_guard') THEN format('What it takes runs as the owner: SET ROLE %I first.', run.owner)
-                       ELSE format('An admin can run: SELECT tandem.grant_role(%L, ''operator'')', acting) END;
+                       ELSE format('An admin can run: SELECT tandem.grant_role(%L, %L)', acting, CASE verb WHEN 'sign_off' THEN 'approver' ELSE 'operator' END) END;
 END
 $$;
 COMMENT ON FUNCTION tandem.authorize IS 'Refuses (42501) who neither owns the run nor has a level that allows the verb';
@@ -106,7 +110,7 @@ BEGIN
                        'tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, tandem.guards, tandem.guard_firings, tandem.guard_template, '
                        'tandem.batches, tandem.batch_jobs, '
                        'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);
-        EXECUTE format('GRANT SELECT ON tandem.run_timeline TO %I', role);
+        EXECUTE format('GRANT SELECT ON tandem.run_timeline, tandem.gates, tandem.decisions TO %I', role);
     END IF;
     -- Events hold patches of every tenant: for those who see all tenants. An approver has events(run).
     IF level IN ('viewer', 'operator', 'oncall', 'admin') THEN

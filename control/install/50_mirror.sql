@@ -136,6 +136,17 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.mirror_failed IS 'Records a write that the new side refused; called by the mirror. Its lock tells failures_known() that there is one to come';
 
+CREATE FUNCTION tandem.refused_unseen(run_id integer) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id
+                    WHERE m.run_id = refused_unseen.run_id AND NOT pg_visible_in_snapshot(f.transaction, (
+                          SELECT c.snapshot::pg_snapshot FROM tandem.comparison AS c WHERE c.run_id = refused_unseen.run_id ORDER BY c.id DESC LIMIT 1)));
+END
+$$;
+COMMENT ON FUNCTION tandem.refused_unseen IS 'Is there a committed write that the new side refused and the last validation did not see?';
+
 -- Before the first key is served by new: a write that new refused, and that the last validation did not see, must not go live. Such a
 -- transaction holds the lock until it ends; we hold it from here on, and who fails after that finds the run live, and fails the user.
 CREATE FUNCTION tandem.failures_known(run_id integer) RETURNS boolean
@@ -146,10 +157,7 @@ BEGIN
                   AND NOT tandem.try_lock('tandem.mapping', m.id)) THEN
         RETURN false;
     END IF;
-    RETURN NOT EXISTS (
-        SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id
-         WHERE m.run_id = failures_known.run_id AND NOT pg_visible_in_snapshot(f.transaction, (
-               SELECT c.snapshot::pg_snapshot FROM tandem.comparison AS c WHERE c.run_id = failures_known.run_id ORDER BY c.id DESC LIMIT 1)));
+    RETURN NOT tandem.refused_unseen(run_id);
 END
 $$;
 COMMENT ON FUNCTION tandem.failures_known IS 'Has the last validation seen every write that the new side refused? Keeps further ones out until the transaction ends';

@@ -185,7 +185,7 @@ CREATE FUNCTION tandem.others_mapping(run_id integer) RETURNS SETOF integer
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT m.id FROM tandem.mapping AS m JOIN tandem.run AS r ON r.id = m.run_id
-     WHERE r.id <> others_mapping.run_id AND r.stage IN ('dualwrite', 'shadow', 'live')
+     WHERE r.id <> others_mapping.run_id AND tandem.run_is_armed(r.stage)
 $$;
 COMMENT ON FUNCTION tandem.others_mapping IS 'Mappings of the other active runs, whose captured keys are theirs';
 
@@ -227,7 +227,7 @@ CREATE FUNCTION tandem.switch_capture(run tandem.run) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF run.stage IN ('dualwrite', 'shadow', 'live') THEN
+    IF tandem.run_is_armed(run.stage) THEN
         PERFORM tandem.lock_tables(run.id, 'SHARE ROW EXCLUSIVE');
     END IF;
     IF tandem.option(run.id, 'capture') <> 'logical' THEN

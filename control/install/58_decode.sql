@@ -97,7 +97,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM tandem.check_capture(run, value);
-    IF value = 'logical' AND run.stage IN ('dualwrite', 'shadow', 'live') THEN
+    IF value = 'logical' AND tandem.run_is_armed(run.stage) THEN
         PERFORM tandem.open_slot(run.id);
     END IF;
     INSERT INTO tandem.run_option AS o (run_id, name, value) VALUES (run.id, 'capture', set_capture.value)
@@ -255,6 +255,6 @@ SELECT r.name AS run, m.legacy_schema || '.' || m.legacy_table AS legacy, m.new_
                             max(coalesce(v.value, d.value)) FILTER (WHERE d.name = 'full_validate_every')::interval AS every
                        FROM tandem.option_default AS d LEFT JOIN tandem.run_option AS v ON v.run_id = r.id AND v.name = d.name) AS o
  CROSS JOIN LATERAL (SELECT tandem.capture_gap(m.id, tandem.relation_of(m.legacy_schema, m.legacy_table), tandem.relation_of(m.new_schema, m.new_table)) AS gap) AS g
- WHERE r.stage IN ('dualwrite', 'shadow', 'live');
+ WHERE tandem.run_is_armed(r.stage);
 COMMENT ON VIEW tandem.capture IS 'The capture of changed keys by table: is it on, when and why everything was compared last, when it will be next, what waits for the next validation';
 COMMENT ON COLUMN tandem.capture.waiting IS 'Rows of captured keys: about one for each transaction and side';

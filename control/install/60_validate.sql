@@ -25,6 +25,7 @@ CREATE TABLE tandem.comparison (
     reason      text
 );
 CREATE INDEX comparison_run ON tandem.comparison (run_id, started_at);
+CREATE INDEX comparison_unclean ON tandem.comparison (run_id, id) WHERE missing + extra + changed + duplicates + errors > accepted; -- whether evidence has turned
 COMMENT ON TABLE tandem.comparison IS 'Comparisons of mappings: verdict and exact counts; those of one validation share a snapshot';
 COMMENT ON COLUMN tandem.comparison.errors IS 'Rows of legacy on which a mapping expression fails: they could not be compared';
 COMMENT ON COLUMN tandem.comparison.accepted IS 'Of the differences found, those that somebody answers for: they do not count in the verdict';
@@ -163,8 +164,10 @@ BEGIN
     DELETE FROM tandem.comparison AS x
      WHERE x.run_id = run.id AND x.purpose = 'validate' AND x.missing + x.extra + x.changed + x.duplicates + x.errors = x.accepted AND x.started_at < tandem.comparisons_kept_since(run);
     UPDATE tandem.run_activity AS a
-       SET validated_at = first_start, differences = total, elapsed = clock_timestamp() - first_start, error = NULL, error_at = NULL
-     WHERE a.run_id = run.id;
+       SET validated_at = first_start, differences = total, elapsed = clock_timestamp() - first_start, error = NULL, error_at = NULL,
+           -- Successes in a row where the run stands now; a comparison that began before it came there says nothing of it.
+           successes = CASE WHEN total > 0 OR first_start <= x.moved_at THEN 0 WHEN a.counted_from = x.moved_at THEN least(a.successes, 1000000) + 1 ELSE 1 END, counted_from = x.moved_at
+      FROM tandem.run AS x WHERE a.run_id = run.id AND x.id = run.id;
     RETURN total;
 END
 $$;
@@ -212,7 +215,7 @@ DECLARE
     last_comparison bigint;
 BEGIN
     PERFORM tandem.authorize(r, 'validate');
-    IF r.stage NOT IN ('shadow', 'live') THEN
+    IF r.stage NOT IN ('shadow', 'live', 'rampdown') THEN
         RAISE EXCEPTION 'run "%" cannot be validated in stage %', r.name, r.stage USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = CASE r.stage WHEN 'dualwrite' THEN 'Its backfill is not complete: rows are missing on the new side as yet.' ELSE 'Its sides are not kept in step.' END,
               HINT = 'Compare the tables as they are with tandem.diff().';

@@ -197,7 +197,7 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'repair');
     dry_run := coalesce(dry_run, true);
-    IF r.stage NOT IN ('dualwrite', 'shadow', 'live') THEN
+    IF NOT tandem.run_is_armed(r.stage) THEN
         RAISE EXCEPTION 'run "%" has nothing to repair in stage %', r.name, r.stage USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = 'Its sides are not kept in step.', HINT = 'Compare the tables as they are with tandem.diff().';
     END IF;

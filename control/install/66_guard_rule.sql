@@ -116,7 +116,7 @@ COMMENT ON FUNCTION tandem.guard_look IS 'One look of a guard: the state after i
 CREATE FUNCTION tandem.guards_armed(run tandem.run) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT run.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND run.home = tandem.home()
+    SELECT tandem.run_is_armed(run.stage) AND run.home = tandem.home()
        AND (run.phase IN ('progressing', 'paused', 'waiting_approval')
             -- one domain went back alone, the others did not
             OR (run.phase = 'degraded' AND EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = run.id AND d.weight > 0)))

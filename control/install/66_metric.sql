@@ -327,7 +327,7 @@ COMMENT ON FUNCTION tandem.metric_due IS 'When a metric is to be measured next';
 
 CREATE FUNCTION tandem.is_measured(run tandem.run) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT run.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND run.phase <> 'cancelled' AND run.home = tandem.home() $$;
+AS $$ SELECT tandem.run_is_armed(run.stage) AND run.phase <> 'cancelled' AND run.home = tandem.home() $$;
 COMMENT ON FUNCTION tandem.is_measured IS 'Are the metrics of the run measured: is it active, and in the database in which it was made?';
 
 -- For tick(): all that is due in this transaction. Who measures the same run at the same time takes others.

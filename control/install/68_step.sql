@@ -13,7 +13,7 @@ CREATE FUNCTION tandem.next_step(run tandem.run, activity tandem.run_activity) R
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
-        WHEN run.home <> tandem.home() OR run.stage NOT IN ('dualwrite', 'shadow', 'live') OR run.phase = 'cancelled' THEN NULL
+        WHEN run.home <> tandem.home() OR NOT tandem.run_is_armed(run.stage) OR run.phase = 'cancelled' THEN NULL
         -- Rows that were not copied yet are no difference: a proof waits until all are.
         WHEN run.stage = 'dualwrite' AND EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = run.id AND b.finished_at IS NULL)
             THEN CASE WHEN run.phase = 'progressing' AND tandem.backfill_due(run.id) THEN 'tandem.backfill_batch' END
@@ -22,7 +22,7 @@ AS $$
         WHEN run.stage = 'dualwrite' THEN NULL
         -- Due, or wanted for a promotion that waits for nothing else.
         WHEN activity.validated_at IS NULL OR activity.validated_at + tandem.option(run.id, 'validate_every')::interval <= clock_timestamp()
-             OR (run.phase = 'progressing' AND activity.validated_at <= run.moved_at AND run.moved_at + run.hold <= clock_timestamp()) THEN 'tandem.comparison'
+             OR (run.phase = 'progressing' AND activity.validated_at <= run.moved_at AND run.moved_at + tandem.run_hold(run) <= clock_timestamp()) THEN 'tandem.comparison'
     END
 $$;
 COMMENT ON FUNCTION tandem.next_step IS 'What a round of the run would do now: tandem.backfill_batch, tandem.comparison, tandem.proof, or NULL for nothing';

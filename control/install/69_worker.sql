@@ -8,15 +8,22 @@ CREATE TABLE tandem.worker (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tandem.worker IS 'Heartbeat of the coordinator of this database';
 
+CREATE FUNCTION tandem.run_is_watched(run tandem.run, activity tandem.run_activity) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false)
+           -- or a round is being made now: a comparison of large tables may take longer than the timeout
+           OR tandem.is_locked('tandem.run', run.id)
+$$;
+COMMENT ON FUNCTION tandem.run_is_watched IS 'Was a round of the run made within heartbeat_timeout, or is one being made?';
+
 -- Each deduction stands by its name. SECURITY DEFINER: a view's functions run as who reads the view, who may not read the tables.
 CREATE FUNCTION tandem.run_health(run tandem.run, activity tandem.run_activity, OUT score integer, OUT alive boolean, OUT deductions jsonb)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     WITH facts AS (
-        SELECT run.stage IN ('dualwrite', 'shadow', 'live') AND run.phase <> 'cancelled' AS active,
-               -- or a round is being made now: a comparison of large tables may take longer than the timeout
-               coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false)
-               OR tandem.is_locked('tandem.run', run.id) AS alive
+        SELECT tandem.run_is_armed(run.stage) AND run.phase <> 'cancelled' AS active,
+               tandem.run_is_watched(run, activity) AS alive
     ), metric AS (
         SELECT m.critical, coalesce(m.failures >= m.failure_limit OR m.total_failures >= m.total_failure_limit, false) AS fails, m.inconclusive >= m.inconclusive_limit OR m.errors >= m.error_limit AS inconclusive
           FROM tandem.metric AS m, facts WHERE facts.active AND m.run_id = run.id AND NOT m.dry_run
@@ -38,6 +45,135 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.run_health IS 'Health of a run, 0 to 100, with every deduction by name; alive: a round was made within heartbeat_timeout';
 
+-- Every reason why a promotion is not made now, the first that is to be dealt with first. 'hold' and 'consecutive' bind the worker only.
+-- A feature with reasons of its own adds its function here; PL/pgSQL, as some are in later files. Read by the view runs, so nothing in it may
+-- take long.
+CREATE FUNCTION tandem.promotion_blockers(run tandem.run, to_stage text, to_weight integer) RETURNS TABLE (blocker text, detail text, hint text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    WITH a AS MATERIALIZED (
+        SELECT x.*, tandem.run_is_watched(run, x) AS alive, CASE WHEN x.counted_from = run.moved_at THEN x.successes ELSE 0 END AS counted
+          FROM tandem.run_activity AS x WHERE x.run_id = run.id
+    ), option AS MATERIALIZED (
+        SELECT tandem.option(run.id, 'consecutive')::integer AS consecutive, tandem.option(run.id, 'min_samples')::bigint AS min_samples, run.moved_at + tandem.run_hold(run) AS held_until,
+               run.rampdown_at + tandem.option(run.id, 'retention')::interval AS retained_until
+    )
+    SELECT 'worker', format('Nobody watches the run: the last round was at %s.', coalesce(a.round_at::text, 'no time')), 'Preload pg_tandem so that the worker runs, or call tandem.tick() regularly.'
+      FROM a WHERE to_stage = 'live' AND NOT a.alive
+    UNION ALL
+    SELECT 'rounds', format('The rounds of the run fail, since %s: %s.', a.error_at, rtrim(a.error, '.')), 'Whether the sides are equal is not known: mend what fails first.'
+      FROM a WHERE to_stage = 'live' AND a.error IS NOT NULL
+    UNION ALL
+    SELECT 'validation', 'No validation has compared the sides yet.', format('SELECT * FROM tandem.validate(%L), or wait for the worker to do it.', run.name)
+      FROM a WHERE to_stage = 'live' AND a.differences IS NULL
+    UNION ALL
+    SELECT 'differences', format('The sides differ: the last validation found %s difference(s).', a.differences), 'SELECT * FROM tandem.differences shows them.'
+      FROM a WHERE to_stage = 'live' AND a.differences > 0
+    UNION ALL
+    SELECT 'refused write', 'The new side refused a write that no validation has seen yet.',
+           'SELECT * FROM tandem.mirror_failures shows it once it is committed; the next validation then tells whether both sides differ.'
+     WHERE to_stage = 'live' AND run.stage = 'shadow' AND tandem.refused_unseen(run.id)
+    UNION ALL
+    SELECT 'samples', format('The new side was seen to serve %s of %s statements since the run came to %s %%.', s.seen, option.min_samples, run.weight), 'Wait, or set_option(run, ''min_samples'', ...) lower.'
+      FROM option, LATERAL (SELECT tandem.statements_on_new(run.id, clock_timestamp() - run.moved_at) AS seen) AS s
+     WHERE to_stage = 'live' AND run.stage = 'live' AND option.min_samples > 0 AND s.seen < option.min_samples
+    UNION ALL
+    SELECT 'retention', format('Stage rampdown keeps the way back until %s.', option.retained_until::timestamptz(0)), 'Wait, or set_option(run, ''retention'', ...) shorter.'
+      FROM option WHERE to_stage = 'complete' AND run.stage = 'rampdown' AND option.retained_until > clock_timestamp()
+    UNION ALL
+    SELECT 'consecutive', format('%s of %s clean validations in a row were made since the run came here.', a.counted, option.consecutive), 'An operator''s promote() need not wait for them.'
+      FROM a, option WHERE to_stage = 'live' AND a.counted < option.consecutive
+    UNION ALL
+    SELECT 'hold', format('The hold lasts until %s.', option.held_until::timestamptz(0)), 'An operator''s promote() need not wait for it.'
+      FROM option WHERE to_stage = 'live' AND option.held_until > clock_timestamp()
+    UNION ALL
+    SELECT * FROM tandem.guard_blockers(run, to_stage, to_weight)
+    UNION ALL
+    SELECT * FROM tandem.gate_blockers(run, to_stage, to_weight);
+END
+$$;
+COMMENT ON FUNCTION tandem.promotion_blockers IS
+    'Every reason why a run does not go to that stage and weight now, with what to do about it; hold and consecutive bind the worker only, the others people as well';
+
+-- SECURITY DEFINER, as run_health(): the view's functions run as who reads it.
+CREATE FUNCTION tandem.waiting_for(run tandem.run, activity tandem.run_activity) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    t record;
+    b record;
+    what text;
+BEGIN
+    CASE
+    WHEN run.phase = 'cancelled' THEN
+        RETURN 'nothing: the run was cancelled';
+    WHEN run.stage = 'complete' THEN
+        RETURN 'nothing: the run is complete';
+    WHEN run.stage <> 'off' AND run.phase = 'paused' THEN
+        RETURN 'resume()';
+    WHEN run.phase = 'degraded' THEN
+        IF run.stage <> 'dualwrite' AND EXISTS (SELECT FROM tandem.rollback AS x WHERE x.run_id = run.id AND x.proof_at IS NULL) THEN
+            RETURN 'the proof of the rollback';
+        END IF;
+        SELECT x.* INTO b FROM tandem.retry_blockers(run) AS x LIMIT 1;
+        RETURN CASE WHEN FOUND THEN format('retry(), once it is signed: %s', rtrim(b.detail, '.')) ELSE 'retry(), once both sides are equal again' END;
+    WHEN run.stage <> 'off' AND NOT tandem.run_is_watched(run, activity) THEN
+        RETURN format('the worker: no round since %s; preload pg_tandem or call tick()', coalesce(activity.round_at::text, 'the start'));
+    WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN
+        RETURN coalesce((SELECT x.waiting_for FROM tandem.backfill_runs AS x WHERE x.run = run.name), 'a clean comparison');
+    ELSE
+        t := tandem.next_target(run);
+    END CASE;
+    IF t.stage IS NULL THEN
+        RETURN 'rollback() and cancel(): its steps end below 100 %';
+    END IF;
+    what := CASE WHEN t.stage = 'live' THEN 'weight ' || t.weight WHEN run.stage = 'off' THEN 'start()' WHEN t.stage = 'shadow' THEN 'stage shadow' ELSE 'complete()' END;
+    SELECT x.* INTO b FROM tandem.promotion_blockers(run, t.stage, t.weight) AS x LIMIT 1;
+    RETURN CASE WHEN NOT FOUND THEN CASE t.stage WHEN 'live' THEN 'the next round, then ' || what ELSE what END
+                ELSE CASE WHEN b.blocker IN ('validation', 'consecutive') AND coalesce(activity.validated_at < run.moved_at, true) THEN 'a validation'
+                          WHEN b.blocker = 'hold' THEN format('the hold until %s', (run.moved_at + tandem.run_hold(run))::timestamptz(0))
+                          WHEN b.blocker = 'gate' THEN format('sign_off(): %s', rtrim(b.detail, '.'))
+                          ELSE format('%s: %s', b.blocker, rtrim(b.detail, '.')) END || ', then ' || what END;
+END
+$$;
+COMMENT ON FUNCTION tandem.waiting_for IS 'What the next step of a run waits for';
+
+-- A promotion that has become due, or, where nothing but a gate stands in the way, the wait for it. What was done, NULL for nothing.
+CREATE FUNCTION tandem.step_round(run tandem.run) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+    t record := tandem.next_target(run);
+    barred text[];
+BEGIN
+    IF run.phase NOT IN ('progressing', 'waiting_approval') OR t.stage IS NULL
+       OR EXISTS (SELECT FROM tandem.promotion_blockers(run, t.stage, t.weight) AS b WHERE b.blocker <> 'gate') AND run.phase = 'progressing' THEN
+        RETURN NULL;
+    END IF;
+    -- Who moved the run meanwhile has the say.
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run.id AND x.epoch = run.epoch FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    barred := ARRAY(SELECT b.blocker FROM tandem.promotion_blockers(r, t.stage, t.weight) AS b);
+    IF barred = '{}' AND t.stage = 'live' AND (r.stage <> 'shadow' OR tandem.failures_known(r.id)) THEN
+        r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean', tandem.promotion_evidence(r, t.stage, t.weight));
+        RETURN format('promoted to %s %%', r.weight);
+    ELSIF r.phase = 'progressing' AND barred <> '{}' AND 'gate' = ALL (barred) THEN
+        PERFORM tandem.move_run(r.id, 'await', NULL, (SELECT string_agg(b.detail, ' ') FROM tandem.promotion_blockers(r, t.stage, t.weight) AS b), tandem.promotion_evidence(r, t.stage, t.weight));
+        RETURN 'waits for approval';
+    ELSIF r.phase = 'waiting_approval' AND 'gate' <> ALL (barred) THEN
+        PERFORM tandem.move_run(r.id, 'approve', NULL, 'no gate stands in the way any more');
+        RETURN 'no gate stands in the way any more';
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tandem.step_round IS 'Promotes a run when nothing stands in the way, or lets it wait for approval when nothing but a gate does; says what it did';
+
 -- One round of a run: one batch of the backfill, or a proof, or a validation, and a promotion that has become due.
 -- did says what was done, wait_ms when to come again, done that nothing is left to do.
 CREATE FUNCTION tandem.run_round(run_id integer, OUT did text, OUT wait_ms integer, OUT done boolean)
@@ -51,6 +187,7 @@ DECLARE
     seen bigint;
     different bigint;
     due timestamptz;
+    held_until timestamptz;
     report_of date;
     deeds text[] := '{}';
 BEGIN
@@ -129,32 +266,32 @@ BEGIN
             IF different = 0 THEN
                 -- Who moved the run meanwhile has the say.
                 PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR NO KEY UPDATE;
-                IF FOUND THEN
-                    PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal');
+                IF FOUND AND EXISTS (SELECT FROM tandem.promotion_blockers(r, 'shadow', 0)) THEN
+                    deeds := array_append(deeds, tandem.step_round(r));
+                    wait_ms := 1000;
+                ELSIF FOUND THEN
+                    PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal', tandem.promotion_evidence(r, 'shadow', 0));
                 END IF;
             END IF;
-            did := format('first comparison: %s differences', different);
+            did := array_to_string(format('first comparison: %s differences', different) || deeds, '; ');
             RETURN;
         END IF;
         deeds := deeds || format('validation: %s differences', different);
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
         SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
     ELSIF r.stage = 'dualwrite' THEN
+        IF r.phase = 'waiting_approval' THEN
+            did := tandem.step_round(r);
+        END IF;
         RETURN;
     END IF;
 
-    IF r.phase = 'progressing' AND EXISTS (SELECT FROM unnest(r.steps) AS s WHERE s > r.weight)
-       AND r.moved_at + r.hold <= clock_timestamp() AND a.validated_at > r.moved_at AND a.differences = 0 THEN
-        PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR NO KEY UPDATE;
-        IF FOUND AND (r.stage <> 'shadow' OR tandem.failures_known(r.id)) THEN
-            r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean');
-            deeds := deeds || format('promoted to %s %%', r.weight);
-        END IF;
-    END IF;
-    did := nullif(array_to_string(deeds, '; '), '');
+    deeds := array_append(deeds, tandem.step_round(r));
+    did := nullif(array_to_string(deeds, '; '), ''); -- NULLs are left out
     due := a.validated_at + tandem.option(r.id, 'validate_every')::interval;
     IF r.phase = 'progressing' THEN
-        due := least(due, CASE WHEN r.moved_at + r.hold > clock_timestamp() THEN r.moved_at + r.hold ELSE due END);
+        held_until := r.moved_at + tandem.run_hold(r);
+        due := least(due, CASE WHEN held_until > clock_timestamp() THEN held_until ELSE due END);
     END IF;
     wait_ms := greatest(10, least(1000, extract(epoch FROM due - clock_timestamp()) * 1000));
 END
@@ -215,7 +352,7 @@ AS $$
        started_at = CASE WHEN w.pid = EXCLUDED.pid THEN w.started_at ELSE EXCLUDED.started_at END;
     SELECT r.id, o.oid, coalesce(a.round_at, '-infinity')
       FROM tandem.run AS r JOIN pg_roles AS o ON o.rolname = r.owner LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id
-     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' ORDER BY 3
+     WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' ORDER BY 3
 $$;
 COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; the active runs, their owners and last rounds';
 
@@ -227,7 +364,7 @@ DECLARE
     r record;
     result record;
 BEGIN
-    FOR r IN SELECT x.* FROM tandem.run AS x WHERE x.stage IN ('dualwrite', 'shadow', 'live') AND x.phase <> 'cancelled' ORDER BY x.id LOOP
+    FOR r IN SELECT x.* FROM tandem.run AS x WHERE tandem.run_is_armed(x.stage) AND x.phase <> 'cancelled' ORDER BY x.id LOOP
         PERFORM tandem.authorize(x, 'tick') FROM tandem.run AS x WHERE x.id = r.id;
         SELECT * INTO result FROM tandem.run_round(r.id);
         IF result.did IS NOT NULL THEN

@@ -6,18 +6,7 @@
 CREATE VIEW tandem.runs AS
 SELECT r.name AS run, r.stage, r.phase, r.weight, r.epoch,
        h.score AS health_score,
-       CASE WHEN r.phase = 'cancelled' THEN 'nothing: the run was cancelled'
-            WHEN r.stage = 'complete' THEN 'nothing: the run is complete'
-            WHEN r.stage = 'off' THEN 'start()'
-            WHEN r.phase = 'paused' THEN 'resume()'
-            WHEN r.phase = 'degraded' THEN CASE WHEN r.stage <> 'dualwrite' AND EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = r.id AND b.proof_at IS NULL)
-                                                THEN 'the proof of the rollback' ELSE 'retry(), once both sides are equal again' END
-            WHEN NOT h.alive THEN 'the worker: no round since ' || coalesce(a.round_at::text, 'the start') || '; preload pg_tandem or call tick()'
-            WHEN r.stage = 'dualwrite' THEN coalesce((SELECT b.waiting_for FROM tandem.backfill_runs AS b WHERE b.run = r.name), 'a clean comparison')
-            WHEN n.step IS NULL THEN CASE r.weight WHEN 100 THEN 'complete()' ELSE 'rollback() and cancel(): its steps end below 100 %' END
-            WHEN a.validated_at IS NULL OR a.validated_at < r.moved_at THEN 'a validation, then weight ' || n.step
-            ELSE 'the hold until ' || (r.moved_at + r.hold)::timestamptz(0)::text || ', then weight ' || n.step
-       END AS waiting_for,
+       tandem.waiting_for(r, a) AS waiting_for,
        r.owner, r.legacy_schema, r.new_schema, r.steps, r.hold, n.step AS next_weight,
        a.validated_at, a.differences, a.elapsed AS validation_elapsed, a.round_at, a.error,
        (SELECT count(*) FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = r.id) AS mirror_failures,
@@ -116,6 +105,8 @@ BEGIN
                       WHEN d.kind = 'integer' THEN value::integer >= 1
                       WHEN d.kind = 'time' THEN value::timestamptz <= clock_timestamp() + interval '1 minute'
                       WHEN d.kind = 'time zone' THEN EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = value)
+                      WHEN d.kind = 'count' THEN value::integer >= 0
+                      WHEN d.kind = 'intervals' THEN array_position(value::interval[], NULL) IS NULL AND NOT EXISTS (SELECT FROM unnest(value::interval[]) AS i WHERE i < interval '0' OR i > interval '1 year')
                       WHEN d.kind LIKE '%, %' THEN tandem.is_limit(d.kind, value)
                       ELSE value = ANY (string_to_array(d.kind, ' or ')) END;
     EXCEPTION WHEN data_exception THEN
@@ -123,7 +114,7 @@ BEGIN
     END;
     IF valid IS NOT TRUE THEN
         RAISE EXCEPTION 'option "%" cannot be "%"', option, value USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind ~ '^i' THEN 'an ' WHEN d.kind ~ '^(time|load)' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
+              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind = 'intervals' THEN 'an array of ' WHEN d.kind ~ '^i' THEN 'an ' WHEN d.kind ~ '^(time|load|count)' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
     END IF;
 END
 $$;
@@ -136,6 +127,10 @@ DECLARE
     r tandem.run := tandem.get_run(run);
 BEGIN
     PERFORM tandem.authorize(r, 'set_option'), tandem.check_option(option, value);
+    IF option = 'holds' AND cardinality(value::interval[]) NOT IN (0, cardinality(r.steps)) THEN
+        RAISE EXCEPTION 'run "%" has % steps, not %', r.name, cardinality(r.steps), cardinality(value::interval[]) USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = format('Its steps are: %s.', array_to_string(r.steps, ', ')), HINT = 'Give one hold for each of them, or none: ''{}''.';
+    END IF;
     IF option = 'capture' THEN
         PERFORM tandem.set_capture(r, value);
     ELSE
@@ -146,6 +141,25 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.set_option IS 'Sets an option of a run; table option_default lists them';
+
+-- What people ask for is refused for every reason but the worker's own patience, and approvals of who asks do not count.
+CREATE FUNCTION tandem.check_blockers(run tandem.run, to_stage text, to_weight integer, participle text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    b record;
+BEGIN
+    SELECT (array_agg(x.detail))[1] AS first, string_agg(format('%s: %s', x.blocker, x.detail), E'\n') AS details, (array_agg(x.hint))[1] AS hint INTO b
+      FROM (SELECT p.* FROM tandem.promotion_blockers(run, to_stage, to_weight) AS p WHERE p.blocker NOT IN ('hold', 'consecutive', 'gate')
+            UNION ALL
+            SELECT g.* FROM tandem.gate_blockers(run, to_stage, to_weight, pg_get_userbyid(tandem.acting_role())) AS g) AS x;
+    IF b.first IS NOT NULL THEN
+        RAISE EXCEPTION 'run "%" is not %: %', run.name, participle, lower(left(b.first, 1)) || rtrim(substr(b.first, 2), '.') USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = b.details, HINT = b.hint;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.check_blockers IS 'Refuses (55000) what somebody asks of a run while promotion_blockers() has a reason other than hold and consecutive';
 
 CREATE FUNCTION tandem.start(run text, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -169,6 +183,7 @@ BEGIN
         RAISE EXCEPTION 'run "%" cannot start: its preflight is not clean', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = problems,
               HINT = format(E'%s\nSELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
     END IF;
+    PERFORM tandem.check_blockers(r, 'dualwrite', 0, 'started');
     IF NOT dry_run THEN
         PERFORM tandem.install_mirrors(r.id), tandem.backfill_begin(r.id);
         UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
@@ -184,34 +199,14 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
-    a tandem.run_activity;
     target record;
     result tandem.runs;
 BEGIN
     PERFORM tandem.authorize(r, 'promote');
-    -- What the last validation found must be what is there now, not what was there when this transaction began.
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'a run is promoted in isolation level read committed only' USING ERRCODE = 'active_sql_transaction',
-              DETAIL = format('This transaction is %s.', current_setting('transaction_isolation')), HINT = 'Call promote() in a statement of its own.';
-    END IF;
+    PERFORM tandem.check_isolation('promote');
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
-    SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
-    IF NOT (tandem.run_health(r, a)).alive THEN
-        RAISE EXCEPTION 'run "%" is not promoted while nobody watches it', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
-              DETAIL = format('The last round was at %s.', coalesce(a.round_at::text, 'no time')),
-              HINT = 'Preload pg_tandem so that the worker runs, or call tandem.tick() regularly.';
-    END IF;
-    IF a.error IS NOT NULL THEN
-        RAISE EXCEPTION 'run "%" is not promoted while its rounds fail', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
-              DETAIL = format('The last one, at %s: %s', a.error_at, a.error), HINT = 'Whether the sides are equal is not known: mend what fails first.';
-    END IF;
-    IF a.differences IS DISTINCT FROM 0 THEN
-        RAISE EXCEPTION 'run "%" is not promoted while its sides differ', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
-              DETAIL = CASE WHEN a.differences IS NULL THEN 'No validation has compared them yet.' ELSE format('The last validation found %s difference(s).', a.differences) END,
-              HINT = CASE WHEN a.differences IS NULL THEN format('SELECT * FROM tandem.validate(%L), or wait for the worker to do it.', r.name)
-                          ELSE 'SELECT * FROM tandem.differences shows them.' END;
-    END IF;
+    PERFORM tandem.check_blockers(r, target.to_stage, target.new_weight, 'promoted');
     IF r.stage = 'shadow' AND NOT tandem.failures_known(r.id) THEN
         RAISE EXCEPTION 'run "%" is not promoted: the new side refused a write that no validation has seen yet', r.name
               USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'The transaction may still be open.',
@@ -224,11 +219,12 @@ BEGIN
         result.weight := target.new_weight;
         RETURN result;
     END IF;
-    PERFORM tandem.move_run(r.id, 'promote', to_weight, reason);
+    PERFORM tandem.move_run(r.id, 'promote', to_weight, reason, tandem.promotion_evidence(r, target.to_stage, target.new_weight));
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.promote IS 'Raises the weight to the next step, or to to_weight, without waiting for the hold. dry_run answers with what would be';
+COMMENT ON FUNCTION tandem.promote IS
+    'Raises the weight to the next step, or to to_weight, without waiting for the hold. What stands in the way is an error that names all of it; dry_run answers with that, or with what would be';
 
 -- The verbs that only move the run.
 CREATE FUNCTION tandem.plain_verb(run text, verb text, reason text) RETURNS tandem.runs
@@ -260,9 +256,14 @@ AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
     different bigint;
+    barred record;
 BEGIN
     PERFORM tandem.authorize(r, 'retry');
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
+    SELECT * INTO barred FROM tandem.retry_blockers(r) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'run "%" is not retried: a gate that it had passed is not signed again', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = barred.detail, HINT = barred.hint;
+    END IF;
     IF r.stage <> 'dualwrite' THEN
         PERFORM tandem.take_lock('tandem.run', r.id);
         different := tandem.run_comparison(r, 'proof');
@@ -302,22 +303,34 @@ AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
     different bigint;
+    target record;
 BEGIN
     PERFORM tandem.authorize(r, 'complete');
     IF confirm IS DISTINCT FROM r.name THEN
         RAISE EXCEPTION 'completing run "%" needs its name as confirmation', r.name USING ERRCODE = 'invalid_parameter_value',
               DETAIL = 'After it the legacy side gets no writes any more, and there is no rollback.', HINT = format('SELECT tandem.complete(%L, %L)', r.name, r.name);
     END IF;
+    PERFORM tandem.check_isolation('complete');
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
+    target := tandem.next_target(r);
+    PERFORM tandem.check_blockers(r, target.stage, target.weight, 'completed'); -- before the tables are read
     PERFORM tandem.take_lock('tandem.run', r.id);
     different := tandem.run_comparison(r, 'validate', wanted => 'complete()');
     IF different > 0 THEN
         RAISE EXCEPTION 'run "%" is not completed: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';
     END IF;
-    PERFORM tandem.move_run(r.id, 'complete', NULL, NULL);
-    PERFORM tandem.drop_mirrors(r.id);
+    -- Nobody moves the run from here on; who did meanwhile has the say, and so have gates that were added or turned.
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+    PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
+    target := tandem.next_target(r);
+    PERFORM tandem.check_blockers(r, target.stage, target.weight, 'completed');
+    PERFORM tandem.move_run(r.id, target.stage, NULL, NULL, tandem.promotion_evidence(r, target.stage, target.weight));
+    IF target.stage = 'complete' THEN
+        PERFORM tandem.drop_mirrors(r.id);
+    END IF;
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.complete IS 'Ends a run at its last step after a last clean comparison: the mirrors go, new serves every key, and there is no way back';
+COMMENT ON FUNCTION tandem.complete IS
+    'Ends a run at its last step after a last clean comparison: the mirrors go, new serves every key, and there is no way back. With the option retention it takes the run to stage rampdown first, in which the way back stays open for so long; called again after that, it ends the run';

@@ -116,7 +116,7 @@ AS $$
            ('backfill_remaining', b.remaining, NULL),
            ('batch_success_rate', c.rate, c.batches), ('batch_failed_percent', c.failed, c.batches), ('batch_anomalies', c.anomalies, c.batches), ('batch_violations', c.violations, c.batches),
            ('check_variance', tandem.check_variance(r.id), NULL)) AS x (metric, value, samples)
-     WHERE r.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND r.phase <> 'cancelled' AND r.home = tandem.home() AND r.id = coalesce(only_run, r.id)
+     WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' AND r.home = tandem.home() AND r.id = coalesce(only_run, r.id)
 $$;
 COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run or of one';
 
@@ -128,7 +128,7 @@ AS $$
     WITH l AS MATERIALIZED (
         SELECT v.run_id, v.operation, v.side, v.n, v.errors, v.p50_ms, v.p95_ms, v.p99_ms, v.over_threshold, v.threshold_ms, v.histogram
           FROM tandem.latency_rows(only_run, NULL, NULL, '5 minutes') AS v JOIN tandem.run AS r ON r.id = v.run_id
-         WHERE r.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND r.phase <> 'cancelled'
+         WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled'
     ), side AS (
         SELECT l.run_id, l.side, max(l.p50_ms) AS p50, max(l.p95_ms) AS p95, max(l.p99_ms) AS p99, 100.0 * sum(l.errors) / nullif(sum(l.n), 0) AS error_rate, sum(l.n)::bigint AS n,
                (array_agg(l.n ORDER BY l.p50_ms DESC))[1] AS n50, (array_agg(l.n ORDER BY l.p95_ms DESC))[1] AS n95, (array_agg(l.n ORDER BY l.p99_ms DESC))[1] AS n99
@@ -245,7 +245,7 @@ BEGIN
         SELECT NULL, x.metric, x.value, NULL, NULL, NULL FROM tandem.read_database_metrics() AS x
     ), gone AS (
         DELETE FROM tandem.metric_reading AS r WHERE r.run_id IS NOT NULL
-           AND NOT EXISTS (SELECT FROM tandem.run AS x WHERE x.id = r.run_id AND x.stage IN ('dualwrite', 'shadow', 'live', 'rampdown') AND x.phase <> 'cancelled')
+           AND NOT EXISTS (SELECT FROM tandem.run AS x WHERE x.id = r.run_id AND tandem.run_is_armed(x.stage) AND x.phase <> 'cancelled')
     ), kept AS (
         INSERT INTO tandem.metric_reading AS r (run_id, metric, value, measured_at, recorded_value, recorded_at, samples, verdict, reason)
         SELECT x.run_id, x.metric, x.value, now, x.value, now, x.samples, x.verdict, x.reason FROM reading AS x ORDER BY x.run_id, x.metric

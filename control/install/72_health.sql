@@ -24,7 +24,7 @@ AS $$
         SELECT 'run', r.name, h.score::numeric, 'points, fewer are worse',
                format('health %s%s', h.score, coalesce(': ' || (SELECT string_agg(format('%s %s%s', k, tandem.glyph('minus'), v), ', ') FROM jsonb_each_text(h.deductions) AS d (k, v)), '')), false
           FROM tandem.run AS r LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id CROSS JOIN LATERAL tandem.run_health(r, a) AS h
-         WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled'
+         WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled'
         UNION ALL
         SELECT 'sla_compliance', NULL, round(100.0 * x.met / nullif(x.met + x.breached, 0), 2), '%, less is worse',
                format('%s of %s task(s) of the last hour whose SLA is decided met it', x.met, x.met + x.breached), false
@@ -72,12 +72,12 @@ AS $$
         SELECT 'metrics', r.name, count(*) FILTER (WHERE m.breached IS NOT NULL)::numeric, 'metrics',
                coalesce(left(string_agg(format('%s: %s', m.metric, m.reason), '; ' ORDER BY m.metric) FILTER (WHERE m.breached IS NOT NULL), 500), format('none of %s metric(s) fails', count(*))), false
           FROM tandem.metrics AS m JOIN tandem.run AS r ON r.name = m.run
-         WHERE NOT m.builtin AND r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' GROUP BY r.name
+         WHERE NOT m.builtin AND tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY r.name
         UNION ALL
         SELECT 'metric_age', r.name, round(extract(epoch FROM clock_timestamp() - min(m.measured_at + m.every))), 's',
                format('metric %s was to be measured at %s', (array_agg(m.name ORDER BY m.measured_at + m.every))[1], min(m.measured_at + m.every)::timestamptz(0)), false
           FROM tandem.metric AS m JOIN tandem.run AS r ON r.id = m.run_id
-         WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' GROUP BY r.name HAVING min(m.measured_at + m.every) < clock_timestamp() - interval '10 seconds'
+         WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY r.name HAVING min(m.measured_at + m.every) < clock_timestamp() - interval '10 seconds'
     )
     SELECT 'worker', NULL::text,
            CASE WHEN NOT tandem.worker_preloaded() THEN 'WARNING' WHEN pg_is_in_recovery() AND (w.beat_at IS NULL OR w.beat_at < clock_timestamp() - make_interval(secs => t.crit::double precision)) THEN 'UNKNOWN'
@@ -104,7 +104,7 @@ AS $$
     SELECT 'batches', b.run, CASE WHEN bool_or(b.verdict = 'fail') THEN 'CRITICAL' WHEN sum(b.recent_failed) > 0 OR bool_or(b.verdict = 'inconclusive' AND b.recent > 0) THEN 'WARNING' ELSE 'OK' END,
            sum(b.recent_failed), NULL, NULL, 'batches', left(string_agg(format('%s: %s', b.job, b.reason), '; ' ORDER BY b.job), 500)
       FROM tandem.batch_jobs AS b JOIN tandem.run AS r ON r.name = b.run
-     WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled' GROUP BY b.run
+     WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY b.run
     UNION ALL
     SELECT 'alerts', r.name, CASE WHEN bool_or(a.severity = 'critical' AND a.acknowledged_at IS NULL) THEN 'CRITICAL' WHEN bool_or(a.severity <> 'info' AND a.acknowledged_at IS NULL) THEN 'WARNING' ELSE 'OK' END,
            count(*) FILTER (WHERE a.acknowledged_at IS NULL), NULL, NULL, 'alerts',
@@ -128,7 +128,7 @@ AS $$
     SELECT 'capture', NULL, 'WARNING', NULL, NULL, NULL, NULL, format('replication slot %s belongs to no active run: SELECT pg_drop_replication_slot(%L)', p.slot_name, p.slot_name)
       FROM pg_replication_slots AS p
      WHERE p.database = current_database() AND p.slot_name ~ '^tandem_[0-9]+_[0-9]+$'
-       AND NOT EXISTS (SELECT FROM tandem.capture_slot AS s JOIN tandem.run AS r ON r.id = s.run_id WHERE s.slot = p.slot_name AND r.stage IN ('dualwrite', 'shadow', 'live'))
+       AND NOT EXISTS (SELECT FROM tandem.capture_slot AS s JOIN tandem.run AS r ON r.id = s.run_id WHERE s.slot = p.slot_name AND tandem.run_is_armed(r.stage))
     UNION ALL
     SELECT 'capture', NULL, 'WARNING', s.bytes, 256 * 1024 * 1024, NULL, 'bytes',
            format('%s of captured keys: nothing takes them away, or a long transaction keeps VACUUM from it', pg_size_pretty(s.bytes))
@@ -174,7 +174,7 @@ UNION ALL
 SELECT r.name, h.score, CASE WHEN h.score <= t.crit THEN 'CRITICAL' WHEN h.score <= t.warn THEN 'WARNING' ELSE 'OK' END, h.deductions
   FROM tandem.run AS r LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id CROSS JOIN LATERAL tandem.run_health(r, a) AS h
  CROSS JOIN (SELECT x.warn, x.crit FROM tandem.health_threshold AS x WHERE x.check_name = 'run' ORDER BY x.shipped LIMIT 1) AS t
- WHERE r.stage IN ('dualwrite', 'shadow', 'live') AND r.phase <> 'cancelled';
+ WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled';
 COMMENT ON VIEW tandem.health_scores IS 'Scores 0 to 100 with every deduction by name: of the database (no run) and of each active run';
 
 -- --- Nagios, Icinga and their like

@@ -72,7 +72,7 @@ BEGIN
         WITH look AS (
             SELECT a.id, a.name, a.metric, a.field, a.comparator, a.threshold, a.clear_threshold, a.hold, a.severity, a.message, a.no_data, s.run_id, r.name AS run,
                    CASE a.field WHEN 'value' THEN s.value WHEN 'failures' THEN s.failures WHEN 'errors' THEN s.errors ELSE s.inconclusive END AS value, s.measured_at, s.reason, o.id AS open, w.phase AS watched, w.counted_at,
-                   r.id IS NOT NULL AND (r.stage NOT IN ('dualwrite', 'shadow', 'live') OR r.phase = 'cancelled') AS ended,
+                   r.id IS NOT NULL AND (NOT tandem.run_is_armed(r.stage) OR r.phase = 'cancelled') AS ended,
                    a.clear_hold, a.stale_after, CASE WHEN o.id IS NOT NULL THEN 'firing' WHEN w.phase = 'pending' THEN 'pending' END AS phase, w.held, w.clearing, w.looked_at
               FROM tandem.alert_rule AS a
              -- a rule of a run looks also where nothing was measured as yet; one of all runs, at what there is, and at what is open

@@ -305,7 +305,7 @@ CREATE VIEW tandem.guards AS
 SELECT r.name AS run, g.name AS guard, g.condition,
        CASE WHEN o.armed_at IS NULL AND o.id IS NOT NULL THEN CASE WHEN a.acknowledged_at IS NULL THEN 'fired' ELSE 'acknowledged' END
             -- as guards_armed(), which who reads the view may not execute
-            WHEN r.stage NOT IN ('dualwrite', 'shadow', 'live', 'rampdown') OR r.phase NOT IN ('progressing', 'paused', 'waiting_approval', 'degraded')
+            WHEN NOT tandem.run_is_armed(r.stage) OR r.phase NOT IN ('progressing', 'paused', 'waiting_approval', 'degraded')
                  OR (r.phase = 'degraded' AND NOT EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.weight > 0)) THEN 'off'
             WHEN p.guard_id IS NOT NULL THEN 'pending' WHEN v.answers -> g.name ->> 'answer' = 'inconclusive' THEN 'inconclusive' ELSE 'armed' END AS status,
        CASE WHEN g.metrics = '{differences}' THEN y.differences ELSE (v."values" ->> g.metrics[1])::double precision END AS value, g.severity, g.domain, g.hold, g.min_samples,

@@ -160,7 +160,7 @@ BEGIN
 
     d.status := CASE WHEN d.rollbacks > 0 OR d.differences > 0 OR (d.phase = 'degraded' AND d.stage <> 'off') THEN 'CRITICAL'
                      -- in step and yet not looked at for all the day
-                     WHEN d.complete AND d.validations = 0 AND d.stage IN ('shadow', 'live')
+                     WHEN d.complete AND d.validations = 0 AND d.stage IN ('shadow', 'live', 'rampdown')
                           AND NOT EXISTS (SELECT FROM tandem.event AS e WHERE e.run = run.name AND e.at >= day_from AND e.at < day_to AND e.kind = 'synced') THEN 'CRITICAL'
                      WHEN d.failed_rounds > 0 OR d.refused_writes > 0 OR d.sla_breached > 0 OR d.tasks_dead > 0 OR d.failed_batches > 0 OR d.alerts_fired > 0 OR d.phase = 'paused' OR d.health_score < 90 THEN 'WARNING'
                      ELSE 'OK' END;

@@ -158,7 +158,7 @@ BEGIN
     END IF;
     CASE job
         WHEN 'reconcile', 'validate' THEN
-            IF r.stage NOT IN ('shadow', 'live') THEN
+            IF r.stage NOT IN ('shadow', 'live', 'rampdown') THEN
                 RETURN format('nothing to compare in stage %s', r.stage);
             END IF;
             SELECT count(*) AS tables, coalesce(sum(v.missing + v.extra + v.changed + v.duplicates + v.errors - v.accepted), 0) AS differences INTO d

@@ -15,8 +15,9 @@ GRANT EXECUTE ON FUNCTION
     tandem.primary_key, tandem.has_unique_index, tandem.column_names, tandem.base_type, tandem.check_relation,
     tandem.expression_info, tandem.check_condition, tandem.check_metric_query, tandem.guard_metrics, tandem.equality,
     tandem.route, tandem.bucket, tandem.acting_role, tandem.glyph,
+    tandem.run_next, tandem.run_law, tandem.check_steps, -- the law
     tandem.rest_sqlstate,
-    tandem.relation_of, tandem.worker_preloaded, tandem.metric_breach, tandem.capture_triggers, tandem.capture_gap -- the views call them
+    tandem.relation_of, tandem.worker_preloaded, tandem.metric_breach, tandem.capture_triggers, tandem.capture_gap, tandem.run_is_armed -- the views call them
 TO PUBLIC;
 
 -- Query against query.
@@ -71,7 +72,8 @@ GRANT SELECT ON tandem.own_mappings TO PUBLIC; -- it shows each reader his own
 GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.backfill_runs, tandem.comparisons, tandem.rollback_proofs, tandem.health, tandem.capture TO pg_monitor;
 GRANT SELECT ON tandem.task_analytics, tandem.emergency_response_metrics, tandem.sla_breaches, tandem.sla_policies TO pg_monitor;
 GRANT SELECT ON tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, tandem.guards, tandem.guard_firings, tandem.guard_template, tandem.health_scores TO pg_monitor;
-GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.health_checks, tandem.check_orchestrator_health, tandem.health_score, tandem.nagios, tandem.perfdata, tandem.status_rank, tandem.sees_tenant TO pg_monitor;
+GRANT SELECT ON tandem.gates, tandem.decisions TO pg_monitor;
+GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.waiting_for, tandem.health_checks, tandem.check_orchestrator_health, tandem.health_score, tandem.nagios, tandem.perfdata, tandem.status_rank, tandem.sees_tenant TO pg_monitor;
 
 GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
 GRANT SELECT ON tandem.daily_report, tandem.schedules, tandem.run_timeline TO pg_monitor;

@@ -13,70 +13,65 @@ namespace {
 using enum Stage;
 using enum Phase;
 
-constexpr std::array<std::string_view, 6> kStages{"off", "dualwrite", "shadow", "live", "rampdown", "complete"};
-constexpr std::array<std::string_view, 7> kPhases{"pending",  "progressing", "paused",   "waiting_approval",
-                                                  "degraded", "succeeded",   "cancelled"};
-constexpr std::array<std::string_view, 9> kVerbs{"start",    "synced", "promote", "pause",   "resume",
-                                                 "rollback", "retry",  "cancel",  "complete"};
+constexpr std::array<std::string_view, kStageCount> kStages{"off",  "dualwrite", "shadow",
+                                                            "live", "rampdown",  "complete"};
+constexpr std::array<std::string_view, kPhaseCount> kPhases{"pending",  "progressing", "paused",   "waiting_approval",
+                                                            "degraded", "succeeded",   "cancelled"};
+constexpr std::array<std::string_view, kVerbCount> kVerbs{"start",   "synced", "promote",  "await",
+                                                          "approve", "pause",  "resume",   "rollback",
+                                                          "retry",   "cancel", "rampdown", "complete"};
+constexpr std::array<std::string_view, kWhoCount> kWho{"oncall", "approver", "operator", "admin", "worker"};
 
-using Set = std::uint16_t;
-template <class... E>
-constexpr Set set(E... e) {
-    return static_cast<Set>(((1u << static_cast<unsigned>(e)) | ...));
-}
-template <class E>
-constexpr bool has(Set s, E e) {
-    return (s & (1u << static_cast<unsigned>(e))) != 0;
-}
+constexpr Set kOpen = set(pending, progressing, paused, waiting_approval, degraded);
+constexpr Set kMoving = set(progressing, waiting_approval);
+constexpr Set kArmed = set(dualwrite, shadow, live, rampdown); // the mirrors are there
+constexpr Set kServed = set(shadow, live, rampdown);           // equal sides are a matter of traffic
+constexpr Set kOperators = set(Who::operate, Who::admin);
+constexpr Set kAnybody = set(Who::oncall, Who::operate, Who::admin, Who::worker);
 
-constexpr Set kAnyOpenPhase = set(pending, progressing, paused, waiting_approval, degraded);
-
-// A row: in these stages and phases the verb is legal and leads to this stage and phase; an empty `to` keeps what is.
-struct Rule {
-    Verb verb;
-    Set stages;
-    Set phases;
-    std::optional<Stage> to_stage;
-    std::optional<Phase> to_phase;
-    std::string_view needs; // what an illegal move is told
-};
-
-constexpr std::array kRules{
-    Rule{Verb::start, set(off), set(pending), dualwrite, progressing,
-         "A run is started once, from stage off. status() shows where it is."},
-    Rule{Verb::synced, set(dualwrite), set(progressing), shadow, progressing,
-         "Only the worker ends the backfill, when every row is copied and no difference is left."},
-    Rule{Verb::promote, set(shadow, live), set(progressing, waiting_approval), live, progressing,
-         "A run is promoted in stage shadow or live while its phase is progressing: start() it, resume() it, or "
-         "retry() it after its differences are mended."},
-    Rule{Verb::pause,
-         set(dualwrite, shadow, live),
-         set(progressing, waiting_approval),
+constexpr std::array kLaw{
+    Rule{Verb::start, set(off), set(pending), dualwrite, progressing, kOperators,
+         "preflight clean, the way back included; gates before dualwrite signed"},
+    Rule{Verb::synced, set(dualwrite), set(progressing), shadow, progressing, set(Who::worker),
+         "every row copied, both sides equal, gates before shadow signed"},
+    Rule{Verb::promote, set(shadow, live), kMoving, live, progressing, set(Who::operate, Who::admin, Who::worker),
+         "a higher step; promotion_blockers() names nothing, but that people need not wait for the hold"},
+    // A gate: nothing else stands in the way. Validation, guards and rollback stay armed.
+    Rule{Verb::await,
+         kArmed,
+         set(progressing),
          {},
-         paused,
-         "Only a run that is progressing can be paused."},
-    Rule{Verb::resume,
-         set(dualwrite, shadow, live),
-         set(paused),
+         waiting_approval,
+         set(Who::worker),
+         "nothing but an unsigned gate stands in the way"},
+    Rule{Verb::approve,
+         kArmed,
+         set(waiting_approval),
          {},
          progressing,
-         "Only a paused run can be resumed; a degraded one needs retry()."},
+         set(Who::approver, Who::admin, Who::worker),
+         "the gates in the way are signed"},
+    Rule{Verb::pause, kArmed, kMoving, {}, paused, kAnybody, "nothing"},
+    Rule{Verb::resume, kArmed, set(paused), {}, progressing, kOperators, "nothing"},
     // Idempotent, and legal in every phase in which traffic may be on the new side.
-    Rule{Verb::rollback, set(shadow, live), set(progressing, paused, waiting_approval, degraded), shadow, degraded,
-         "There is nothing to roll back before stage shadow (cancel() ends such a run), and no way back after "
-         "complete()."},
+    Rule{Verb::rollback, kServed, set(progressing, paused, waiting_approval, degraded), shadow, degraded, kAnybody,
+         "a reason; no approval"},
     // During the backfill no traffic has moved: a run that finds differences there stays where it is, degraded.
-    Rule{Verb::rollback, set(dualwrite), set(progressing, paused, waiting_approval, degraded), dualwrite, degraded, {}},
+    Rule{Verb::rollback, set(dualwrite), set(progressing, paused, waiting_approval, degraded), dualwrite, degraded,
+         kAnybody, "a reason; no approval"},
     Rule{Verb::retry,
-         set(dualwrite, shadow, live),
+         kArmed,
          set(degraded),
          {},
          progressing,
-         "Only a degraded run can be retried."},
-    Rule{Verb::cancel, set(off, dualwrite, shadow), kAnyOpenPhase, off, cancelled,
-         "A run is cancelled at weight 0 only: rollback() first. A complete run cannot be cancelled."},
-    Rule{Verb::complete, set(live), set(progressing), Stage::complete, succeeded,
-         "A run is completed from stage live at 100 %, while its phase is progressing."},
+         kOperators,
+         "a clean comparison; gates that were passed signed anew"},
+    Rule{Verb::cancel, set(off, dualwrite, shadow), kOpen, off, cancelled, kOperators, "weight 0"},
+    Rule{Verb::rampdown, set(live), set(progressing), Stage::rampdown, progressing, kOperators,
+         "by complete(), where the option retention is above 0; weight 100, both sides equal, gates before rampdown "
+         "signed"},
+    Rule{Verb::complete, set(live, rampdown), set(progressing), Stage::complete, succeeded, kOperators,
+         "weight 100, both sides equal, gates before complete signed, retention over"},
 };
 
 template <class E, std::size_t N>
@@ -98,12 +93,70 @@ std::string describe(const RunState& state) {
            ", at weight " + std::to_string(state.weight) + ".";
 }
 
+// What the caller of an illegal verb is told: what is to be done first, or that nothing can be.
+std::string_view missing(const RunState& state, Verb verb) {
+    if (state.phase == cancelled) {
+        return "It was cancelled and stays so: create_run() makes another one.";
+    }
+    if (state.stage == Stage::complete) {
+        return verb == Verb::rollback
+                   ? "There is no way back after complete(): the mirrors are gone, and legacy has none "
+                     "of the writes made since."
+                   : "It is complete: nothing moves it any more.";
+    }
+    if (verb == Verb::synced || verb == Verb::await || verb == Verb::approve) {
+        return "The worker and those who sign gates move a run so, nobody by hand: see status().waiting_for.";
+    }
+    if (verb == Verb::start) {
+        return "It is started already: see status().waiting_for.";
+    }
+    if (state.stage == off) {
+        return verb == Verb::rollback ? "There is nothing to roll back: cancel() ends it." : "start() it first.";
+    }
+    if (verb == Verb::cancel) {
+        return "A run is cancelled at weight 0 only: rollback() first.";
+    }
+    switch (state.phase) {
+    case paused:
+        return verb == Verb::pause   ? "It is paused already: resume() lets it go on."
+               : verb == Verb::retry ? "It is not rolled back, but paused: resume() lets it go on."
+                                     : "resume() it first.";
+    case degraded:
+        return verb == Verb::pause ? "It is rolled back, and stands still until retry()."
+                                   : "It is rolled back: retry() it first, once its differences are mended.";
+    case waiting_approval:
+        return verb == Verb::retry ? "It is not rolled back: it waits for the sign_off() of a gate."
+                                   : "It waits for the sign_off() of a gate.";
+    default:
+        break;
+    }
+    switch (verb) {
+    case Verb::resume:
+    case Verb::retry:
+        return "It is progressing already: see status().waiting_for.";
+    case Verb::promote:
+        return state.stage == dualwrite
+                   ? "The worker takes it to shadow first, when every row is copied and both sides "
+                     "are equal."
+                   : "It has taken its last step: complete() ends it, rollback() takes it back.";
+    default:
+        if (state.stage == Stage::rampdown) {
+            return "It is there already: complete() ends it.";
+        }
+        return state.stage == dualwrite
+                   ? "The worker takes it to shadow first, when every row is copied and both sides "
+                     "are equal; then promote() it to 100 %."
+                   : "promote() it to 100 % first.";
+    }
+}
+
 int promoted_weight(const RunState& state, std::span<const int> steps, std::optional<int> to_weight) {
     const auto step = next_step(steps, state.weight);
     if (!step) {
         throw Error("55000", "the run is at its last step", describe(state),
-                    state.weight == kMaxWeight ? "Finish it with complete()."
-                                               : "Its steps end below 100 %: rollback() and cancel() end such a run.");
+                    state.weight != kMaxWeight ? "Its steps end below 100 %: rollback() and cancel() end such a run."
+                    : state.phase == waiting_approval ? "A gate is to be signed, then complete() ends it."
+                                                      : "Finish it with complete().");
     }
     if (!to_weight) {
         return *step;
@@ -133,6 +186,13 @@ std::string_view name(Phase phase) noexcept {
 }
 std::string_view name(Verb verb) noexcept {
     return kVerbs[static_cast<std::size_t>(verb)];
+}
+std::string_view name(Who who) noexcept {
+    return kWho[static_cast<std::size_t>(who)];
+}
+
+std::span<const Rule> law() noexcept {
+    return kLaw;
 }
 
 Stage parse_stage(std::string_view text) {
@@ -166,15 +226,8 @@ void check_steps(std::span<const int> steps) {
 }
 
 RunState next(const RunState& state, Verb verb, std::span<const int> steps, std::optional<int> to_weight) {
-    std::string_view needs;
-    for (const Rule& rule : kRules) {
-        if (rule.verb != verb) {
-            continue;
-        }
-        if (needs.empty()) {
-            needs = rule.needs;
-        }
-        if (!has(rule.stages, state.stage) || !has(rule.phases, state.phase)) {
+    for (const Rule& rule : kLaw) {
+        if (rule.verb != verb || !has(rule.stages, state.stage) || !has(rule.phases, state.phase)) {
             continue;
         }
         RunState to{rule.to_stage.value_or(state.stage), rule.to_phase.value_or(state.phase), state.weight};
@@ -186,6 +239,7 @@ RunState next(const RunState& state, Verb verb, std::span<const int> steps, std:
         case Verb::cancel:
             to.weight = 0;
             break;
+        case Verb::rampdown:
         case Verb::complete:
             // Who is served by legacy until now would be moved without any step.
             if (state.weight != kMaxWeight) {
@@ -201,7 +255,7 @@ RunState next(const RunState& state, Verb verb, std::span<const int> steps, std:
         return to;
     }
     throw Error("55000", "cannot " + std::string(name(verb)) + " the run in its present state", describe(state),
-                std::string(needs));
+                std::string(missing(state, verb)));
 }
 
 } // namespace tandem

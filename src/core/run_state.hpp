@@ -1,5 +1,6 @@
-// The state machine of a run: one table says which verb is legal in which stage and phase, who may ask for it, and what
-// it leads to. Everything that moves a run goes through next(); SQL keeps the state, this file keeps the law.
+// The state machine of a run: one table says which verb is legal in which stage and phase, who may ask for it, what
+// else must hold, and what it leads to. Everything that moves a run goes through next(); SQL keeps the state, this file
+// keeps the law, and law() shows it: docs/runs.md and the levels of 15_authorize.sql are tested against it.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,38 @@ namespace tandem {
 
 enum class Stage : std::uint8_t { off, dualwrite, shadow, live, rampdown, complete };
 enum class Phase : std::uint8_t { pending, progressing, paused, waiting_approval, degraded, succeeded, cancelled };
-enum class Verb : std::uint8_t { start, synced, promote, pause, resume, rollback, retry, cancel, complete };
+enum class Verb : std::uint8_t {
+    start,
+    synced,
+    promote,
+    await,
+    approve,
+    pause,
+    resume,
+    rollback,
+    retry,
+    cancel,
+    rampdown,
+    complete
+};
+// Levels of people, as grant_role() grants them, and the machine: the worker, or a tick().
+enum class Who : std::uint8_t { oncall, approver, operate, admin, worker };
+
+constexpr int kStageCount = 6;
+constexpr int kPhaseCount = 7;
+constexpr int kVerbCount = 12;
+constexpr int kWhoCount = 5;
+
+// A set of the values of one of these enumerations.
+using Set = std::uint16_t;
+template <class... E>
+constexpr Set set(E... e) {
+    return static_cast<Set>(((1u << static_cast<unsigned>(e)) | ...));
+}
+template <class E>
+constexpr bool has(Set s, E e) {
+    return (s & (1u << static_cast<unsigned>(e))) != 0;
+}
 
 struct RunState {
     Stage stage;
@@ -21,9 +53,23 @@ struct RunState {
     friend bool operator==(const RunState&, const RunState&) = default;
 };
 
+// A row of the law: in these stages and phases the verb is legal and leads to this stage and phase; an empty `to` keeps
+// what is. `guard` says in words what SQL checks besides.
+struct Rule {
+    Verb verb;
+    Set stages;
+    Set phases;
+    std::optional<Stage> to_stage;
+    std::optional<Phase> to_phase;
+    Set who;
+    std::string_view guard;
+};
+std::span<const Rule> law() noexcept;
+
 std::string_view name(Stage stage) noexcept;
 std::string_view name(Phase phase) noexcept;
 std::string_view name(Verb verb) noexcept;
+std::string_view name(Who who) noexcept;
 
 // Throw tandem::Error 22023 on an unknown name.
 Stage parse_stage(std::string_view text);

@@ -50,8 +50,42 @@ Datum run_next(FunctionCallInfo fcinfo) {
     return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
+// The names of a set, as an array of text.
+template <class E>
+Datum names_of(tandem::Set members, int count) {
+    Datum* names = static_cast<Datum*>(palloc(sizeof(Datum) * count));
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        if (tandem::has(members, static_cast<E>(i))) {
+            names[n++] = text_datum(name(static_cast<E>(i)));
+        }
+    }
+    return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+Datum run_law(FunctionCallInfo fcinfo) {
+    InitMaterializedSRF(fcinfo, 0);
+    auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
+    for (const tandem::Rule& rule : tandem::law()) {
+        Datum values[7] = {text_datum(name(rule.verb)),
+                           names_of<tandem::Stage>(rule.stages, tandem::kStageCount),
+                           names_of<tandem::Phase>(rule.phases, tandem::kPhaseCount),
+                           rule.to_stage ? text_datum(name(*rule.to_stage)) : Datum{0},
+                           rule.to_phase ? text_datum(name(*rule.to_phase)) : Datum{0},
+                           names_of<tandem::Who>(rule.who, tandem::kWhoCount),
+                           text_datum(rule.guard)};
+        bool nulls[7] = {false, false, false, !rule.to_stage, !rule.to_phase, false, false};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    return Datum{0};
+}
+
 } // namespace
 } // namespace pg
+
+TANDEM_FUNCTION(tandem_run_law) {
+    return pg::entry([&] { return pg::run_law(fcinfo); });
+}
 
 TANDEM_FUNCTION(tandem_run_next) {
     return pg::entry([&] { return pg::run_next(fcinfo); });

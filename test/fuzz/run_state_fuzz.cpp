@@ -30,7 +30,8 @@ bool succeeds(F f) {
 }
 
 bool traffic_is_possible(const RunState& state) {
-    return state.weight == 0 || state.stage == Stage::live || state.stage == Stage::complete;
+    return state.weight == 0 || state.stage == Stage::live || state.stage == Stage::rampdown ||
+           state.stage == Stage::complete;
 }
 
 void try_names(std::string_view text) {
@@ -43,7 +44,7 @@ void try_names(std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::Input input(data, size);
-    RunState state{static_cast<Stage>(input.below(6)), static_cast<Phase>(input.below(7)), 0};
+    RunState state{static_cast<Stage>(input.below(kStageCount)), static_cast<Phase>(input.below(kPhaseCount)), 0};
     const bool sane = input.below(4) != 0; // a weight and steps as tables hold them, or anything at all
     state.weight = sane ? static_cast<int>(input.below(101)) : input.take<int>();
     std::vector<int> steps(input.below(12));
@@ -53,7 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const bool lawful = succeeds([&] { check_steps(steps); });
 
     for (unsigned moves = input.below(16) + 1; moves > 0; moves--) {
-        const Verb verb = static_cast<Verb>(input.below(9));
+        const Verb verb = static_cast<Verb>(input.below(kVerbCount));
         std::optional<int> to_weight;
         if (input.below(2) == 1) {
             to_weight = input.take<int>();
