@@ -168,6 +168,14 @@ BEGIN
         END IF;
     END LOOP;
 
+    -- Rows of both would lie side by side in new, and a row of new would be written into both: neither comes back as it was.
+    IF EXISTS (SELECT FROM tandem.mapping AS m WHERE m.run_id = r.id AND tandem.relation_of(m.new_schema, m.new_table) = new
+                  AND tandem.relation_of(m.legacy_schema, m.legacy_table) <> legacy) THEN
+        RAISE EXCEPTION 'table % is mapped from another legacy table already', new USING ERRCODE = 'feature_not_supported',
+              DETAIL = 'Two legacy tables in one new table: what is written on the new side could not be told apart on its way back.',
+              HINT = 'Give each its own new table, and let a view bring them together; one legacy table may feed several new ones.';
+    END IF;
+
     forward := coalesce(forward, '{}');
     reverse := coalesce(reverse, '{}');
     rules := coalesce(rules, '{}');

@@ -100,14 +100,17 @@ BEGIN
         RETURN NEXT ('reverse_path', 'CRITICAL', format('%s: a forward expression reads %s, and nothing gives it back', label, m.missing_reverse),
                      format('map_table(..., reverse => ''{"%s": "SQL expression over the new row"}'')', m.missing_reverse[1]))::tandem.preflight_row;
     END IF;
-    FOR side IN SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS needed FROM pg_attribute AS a
+    FOR side IN SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS needed, tandem.sibling_gives(m, a.attname) AS shared FROM pg_attribute AS a
                  WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname <> ALL (m.missing_reverse)
                    AND NOT EXISTS (SELECT FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id AND c.direction = 'reverse' AND c.name = a.attname) LOOP
+        CONTINUE WHEN side.shared AND NOT side.needed; -- another new table of this legacy table writes it
         RETURN NEXT ('reverse_path', CASE WHEN side.needed THEN 'CRITICAL' ELSE 'WARNING' END,
                      format('%s: column %I of legacy has no counterpart: rows written on the new side %s', label, side.attname,
                             CASE WHEN side.needed THEN 'cannot be written there, as it is NOT NULL without a default' ELSE 'get its default' END),
-                     format('map_table(..., reverse => ''{"%s": "SQL expression over the new row"}'')', side.attname))::tandem.preflight_row;
+                     CASE WHEN side.shared THEN format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT ...: another new table gives it back, but later', source, side.attname)
+                          ELSE format('map_table(..., reverse => ''{"%s": "SQL expression over the new row"}'')', side.attname) END)::tandem.preflight_row;
     END LOOP;
+    RETURN QUERY SELECT * FROM tandem.preflight_siblings(m);
     FOR side IN SELECT a.attname FROM pg_attribute AS a
                  WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
                    AND NOT EXISTS (SELECT FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id AND c.direction = 'forward' AND c.name = a.attname) LOOP
