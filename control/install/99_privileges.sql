@@ -17,6 +17,7 @@ GRANT EXECUTE ON FUNCTION
     tandem.route, tandem.bucket, tandem.acting_role, tandem.glyph,
     tandem.run_next, tandem.run_law, tandem.check_steps, -- the law
     tandem.rest_sqlstate,
+    tandem.run_next, tandem.run_law, tandem.check_steps, -- the law
     tandem.relation_of, tandem.worker_preloaded, tandem.metric_breach, tandem.capture_triggers, tandem.capture_gap, tandem.run_is_armed -- the views call them
 TO PUBLIC;
 
