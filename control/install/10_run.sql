@@ -57,9 +57,10 @@ COMMENT ON COLUMN tandem.run_activity.counted_from IS 'moved_at of the run when 
 COMMENT ON COLUMN tandem.run_activity.validated_at IS 'Start of the last completed validation: changes committed before are covered by it';
 
 CREATE TABLE tandem.option_default (
-    name text PRIMARY KEY, kind text NOT NULL, value text NOT NULL, description text NOT NULL
+    name text PRIMARY KEY, kind text NOT NULL, value text NOT NULL, description text NOT NULL, scaled boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE tandem.option_default IS 'Options of a run with their types, defaults and meaning';
+COMMENT ON COLUMN tandem.option_default.scaled IS 'A time of the run''s plan: the option time_scale divides it';
 INSERT INTO tandem.option_default VALUES
     ('validate_every', 'interval', '5 seconds', 'How often what changed is compared in stages shadow and live'),
     ('full_validate_every', 'interval', '1 hour', 'How often everything is compared, whatever changed; 0 for every time'),
@@ -74,7 +75,9 @@ INSERT INTO tandem.option_default VALUES
     ('heartbeat_timeout', 'interval', '1 minute', 'No promotion when no round was made for longer than this'),
     ('daily_report', 'on or off', 'on', 'Whether the worker makes the report of a day when it is over'),
     ('report_timezone', 'time zone', 'UTC', 'The time zone whose days daily reports are of, by its full name such as Europe/Berlin'),
+    ('time_scale', 'number, 1 or more', '1', 'How many seconds of the run''s plan go by in one: a rehearsal keeps to the plan, only faster'),
     ('max_stored_differences', 'integer', '1000', 'Differences of a comparison that are kept; the counts are exact beyond');
+UPDATE tandem.option_default SET scaled = true WHERE name IN ('validate_every', 'full_validate_every', 'retention');
 
 CREATE TABLE tandem.run_option (
     run_id integer NOT NULL REFERENCES tandem.run ON DELETE CASCADE,
@@ -172,10 +175,18 @@ COMMENT ON FUNCTION tandem.get_run IS 'The run of this name; 42704 where there i
 CREATE FUNCTION tandem.option(run_id integer, name text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT o.value FROM tandem.run_option AS o WHERE o.run_id = $1 AND o.name = $2),
-                    (SELECT d.value FROM tandem.option_default AS d WHERE d.name = $2))
+    SELECT CASE WHEN d.scaled AND s.value IS NOT NULL THEN (v.value::interval / s.value::double precision)::text ELSE v.value END
+      FROM tandem.option_default AS d
+      LEFT JOIN tandem.run_option AS s ON d.scaled AND s.run_id = $1 AND s.name = 'time_scale'
+     CROSS JOIN LATERAL (SELECT coalesce((SELECT o.value FROM tandem.run_option AS o WHERE o.run_id = $1 AND o.name = $2), d.value) AS value) AS v
+     WHERE d.name = $2
 $$;
-COMMENT ON FUNCTION tandem.option IS 'Value of an option of a run, or its default';
+COMMENT ON FUNCTION tandem.option IS 'Value of an option of a run, or its default; a time of the plan as time_scale compresses it';
+
+CREATE FUNCTION tandem.scaled(run_id integer, duration interval) RETURNS interval
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce((SELECT $2 / o.value::double precision FROM tandem.run_option AS o WHERE o.run_id = $1 AND o.name = 'time_scale'), $2) $$;
+COMMENT ON FUNCTION tandem.scaled IS 'A time of a run''s plan (a hold, for example) as the option time_scale compresses it';
 
 CREATE FUNCTION tandem.record_event(run tandem.run, kind text, reason text, evidence jsonb DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -234,8 +245,8 @@ COMMENT ON FUNCTION tandem.pause_run IS 'Pauses a run that progresses or waits f
 
 CREATE FUNCTION tandem.run_hold(run tandem.run) RETURNS interval
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT coalesce((tandem.option(run.id, 'holds')::interval[])[array_position(run.steps, run.weight)], run.hold) $$;
-COMMENT ON FUNCTION tandem.run_hold IS 'The least time at the present step: that of the option holds, or the hold of the run';
+AS $$ SELECT tandem.scaled(run.id, coalesce((tandem.option(run.id, 'holds')::interval[])[array_position(run.steps, run.weight)], run.hold)) $$;
+COMMENT ON FUNCTION tandem.run_hold IS 'The least time at the present step: that of the option holds, or the hold of the run, as time_scale compresses it';
 
 -- Where a run goes when nothing stands in the way. From live at its last step on, people take it further, by complete().
 CREATE FUNCTION tandem.next_target(run tandem.run, OUT stage text, OUT weight integer)

@@ -16,6 +16,8 @@ SELECT l.level, f.function
         ('{operator,admin}', '{tick,begin_step,execute_batch,execute_round,execute_sampling,executor_failed}'),
         -- metrics and alerts
         ('{operator,admin}', '{add_metric,drop_metric,add_alert_rule,drop_alert_rule,add_alert_template,add_guard,add_guard_template,drop_guard,set_health_threshold,set_health_weight}'),
+        -- checks
+        ('{operator,admin}', '{add_check,drop_check,reconcile,execute_checks}'),
         ('{operator,oncall,admin}', '{acknowledge}'),
         ('{operator,admin}', '{daily_report,schedule,unschedule,run_job}'),
         ('{viewer,operator,approver,oncall,admin}', '{cron_jobs,cron_state,job_name,task_states,breach_counts}'), -- the view schedules calls the first three
@@ -54,8 +56,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     -- A superuser also where the owner's role was renamed or dropped: somebody must be able to end the run.
     SELECT EXISTS (SELECT FROM pg_roles AS o WHERE o.oid = x.acting AND o.rolsuper) OR EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = run.owner AND pg_has_role(x.acting, o.oid, 'MEMBER'))
-    -- What runs as the owner is written by the owner: a level alone is not enough to map a table, or to add a metric or a guard.
-        OR (verb NOT IN ('map_table', 'add_metric', 'add_guard') AND EXISTS (
+    -- What runs as the owner is written by the owner: a level alone is not enough to map a table, or to add a metric or a guard or a check.
+        OR (verb NOT IN ('map_table', 'add_metric', 'add_guard', 'add_check') AND EXISTS (
            SELECT FROM tandem.role_grant AS g JOIN tandem.role_level AS l ON l.level = g.level AND l.function = verb
              JOIN pg_roles AS o ON o.rolname = g.role
             WHERE pg_has_role(x.acting, o.oid, 'MEMBER')))
@@ -75,7 +77,7 @@ BEGIN
     RAISE EXCEPTION 'permission denied to % run "%"', replace(verb, '_', ' '), run.name
           USING ERRCODE = 'insufficient_privilege',
                 DETAIL = format('The run belongs to role "%s"; role "%s" is no member of it and has no level that allows this.', run.owner, acting),
-                HINT = CASE WHEN verb IN ('map_table', 'add_metric', 'add_guard') THEN format('What it takes runs as the owner: SET ROLE %I first.', run.owner)
+                HINT = CASE WHEN verb IN ('map_table', 'add_metric', 'add_guard', 'add_check') THEN format('What it takes runs as the owner: SET ROLE %I first.', run.owner)
                        ELSE format('An admin can run: SELECT tandem.grant_role(%L, %L)', acting, CASE verb WHEN 'sign_off' THEN 'approver' ELSE 'operator' END) END;
 END
 $$;
@@ -108,6 +110,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.backfill_runs, tandem.backfill_rejections, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
                        'tandem.rollback_proofs, tandem.mirror_failures, tandem.health, tandem.health_scores, tandem.task_analytics, '
                        'tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, tandem.guards, tandem.guard_firings, tandem.guard_template, '
+                       'tandem.checks, tandem.check_results, tandem.parallel_run_metrics, '
                        'tandem.batches, tandem.batch_jobs, '
                        'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);
         EXECUTE format('GRANT SELECT ON tandem.run_timeline, tandem.gates, tandem.decisions TO %I', role);

@@ -27,10 +27,10 @@ COMMENT ON TABLE tandem.health_weight IS
     'Points off a score of 100. By the name of a row of health: off the database''s score where it is CRITICAL, half of them where it is WARNING or UNKNOWN. "run: ...": off a run''s score';
 INSERT INTO tandem.health_weight (deduction, points, shipped) VALUES
     ('run: stale worker', 40, true), ('run: differences', 40, true), ('run: degraded', 10, true), ('run: failing rounds', 20, true),
-    ('run: writes that the new side refused', 10, true), ('run: critical metrics that fail', 31, true), ('run: metrics that fail', 10, true), ('run: metrics that are inconclusive', 5, true),
+    ('run: writes that the new side refused', 10, true), ('run: critical checks that fail', 31, true), ('run: checks that fail', 10, true), ('run: critical metrics that fail', 31, true), ('run: metrics that fail', 10, true), ('run: metrics that are inconclusive', 5, true),
     ('worker', 40, true), ('run', 40, true), ('sla_compliance', 20, true), ('overdue', 20, true), ('queue', 20, true), ('leases', 10, true), ('dead_letters', 10, true),
     ('old_transaction', 10, true), ('audit', 20, true), ('connections', 20, true), ('load', 10, true), ('memory', 20, true), ('disk', 30, true), ('capture', 10, true),
-    ('metrics', 10, true), ('metric_age', 10, true), ('alerts', 20, true), ('observing', 10, true), ('batches', 20, true), ('schedules', 20, true);
+    ('metrics', 10, true), ('metric_age', 10, true), ('alerts', 20, true), ('observing', 10, true), ('batches', 20, true), ('schedules', 20, true), ('checks', 20, true);
 
 CREATE FUNCTION tandem.health_points(deduction text) RETURNS integer
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -36,6 +36,8 @@ AS $$
                UNION ALL SELECT 'failing rounds' WHERE active AND activity.error IS NOT NULL
                UNION ALL SELECT 'writes that the new side refused' WHERE active
                      AND EXISTS (SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = run.id AND f.at > run.moved_at)
+               UNION ALL SELECT 'critical checks that fail' WHERE active AND EXISTS (SELECT FROM tandem.check_rule AS c WHERE c.run_id = run.id AND c.failures > 0 AND c.severity = 'critical')
+               UNION ALL SELECT 'checks that fail' WHERE active AND EXISTS (SELECT FROM tandem.check_rule AS c WHERE c.run_id = run.id AND c.failures > 0 AND c.severity <> 'critical')
                UNION ALL SELECT 'critical metrics that fail' WHERE EXISTS (SELECT FROM metric AS m WHERE m.fails AND m.critical)
                UNION ALL SELECT 'metrics that fail' WHERE EXISTS (SELECT FROM metric AS m WHERE m.fails AND NOT m.critical)
                UNION ALL SELECT 'metrics that are inconclusive' WHERE EXISTS (SELECT FROM metric AS m WHERE m.inconclusive)) AS f (name)
@@ -90,6 +92,8 @@ BEGIN
       FROM option WHERE to_stage = 'live' AND option.held_until > clock_timestamp()
     UNION ALL
     SELECT * FROM tandem.guard_blockers(run, to_stage, to_weight)
+    UNION ALL
+    SELECT * FROM tandem.reconcile_blockers(run, to_stage, to_weight)
     UNION ALL
     SELECT * FROM tandem.gate_blockers(run, to_stage, to_weight);
 END
@@ -379,6 +383,15 @@ BEGIN
         FOR r IN SELECT x.* FROM tandem.run AS x WHERE EXISTS (SELECT FROM tandem.metric AS m WHERE m.run_id = x.id) ORDER BY x.id LOOP
             run := r.name;
             did := tandem.sample_metrics(r.id);
+            IF did IS NOT NULL THEN
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+    END IF;
+    IF did IS NULL OR did NOT LIKE '%captured keys%' THEN
+        FOR r IN SELECT x.* FROM tandem.run AS x WHERE EXISTS (SELECT FROM tandem.check_rule AS c WHERE c.run_id = x.id) ORDER BY x.id LOOP
+            run := r.name;
+            did := tandem.check_round(r.id);
             IF did IS NOT NULL THEN
                 RETURN NEXT;
             END IF;

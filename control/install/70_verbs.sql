@@ -104,6 +104,8 @@ BEGIN
         valid := CASE WHEN d.kind = 'interval' THEN value::interval >= interval '0' AND value::interval <= interval '1 year'
                       WHEN d.kind = 'integer' THEN value::integer >= 1
                       WHEN d.kind = 'time' THEN value::timestamptz <= clock_timestamp() + interval '1 minute'
+                      WHEN d.kind = 'number, 1 or more' THEN value::numeric BETWEEN 1 AND 10000000
+                      WHEN d.kind = 'time of day or none' THEN value ~ '^([01][0-9]|2[0-3]):[0-5][0-9]$' OR value = 'none'
                       WHEN d.kind = 'time zone' THEN EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = value)
                       WHEN d.kind = 'count' THEN value::integer >= 0
                       WHEN d.kind = 'intervals' THEN array_position(value::interval[], NULL) IS NULL AND NOT EXISTS (SELECT FROM unnest(value::interval[]) AS i WHERE i < interval '0' OR i > interval '1 year')
@@ -114,7 +116,7 @@ BEGIN
     END;
     IF valid IS NOT TRUE THEN
         RAISE EXCEPTION 'option "%" cannot be "%"', option, value USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind = 'intervals' THEN 'an array of ' WHEN d.kind ~ '^i' THEN 'an ' WHEN d.kind ~ '^(time|load|count)' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
+              DETAIL = format('It is %s%s; its default is %s.', CASE WHEN d.kind = 'intervals' THEN 'an array of ' WHEN d.kind ~ '^i' THEN 'an ' WHEN d.kind ~ '^(time|load|count|number)' THEN 'a ' ELSE '' END, d.kind, d.value), HINT = d.description || '.';
     END IF;
 END
 $$;

@@ -40,6 +40,7 @@ INSERT INTO tandem.builtin_metric (metric, of_run, unit, description) VALUES
     ('batch_anomalies', true, 'batches', 'Batches of the last 20 that took longer or failed more than their job''s do, of the job where they are most'),
     ('batch_violations', true, 'batches', 'Batches of the last 20 whose numbers or rows did not agree, of the job where they are most'),
     ('check_variance', true, '%', 'By how much a critical check differs between the sides, of the one where it is most'),
+    ('failed_checks', true, 'checks', 'Checks that failed, or could not be judged, when they were last made'),
     ('observe_memory_percent', false, '%', 'How much of tandem.observe_memory is used'),
     ('sla_compliance', false, '%', 'Tasks that met their SLA, of those of the last hour for which it is decided (of the 5000 newest)'),
     ('task_success_rate', false, '%', 'Tasks that are done, of those of the last hour that are done or dead (of the 5000 newest)'),
@@ -76,17 +77,11 @@ COMMENT ON FUNCTION tandem.recent_breaches IS 'Deadlines of tasks that were miss
 
 -- The last result of each critical check; no row where there are no checks.
 CREATE FUNCTION tandem.check_variance(run_id integer) RETURNS double precision
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    result double precision;
-BEGIN
-    IF to_regclass('tandem.check_results') IS NOT NULL THEN
-        EXECUTE 'SELECT max(abs(c.difference_percent)) FROM (SELECT DISTINCT ON (x.name, x.group_key) x.difference_percent FROM tandem.check_results AS x JOIN tandem.run AS r ON r.name = x.run '
-                'WHERE r.id = $1 AND x.severity = ''critical'' ORDER BY x.name, x.group_key, x.at DESC) AS c' INTO result USING run_id;
-    END IF;
-    RETURN result;
-END
+    -- what was found before the sides were in step says nothing
+    SELECT max(c.difference_percent)::double precision FROM tandem.check_rule AS c
+     WHERE c.run_id = check_variance.run_id AND c.severity = 'critical' AND c.stage IN ('shadow', 'live', 'rampdown')
 $$;
 COMMENT ON FUNCTION tandem.check_variance IS 'By how much a critical check of a run differs between the sides, in percent, of the one where it is most; NULL where none was made';
 
@@ -115,7 +110,8 @@ AS $$
            ('backfill_percent', CASE WHEN b.finished THEN 100 ELSE least(99.9, 100.0 * b.seen / greatest(b.estimated, 1)) END, NULL),
            ('backfill_remaining', b.remaining, NULL),
            ('batch_success_rate', c.rate, c.batches), ('batch_failed_percent', c.failed, c.batches), ('batch_anomalies', c.anomalies, c.batches), ('batch_violations', c.violations, c.batches),
-           ('check_variance', tandem.check_variance(r.id), NULL)) AS x (metric, value, samples)
+           ('check_variance', tandem.check_variance(r.id), NULL),
+           ('failed_checks', (SELECT CASE WHEN count(c.status) > 0 THEN count(*) FILTER (WHERE c.failures + c.unknowns > 0) END FROM tandem.check_rule AS c WHERE c.run_id = r.id), NULL)) AS x (metric, value, samples)
      WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' AND r.home = tandem.home() AND r.id = coalesce(only_run, r.id)
 $$;
 COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run or of one';

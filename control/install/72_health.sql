@@ -106,6 +106,12 @@ AS $$
       FROM tandem.batch_jobs AS b JOIN tandem.run AS r ON r.name = b.run
      WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY b.run
     UNION ALL
+    SELECT 'checks', r.name, CASE WHEN bool_or(c.failures > 0 AND c.severity IN ('critical', 'high')) THEN 'CRITICAL' WHEN bool_or(c.failures + c.unknowns > 0 AND c.severity <> 'low') THEN 'WARNING' ELSE 'OK' END,
+           count(*) FILTER (WHERE c.failures + c.unknowns > 0), NULL, NULL, 'checks',
+           coalesce(left(string_agg(format('%s: %s', c.name, c.reason), '; ' ORDER BY array_position('{critical,high,medium,low}', c.severity), c.name) FILTER (WHERE c.failures + c.unknowns > 0), 500),
+                    format('%s of %s check(s) passed%s', count(c.status), count(*), coalesce(', the last at ' || max(c.checked_at)::timestamptz(0)::text, '')))
+      FROM tandem.check_rule AS c JOIN tandem.run AS r ON r.id = c.run_id WHERE tandem.is_reconciled(r) GROUP BY r.name
+    UNION ALL
     SELECT 'alerts', r.name, CASE WHEN bool_or(a.severity = 'critical' AND a.acknowledged_at IS NULL) THEN 'CRITICAL' WHEN bool_or(a.severity <> 'info' AND a.acknowledged_at IS NULL) THEN 'WARNING' ELSE 'OK' END,
            count(*) FILTER (WHERE a.acknowledged_at IS NULL), NULL, NULL, 'alerts',
            left(string_agg(a.message || CASE WHEN a.acknowledged_at IS NULL THEN '' ELSE format(' (acknowledged by %s)', a.acknowledged_by) END, '; ' ORDER BY a.fired_at), 500)

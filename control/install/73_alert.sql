@@ -137,7 +137,8 @@ AS $$
                 THEN format('%s: no data of %s since %s', coalesce(message, rule), metric, coalesce(measured_at::timestamptz(0)::text, 'the start'))
                 WHEN field = 'value' THEN format('%s: %s is %s, which is %s %s%s', coalesce(message, rule), metric, tandem.number_text(value), comparator, tandem.number_text(threshold),
                                                  CASE WHEN hold > interval '0' THEN ' for ' || hold ELSE '' END)
-                ELSE format('metric %s %s %s time(s) in a row: %s', metric, CASE field WHEN 'failures' THEN 'failed' WHEN 'errors' THEN 'could not be measured' ELSE 'was inconclusive' END, value, left(reason, 500)) END
+                ELSE format('%s %s %s time(s) in a row: %s', CASE WHEN metric LIKE 'check %' THEN metric ELSE 'metric ' || metric END,
+                                  CASE WHEN field = 'failures' THEN 'failed' WHEN field = 'errors' THEN 'could not be measured' WHEN metric LIKE 'check %' THEN 'could not be judged' ELSE 'was inconclusive' END, value, left(reason, 500)) END
 $$;
 COMMENT ON FUNCTION tandem.alert_text IS 'What an alert that fires says';
 
@@ -170,7 +171,8 @@ BEGIN
         RAISE EXCEPTION 'unknown %', CASE WHEN severity NOT IN ('info', 'warning', 'critical') THEN format('severity "%s"', left(severity, 63)) ELSE format('field "%s"', left(field, 63)) END
               USING ERRCODE = 'invalid_parameter_value', HINT = 'Severities are info, warning, critical; fields are value, failures, inconclusive, errors.';
     END IF;
-    IF NOT EXISTS (SELECT FROM tandem.builtin_metric AS b WHERE b.metric = add_alert_rule.metric) AND NOT EXISTS (SELECT FROM tandem.metric AS m WHERE m.name = add_alert_rule.metric AND (r.id IS NULL OR m.run_id = r.id)) THEN
+    IF NOT EXISTS (SELECT FROM tandem.builtin_metric AS b WHERE b.metric = add_alert_rule.metric) AND NOT EXISTS (SELECT FROM tandem.metric AS m WHERE m.name = add_alert_rule.metric AND (r.id IS NULL OR m.run_id = r.id))
+       AND NOT EXISTS (SELECT FROM tandem.check_rule AS c WHERE 'check ' || c.name = add_alert_rule.metric AND (r.id IS NULL OR c.run_id = r.id)) THEN
         RAISE EXCEPTION 'there is no metric "%"', left(metric, 63) USING ERRCODE = 'undefined_object', HINT = 'SELECT run, metric FROM tandem.metrics lists them.';
     END IF;
     IF r.id IS NOT NULL AND EXISTS (SELECT FROM tandem.builtin_metric AS b WHERE b.metric = add_alert_rule.metric AND NOT b.of_run) THEN

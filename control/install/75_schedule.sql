@@ -55,7 +55,7 @@ BEGIN
     END IF;
     IF job NOT IN ('validate', 'reconcile', 'daily_report', 'tick') THEN
         RAISE EXCEPTION 'unknown job "%"', job USING ERRCODE = 'invalid_parameter_value',
-              HINT = 'Jobs are: reconcile (compares everything), validate (compares what changed), daily_report, tick (a round, where no worker is preloaded).';
+              HINT = 'Jobs are: reconcile (compares everything and makes the checks), validate (compares what changed), daily_report, tick (a round, where no worker is preloaded).';
     END IF;
     IF run IS NULL AND job <> 'tick' THEN
         RAISE EXCEPTION 'job "%" is one of a run', job USING ERRCODE = 'null_value_not_allowed', HINT = 'SELECT run FROM tandem.runs lists them. Without a run there is only job tick.';
@@ -145,6 +145,8 @@ AS $$
 DECLARE
     r tandem.run;
     d record;
+    made record;
+    checks text := '';
 BEGIN
     IF run IS NULL AND job = 'tick' THEN
         RETURN coalesce((SELECT string_agg(concat_ws(': ', t.run, t.did), '; ') FROM tandem.tick() AS t), 'nothing to do');
@@ -163,7 +165,11 @@ BEGIN
             END IF;
             SELECT count(*) AS tables, coalesce(sum(v.missing + v.extra + v.changed + v.duplicates + v.errors - v.accepted), 0) AS differences INTO d
               FROM tandem.validate(run, changes_only => job = 'validate') AS v;
-            RETURN format('%s table%s compared, %s difference%s', d.tables, CASE WHEN d.tables = 1 THEN '' ELSE 's' END, d.differences, CASE WHEN d.differences = 1 THEN '' ELSE 's' END);
+            IF job = 'reconcile' AND EXISTS (SELECT FROM tandem.check_rule AS c WHERE c.run_id = r.id) THEN
+                SELECT count(DISTINCT v.name) AS checks, count(DISTINCT v.name) FILTER (WHERE NOT v.passed) AS failed INTO made FROM tandem.reconcile(run) AS v;
+                checks := format('; %s check%s made, %s', made.checks, CASE WHEN made.checks = 1 THEN '' ELSE 's' END, CASE made.failed WHEN 0 THEN 'all passed' ELSE format('%s did not pass', made.failed) END);
+            END IF;
+            RETURN format('%s table%s compared, %s difference%s%s', d.tables, CASE WHEN d.tables = 1 THEN '' ELSE 's' END, d.differences, CASE WHEN d.differences = 1 THEN '' ELSE 's' END, checks);
         WHEN 'daily_report' THEN
             RETURN split_part((tandem.daily_report(run)).summary, E'\n', 1);
         WHEN 'tick' THEN

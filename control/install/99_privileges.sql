@@ -24,6 +24,7 @@ TO PUBLIC;
 -- Query against query.
 GRANT EXECUTE ON FUNCTION
     tandem.diff_query, tandem.compare_query, tandem.compare_queries, tandem.compare_query_counting,
+    tandem.check_side, tandem.check_columns, -- asked as the run's owner
     tandem.source_comparison, tandem.relation_source, tandem.query_source, tandem.query_columns,
     tandem.source_columns, tandem.name_list, tandem.mapping_hint
 TO PUBLIC;
@@ -77,6 +78,7 @@ GRANT SELECT ON tandem.gates, tandem.decisions TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.waiting_for, tandem.health_checks, tandem.check_orchestrator_health, tandem.health_score, tandem.nagios, tandem.perfdata, tandem.status_rank, tandem.sees_tenant TO pg_monitor;
 
 GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
+GRANT SELECT ON tandem.checks, tandem.check_results, tandem.parallel_run_metrics TO pg_monitor;
 GRANT SELECT ON tandem.daily_report, tandem.schedules, tandem.run_timeline TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.cron_jobs, tandem.cron_state, tandem.job_name, tandem.task_states, tandem.breach_counts TO pg_monitor;
 

@@ -63,7 +63,26 @@ bool check_node(Node* node, void* context) {
     return expression_tree_walker(node, as_walker(check_node), context);
 }
 
-Query* analyze(const char* sql) {
+// A function of the server's own may be volatile: it reads no tables. Any other one that is takes a snapshot of its own
+// for each of its statements, and the two sides of a check would be told about two moments.
+bool is_volatile_and_ours(Oid function, void* /*context*/) {
+    return function >= FirstNormalObjectId && func_volatile(function) == PROVOLATILE_VOLATILE;
+}
+
+bool calls_volatile(Node* node, void* context) {
+    if (node == nullptr) {
+        return false;
+    }
+    if (IsA(node, Query)) {
+        return query_tree_walker(reinterpret_cast<Query*>(node), as_walker(calls_volatile), context, 0);
+    }
+    return check_functions_in_node(node, is_volatile_and_ours, context) ||
+           expression_tree_walker(node, as_walker(calls_volatile), context);
+}
+
+enum class Volatile { never, builtin };
+
+Query* analyze(const char* sql, Volatile allowed) {
     List* parsed = raw_parser(sql, RAW_PARSE_DEFAULT);
     if (list_length(parsed) != 1) {
         refuse(ERRCODE_SYNTAX_ERROR, "a query that is compared must be one SELECT",
@@ -79,17 +98,19 @@ Query* analyze(const char* sql) {
         refuse(ERRCODE_FEATURE_NOT_SUPPORTED, "a query that is compared cannot write", "Found: SELECT INTO.");
     }
     check_node(reinterpret_cast<Node*>(query), nullptr);
-    if (contain_volatile_functions(reinterpret_cast<Node*>(query))) {
-        refuse(ERRCODE_INVALID_OBJECT_DEFINITION, "a query that is compared cannot be volatile",
-               "It calls a function that gives another value at every call.");
+    if (allowed == Volatile::never ? contain_volatile_functions(reinterpret_cast<Node*>(query))
+                                   : calls_volatile(reinterpret_cast<Node*>(query), nullptr)) {
+        refuse(
+            ERRCODE_INVALID_OBJECT_DEFINITION, "a query that is compared cannot be volatile",
+            "It calls a function that gives another value at every call, or that is not declared STABLE or IMMUTABLE.");
     }
     return query;
 }
 
-QuerySource describe(const char* sql, const char* search_path) {
+QuerySource describe(const char* sql, const char* search_path, Volatile allowed) {
     const int guc_level = NewGUCNestLevel();
     (void)set_config_option("search_path", search_path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-    Query* query = analyze(sql);
+    Query* query = analyze(sql, allowed);
     AtEOXact_GUC(false, guc_level);
 
     QuerySource result{};
@@ -116,7 +137,7 @@ QuerySource describe(const char* sql, const char* search_path) {
 }
 
 // The parser's own message stays; which query it was about and what to do is added.
-Datum query_source(FunctionCallInfo fcinfo) {
+Datum query_source(FunctionCallInfo fcinfo, Volatile allowed) {
     struct {
         const char* sql;
         const char* label;
@@ -129,7 +150,7 @@ Datum query_source(FunctionCallInfo fcinfo) {
     });
     QuerySource source{};
     try {
-        source = call([&] { return describe(arguments.sql, arguments.search_path); });
+        source = call([&] { return describe(arguments.sql, arguments.search_path, allowed); });
     } catch (const Error& error) {
         ErrorData* data = error.data();
         if (data != nullptr) {
@@ -173,5 +194,9 @@ Datum query_source(FunctionCallInfo fcinfo) {
 } // namespace pg
 
 TANDEM_FUNCTION(tandem_query_columns) {
-    return pg::entry([&] { return pg::query_source(fcinfo); });
+    return pg::entry([&] { return pg::query_source(fcinfo, pg::Volatile::never); });
+}
+
+TANDEM_FUNCTION(tandem_check_columns) {
+    return pg::entry([&] { return pg::query_source(fcinfo, pg::Volatile::builtin); });
 }

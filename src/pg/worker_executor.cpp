@@ -49,34 +49,37 @@ bool begin_step(int32 run) {
 
 constexpr long kLongestMs = 1000; // somebody may add a metric
 
-// The metrics of the run that are due, each in a transaction of its own: what a query of theirs does, and how long it
-// takes, must not be the round's. Milliseconds until there may be more.
-long sample(int32 run) {
+constexpr const char* kSampling = "SELECT next, wait_ms FROM tandem.execute_sampling($1, $2, $3)";
+constexpr const char* kChecks = "SELECT next, wait_ms FROM tandem.execute_checks($1, $2, $3)";
+
+// The metrics or checks of the run that are due, each in a transaction of its own: what a query of theirs does, and how
+// long it takes, must not be the round's. Milliseconds until there may be more.
+long ask_due(int32 run, const char* sql) {
     const TimestampTz began = GetCurrentTimestamp();
-    NameData metric; // as long as a metric's name may be
+    NameData name; // as long as that of a metric or a check may be
     bool chosen = false;
     for (;;) {
         const bool more = !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), kLongestMs);
-        begin_transaction("SELECT tandem.execute_sampling(...)");
+        begin_transaction(sql);
         Oid types[3] = {INT4OID, TEXTOID, BOOLOID};
-        Datum values[3] = {Int32GetDatum(run), chosen ? CStringGetTextDatum(NameStr(metric)) : Datum{0},
+        Datum values[3] = {Int32GetDatum(run), chosen ? CStringGetTextDatum(NameStr(name)) : Datum{0},
                            BoolGetDatum(more)};
         const char nulls[4] = {' ', chosen ? ' ' : 'n', ' ', '\0'};
-        if (SPI_execute_with_args("SELECT next, wait_ms FROM tandem.execute_sampling($1, $2, $3)", 3, types, values,
-                                  nulls, false, 1) != SPI_OK_SELECT ||
-            SPI_processed != 1) {
+        if (SPI_execute_with_args(sql, 3, types, values, nulls, false, 1) != SPI_OK_SELECT || SPI_processed != 1) {
             elog(ERROR, "the executor's query failed");
         }
         const char* next = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
         chosen = next != nullptr;
         if (chosen) {
-            namestrcpy(&metric, next);
+            namestrcpy(&name, next);
         }
         bool isnull = false;
         const int32 wait_ms = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-        // A measurement that a crash takes is made again.
-        (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-                                false);
+        // A measurement that a crash takes is made again; a check may have rolled the run back.
+        if (sql == kSampling) {
+            (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+                                    false);
+        }
         end_transaction();
         CHECK_FOR_INTERRUPTS();
         if (!chosen) {
@@ -99,6 +102,11 @@ bool execute_batch(int32 run) {
     const bool more = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
     end_transaction();
     return more;
+}
+
+long sample(int32 run) {
+    const long metrics = ask_due(run, kSampling);
+    return std::min(metrics, ask_due(run, kChecks));
 }
 
 Round round(int32 run) {
@@ -179,7 +187,8 @@ void executor_loop() {
             // the second: the clock was set back
             if (next_sampling <= now || next_sampling > TimestampTzPlusMilliseconds(now, kLongestMs) || was_woken()) {
                 long wait_ms = kLongestMs;
-                survives("pg_tandem: measuring a run's metrics", [&] { wait_ms = sample(request.run); });
+                survives("pg_tandem: measuring a run's metrics, making its checks",
+                         [&] { wait_ms = sample(request.run); });
                 next_sampling = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
             }
             result.wait_ms = std::clamp<long>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_sampling), 0,
@@ -197,8 +206,8 @@ void executor_loop() {
             result.wait_ms = 10L * conflicts;
         } else {
             report_failure(request.run, failure);
-            // What is wrong with the rounds may be what the metrics tell.
-            survives("pg_tandem: measuring a run's metrics", [&] { (void)sample(request.run); });
+            // What is wrong with the rounds may be what they tell.
+            survives("pg_tandem: measuring a run's metrics, making its checks", [&] { (void)sample(request.run); });
             proc_exit(1);
         }
         if (result.wait_ms > 0) {
