@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(usleep time);
 
 my $seed = seed();
-my $rounds = $ENV{TANDEM_QUICK} ? 4 : 12;
+my $rounds = $ENV{TANDEM_QUICK} ? 4 : 8;
 my $node = tandem_node('backfill', preload => 1, conf => "restart_after_crash = on\ntandem.naptime = '100ms'\nwal_receiver_status_interval = '100ms'\n",
 	init => [ allows_streaming => 1 ]);
 $node->start;
@@ -235,6 +235,37 @@ subtest 'a row that somebody holds stops the backfill, and nobody else' => sub {
 	$holder->quit;
 	becomes($node, "stage = 'shadow' FROM tandem.runs WHERE run = 'held'", 'then it goes on');
 	is(value($node, $pairs{item}), 0, 'both sides are equal');
+};
+
+subtest 'what no row is at fault for: rights that are taken away, a timeout, no room for temporary files, a table that is dropped' => sub {
+	value($node, <<~'SQL');
+		CREATE ROLE shop_owner LOGIN;
+		SELECT tandem.grant_role('shop_owner', 'operator');
+		CREATE SCHEMA shop_old AUTHORIZATION shop_owner;
+		CREATE SCHEMA shop_new AUTHORIZATION shop_owner;
+		ALTER ROLE shop_owner SET statement_timeout = '1ms'; -- for its sessions; the executor makes no statement of a client
+		ALTER ROLE shop_owner SET temp_file_limit = 0;
+		SET ROLE shop_owner;
+		CREATE TABLE shop_old.item (id integer PRIMARY KEY, v text);
+		CREATE TABLE shop_new.item (id integer PRIMARY KEY, v text);
+		INSERT INTO shop_old.item SELECT i, md5(i::text) FROM generate_series(1, 30000) AS i;
+		SELECT tandem.create_run('shop', 'shop_old', 'shop_new', hold => '1 hour'), tandem.map_table('shop', 'shop_old.item', 'shop_new.item');
+		SELECT tandem.set_option('shop', 'batch_size', '50'), tandem.set_option('shop', 'throttle_delay', '50 ms'), tandem.start('shop');
+		SQL
+	my $shop = "FROM tandem.backfill_progress WHERE run = 'shop'";
+	becomes($node, "rows_seen > 0 $shop", 'it is at work');
+	value($node, 'REVOKE ALL ON shop_new.item FROM shop_owner');
+	becomes($node, "error ~ '^42501: ' FROM tandem.runs WHERE run = 'shop'", 'without the right to insert its rounds fail, and the status says why');
+	is(value($node, "SELECT count(*) FROM tandem.backfill_rejections WHERE run = 'shop'"), 0, 'no row is set apart for that');
+	value($node, 'GRANT ALL ON shop_new.item TO shop_owner');
+	my $seen = value($node, "SELECT rows_seen $shop");
+	becomes($node, "rows_seen > $seen $shop", 'with the right it goes on');
+	value($node, 'ALTER TABLE shop_new.item RENAME TO elsewhere');
+	becomes($node, "error ~ '^42P01: ' FROM tandem.runs WHERE run = 'shop'", 'a table that is gone');
+	value($node, "ALTER TABLE shop_new.elsewhere RENAME TO item; SELECT tandem.throttle('shop', batch_size => 10000, delay => '0')");
+	becomes($node, "stage = 'shadow' FROM tandem.runs WHERE run = 'shop'", 'it is back, and the backfill comes to its end');
+	is(value($node, 'SELECT count(*) FROM shop_old.item AS l FULL JOIN shop_new.item AS s ON l.id = s.id WHERE l IS DISTINCT FROM s'), 0, 'both sides are equal');
+	value($node, "SELECT tandem.cancel('shop')");
 };
 
 $node->stop;
