@@ -69,6 +69,7 @@ include $(PGXS)
 
 $(INSTALL_SQL): $(sort $(wildcard control/install/*.sql)) control/pg_tandem.control
 	@mkdir -p $(@D)
+	@! LC_ALL=C grep -n '[^ -~	]' $(filter %.sql,$^) || { echo 'Only ASCII may stand there: the script is read in the encoding of the database. tandem.glyph() has signs for terminals.' >&2; false; }
 	@{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_tandem" to load this file. \quit'; cat $(filter %.sql,$^); } > $@
 
 # What other people's tools read of ours: Prometheus's exporters and servers, Grafana, Nagios.

@@ -114,6 +114,9 @@ BEGIN
                        'tandem.batches, tandem.batch_jobs, '
                        'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);
         EXECUTE format('GRANT SELECT ON tandem.run_timeline, tandem.gates, tandem.decisions TO %I', role);
+        -- what hints and pages tell people to look up
+        EXECUTE format('GRANT SELECT ON tandem.capture, tandem.builtin_metric, tandem.alert_template, tandem.option_default, tandem.health_threshold, tandem.health_weight, '
+                       'tandem.role_level, tandem.role_grant TO %I', role);
     END IF;
     -- Events hold patches of every tenant: for those who see all tenants. An approver has events(run).
     IF level IN ('viewer', 'operator', 'oncall', 'admin') THEN

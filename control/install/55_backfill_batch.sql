@@ -242,7 +242,7 @@ BEGIN
         END IF;
     END IF;
     IF tandem.relation_of(m.legacy_schema, m.legacy_table) IS NULL OR tandem.relation_of(m.new_schema, m.new_table) IS NULL THEN
-        RAISE EXCEPTION 'a table of mapping %.% → %.% does not exist any more', m.legacy_schema, m.legacy_table, m.new_schema, m.new_table USING ERRCODE = 'undefined_table',
+        RAISE EXCEPTION 'a table of mapping %.% % %.% does not exist any more', m.legacy_schema, m.legacy_table, tandem.glyph('to'), m.new_schema, m.new_table USING ERRCODE = 'undefined_table',
               DETAIL = 'It was renamed, moved or dropped while the backfill copies it.', HINT = 'Give it its name back, or end the run with tandem.cancel().';
     END IF;
     IF b.estimated_from IS NULL THEN
