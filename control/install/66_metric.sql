@@ -255,10 +255,7 @@ BEGIN
             PERFORM tandem.roll_back(r.id, NULL, reason, 'emergency', true, tandem.metric_evidence(metric));
         END IF;
     ELSE
-        SELECT * INTO r FROM tandem.run AS x WHERE x.id = metric_acts.run_id FOR NO KEY UPDATE;
-        IF r.phase IN ('progressing', 'waiting_approval') THEN
-            PERFORM tandem.move_run(r.id, 'pause', NULL, reason, tandem.metric_evidence(metric));
-        END IF;
+        PERFORM tandem.pause_run(r.id, reason, tandem.metric_evidence(metric));
     END IF;
 END
 $$;

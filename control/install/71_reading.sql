@@ -75,19 +75,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT count(*) FROM tandem.sla_breach AS b WHERE b.detected_at > clock_timestamp() - interval '1 hour' AND b.detected_at <= clock_timestamp() $$;
 COMMENT ON FUNCTION tandem.recent_breaches IS 'Deadlines of tasks that were missed in the last hour';
 
--- The last result of each critical check; no row where there are no checks.
-CREATE FUNCTION tandem.check_variance(run_id integer) RETURNS double precision
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    -- what was found before the sides were in step says nothing
-    SELECT max(c.difference_percent)::double precision FROM tandem.check_rule AS c
-     WHERE c.run_id = check_variance.run_id AND c.severity = 'critical' AND c.stage IN ('shadow', 'live', 'rampdown')
-$$;
-COMMENT ON FUNCTION tandem.check_variance IS 'By how much a critical check of a run differs between the sides, in percent, of the one where it is most; NULL where none was made';
-
+-- PL/pgSQL keeps their plans: guards ask them every second.
 CREATE FUNCTION tandem.read_run_metrics(only_run integer DEFAULT NULL) RETURNS TABLE (run_id integer, metric text, value double precision, samples bigint)
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT r.id, x.metric, x.value, x.samples
       FROM tandem.run AS r JOIN tandem.run_activity AS a ON a.run_id = r.id
      CROSS JOIN LATERAL (SELECT sum(least(b.rows_seen, b.rows_estimated)) AS seen, sum(greatest(b.rows_estimated, b.rows_seen)) AS estimated,
@@ -110,17 +104,21 @@ AS $$
            ('backfill_percent', CASE WHEN b.finished THEN 100 ELSE least(99.9, 100.0 * b.seen / greatest(b.estimated, 1)) END, NULL),
            ('backfill_remaining', b.remaining, NULL),
            ('batch_success_rate', c.rate, c.batches), ('batch_failed_percent', c.failed, c.batches), ('batch_anomalies', c.anomalies, c.batches), ('batch_violations', c.violations, c.batches),
-           ('check_variance', tandem.check_variance(r.id), NULL),
+           ('check_variance', (SELECT max(abs(c.difference_percent)) FROM tandem.check_rule AS c WHERE c.run_id = r.id AND c.severity = 'critical' AND c.status <> 'unknown' AND c.stage IN ('shadow', 'live', 'rampdown')), NULL),
            ('failed_checks', (SELECT CASE WHEN count(c.status) > 0 THEN count(*) FILTER (WHERE c.failures + c.unknowns > 0) END FROM tandem.check_rule AS c WHERE c.run_id = r.id), NULL)) AS x (metric, value, samples)
-     WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' AND r.home = tandem.home() AND r.id = coalesce(only_run, r.id)
+     WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' AND r.home = tandem.home() AND r.id = coalesce(only_run, r.id);
+END
 $$;
 COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run or of one';
 
 -- The last five minutes of each run's operations, put together. What costs more is only read where it is wanted.
 CREATE FUNCTION tandem.read_latency_metrics(only_run integer DEFAULT NULL, wanted text[] DEFAULT NULL)
 RETURNS TABLE (run_id integer, metric text, value double precision, samples bigint, verdict text, reason text)
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH l AS MATERIALIZED (
         SELECT v.run_id, v.operation, v.side, v.n, v.errors, v.p50_ms, v.p95_ms, v.p99_ms, v.over_threshold, v.threshold_ms, v.histogram
           FROM tandem.latency_rows(only_run, NULL, NULL, '5 minutes') AS v JOIN tandem.run AS r ON r.id = v.run_id
@@ -165,7 +163,8 @@ AS $$
     SELECT v.run_id, v.test || '_worse', CASE v.rank WHEN 1 THEN 1 WHEN 2 THEN 0 END, f.samples, CASE v.rank WHEN 1 THEN 'fail' WHEN 2 THEN 'pass' ELSE 'inconclusive' END, f.reason
       FROM verdict AS v
      CROSS JOIN LATERAL (SELECT min(j.samples) AS samples, left(string_agg(format('%s: %s', j.operation, j.reason), '; ' ORDER BY j.operation), 500) AS reason
-                           FROM judged AS j WHERE j.run_id = v.run_id AND j.test = v.test AND j.verdict = CASE v.rank WHEN 1 THEN 'fail' WHEN 2 THEN 'pass' ELSE 'inconclusive' END) AS f
+                           FROM judged AS j WHERE j.run_id = v.run_id AND j.test = v.test AND j.verdict = CASE v.rank WHEN 1 THEN 'fail' WHEN 2 THEN 'pass' ELSE 'inconclusive' END) AS f;
+END
 $$;
 COMMENT ON FUNCTION tandem.read_latency_metrics IS 'The metrics of runs that observing knows, of each active run or of one; both sides judged over the same five minutes';
 

@@ -125,7 +125,7 @@ COMMENT ON FUNCTION tandem.guard_hint IS 'The call that takes a fired guard out 
 CREATE FUNCTION tandem.guard_blockers(run tandem.run, to_stage text, to_weight integer) RETURNS TABLE (blocker text, detail text, hint text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'guard', format('Guard %s fired at %s: %s.', f.guard, f.fired_at::timestamptz(0), f.reason), tandem.guard_hint(run, f.severity, f.alert_id)
+    SELECT 'guard', format('Guard %s fired at %s: %s.', f.guard, f.fired_at::timestamptz(0), right(f.reason, -length('guard ' || f.guard || ': '))), tandem.guard_hint(run, f.severity, f.alert_id)
       FROM tandem.guard_firing AS f
      WHERE f.run_id = (run).id AND f.armed_at IS NULL AND NOT EXISTS (SELECT FROM tandem.alert AS a WHERE a.id = f.alert_id AND a.acknowledged_at IS NOT NULL)
     UNION ALL
@@ -186,6 +186,10 @@ DECLARE
     shown jsonb := '{}';
     firings tandem.guard_firing[] := '{}';
     f tandem.guard_firing;
+    over text[] := '{}';
+    moved boolean := false;
+    timeout_ms integer;
+    longest_gap interval;
 BEGIN
     IF wanted IS NULL THEN
         RETURN false;
@@ -198,6 +202,8 @@ BEGIN
     IF last.looked_at <= now AND last.looked_at + tandem.option(run.id, 'guard_every')::interval > now THEN -- else the clock was set back
         RETURN false;
     END IF;
+    timeout_ms := greatest(10, least(extract(epoch FROM tandem.option(run.id, 'metric_timeout')::interval) * 1000, 600000));
+    longest_gap := tandem.option(run.id, 'heartbeat_timeout');
     FOR g IN
         WITH v AS MATERIALIZED (SELECT x.* FROM tandem.guard_values(run, wanted) AS x)
         SELECT x.id, x.name, x.condition, x.metrics, x.hold, x.min_samples, x.severity, x.domain, p.true_since, p.held, p.seen, p.counted_at, p.trail,
@@ -209,8 +215,8 @@ BEGIN
                                FROM unnest(x.metrics) WITH ORDINALITY AS u (metric, n) LEFT JOIN v ON v.metric = u.metric) AS s
          WHERE x.run_id = run.id AND x.template IS DISTINCT FROM 'any_difference' ORDER BY x.id
     LOOP
-        t := tandem.guard_truth(run.owner, g.condition, g.metrics, g.numbers, greatest(10, least(extract(epoch FROM tandem.option(run.id, 'metric_timeout')::interval) * 1000, 600000))::integer);
-        l := tandem.guard_look(g.hold, g.min_samples, tandem.option(run.id, 'heartbeat_timeout')::interval, g.true_since IS NOT NULL, coalesce(g.held, 0), coalesce(g.seen, 0), last.looked_at, g.counted_at,
+        t := tandem.guard_truth(run.owner, g.condition, g.metrics, g.numbers, timeout_ms);
+        l := tandem.guard_look(g.hold, g.min_samples, longest_gap, g.true_since IS NOT NULL, coalesce(g.held, 0), coalesce(g.seen, 0), last.looked_at, g.counted_at,
                                now, t.truth, g.samples, g.measured_at);
         shown := shown || g.shown;
         answers := answers || jsonb_build_object(g.name, jsonb_build_object('answer', l.answer, 'samples', coalesce(g.samples, l.new_seen), 'reason', CASE WHEN l.answer <> 'inconclusive' THEN NULL
@@ -219,7 +225,7 @@ BEGIN
         IF g.latched THEN
             -- What only alerts is armed again once somebody has seen it and it is over.
             IF g.severity = 3 AND t.truth IS FALSE AND EXISTS (SELECT FROM tandem.alert AS a WHERE a.id = g.alert AND a.acknowledged_at IS NOT NULL) THEN
-                PERFORM tandem.arm_guards(run, g.name, 'acknowledged, and its condition has ended');
+                over := over || g.name;
             END IF;
             CONTINUE;
         END IF;
@@ -234,7 +240,7 @@ BEGIN
             f.condition := g.condition;
             f.severity := g.severity;
             f.domain := g.domain;
-            f.reason := format('guard %s: %s (%s)', g.name, left(g.condition, 200), tandem.values_text(g.shown));
+            f.reason := format('guard %s: %s (%s)', g.name, left(g.condition, 200), left(tandem.values_text(g.shown), 500));
             f.first_true_at := least(coalesce(g.true_since, now), now);
             f.fired_at := now;
             f.held := make_interval(secs => l.new_held / 1e6);
@@ -253,7 +259,12 @@ BEGIN
     END LOOP;
     INSERT INTO tandem.guard_view AS v VALUES (run.id, now, shown, answers)
     ON CONFLICT (run_id) DO UPDATE SET looked_at = EXCLUDED.looked_at, "values" = EXCLUDED."values", answers = EXCLUDED.answers;
-    RETURN cardinality(firings) > 0 AND tandem.fire_guards(run.id, firings);
+    IF cardinality(firings) > 0 THEN
+        moved := tandem.fire_guards(run.id, firings);
+    END IF;
+    -- Behind the lock on the run, as retry() does it.
+    PERFORM tandem.arm_guards(run, o, 'acknowledged, and its condition has ended') FROM unnest(over) AS o;
+    RETURN moved;
 END
 $$;
 COMMENT ON FUNCTION tandem.guard_round IS 'Looks at the guards of a run where it is time to, and acts on those that fire; true where something was rolled back';

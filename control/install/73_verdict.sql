@@ -36,6 +36,7 @@ DECLARE
     came timestamptz;
     w record;
     m record;
+    f record;
 BEGIN
     SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
     SELECT * INTO status FROM tandem.runs AS x WHERE x.run = r.name;
@@ -53,7 +54,10 @@ BEGIN
 
     -- Metrics that failed as often in a row as they may.
     SELECT count(*) AS failing, string_agg(format('%s: %s', x.metric, x.reason), '; ' ORDER BY x.critical DESC, x.metric) AS which INTO m
-      FROM tandem.metrics AS x WHERE x.run = r.name AND x.breached = 'failure_limit' AND NOT x.dry_run;
+      FROM tandem.metrics AS x WHERE x.run = r.name AND x.breached IN ('failure_limit', 'total_failure_limit') AND NOT x.dry_run;
+    -- Guards that only alert: the others have taken the run back.
+    SELECT count(*) AS fired, string_agg(x.fired_because, '; ' ORDER BY x.guard) AS which, min(x.alert) AS alert INTO f
+      FROM tandem.guards AS x WHERE x.run = r.name AND x.status = 'fired';
 
     CASE
     WHEN r.phase = 'cancelled' THEN
@@ -126,6 +130,12 @@ BEGIN
         why := format('%s of %s operations of the last hour: %s.', w.worse, w.judged, w.which);
         next := 'Pause the run while you look, or take the keys back.';
         command := format('SELECT * FROM tandem.pause(%L, %L);', r.name, 'the new side is slower');
+    WHEN f.fired > 0 THEN
+        answer := 'no';
+        headline := CASE f.fired WHEN 1 THEN 'No: the facts are the same, but a guard fired.' ELSE format('No: the facts are the same, but %s guards fired.', f.fired) END;
+        why := f.which || '.';
+        next := 'Look at it, and acknowledge its alert; until then the run is not promoted.';
+        command := format('SELECT * FROM tandem.acknowledge(%s, %L);', f.alert, 'what you found');
     WHEN m.failing > 0 THEN
         answer := 'no';
         headline := CASE m.failing WHEN 1 THEN 'No: the facts are the same, but a metric fails.' ELSE format('No: the facts are the same, but %s metrics fail.', m.failing) END;

@@ -77,4 +77,5 @@ test/bench/capture.sh
 test/bench/backfill.sh
 test/bench/task.sh
 test/bench/observe.sh
+test/bench/guard.sh
 test/bench/report.sh

@@ -139,7 +139,7 @@ SELECT FROM tandem.add_guard('g', 'x', 'm > 5');
 SELECT pg_temp.go('paused'); SELECT is(pg_temp.look(), 'fired: degraded 0/0', 'a paused run is rolled back');
 SELECT pg_temp.go('waiting_approval'); SELECT is(pg_temp.look(), 'fired: degraded 0/0', 'so is one that waits for approval');
 SELECT pg_temp.go(); UPDATE tandem.run SET stage = 'rampdown', weight = 100 WHERE name = 'g';
-SELECT set_eq($$SELECT tandem.guards_armed(r) FROM tandem.run AS r WHERE name = 'g'$$, '{true}'::boolean[], 'one in rampdown is armed');
+SELECT is(pg_temp.look(), 'fired: degraded 0/0', '... and one in rampdown');
 SELECT pg_temp.go(); UPDATE tandem.run SET phase = 'degraded' WHERE name = 'g'; UPDATE tandem.run_domain SET weight = 0 WHERE name = 'one' AND run_id = (SELECT id FROM tandem.run WHERE name = 'g');
 SELECT is(pg_temp.look(), 'fired: degraded 0/0', 'one of which a domain went back alone goes back altogether');
 SELECT pg_temp.go('paused'); SELECT pg_temp.set('m', '1'); SELECT is(pg_temp.look(), 'armed: paused 50/50', 'silent where it is not true, paused');
@@ -165,6 +165,11 @@ SELECT is(pg_temp.look(), 'fired: progressing 50/50', 'severity 3 rolls back not
 SELECT results_eq($$SELECT status, severity, value FROM tandem.alerts WHERE rule = 'guard three'$$, $$VALUES ('firing', 'warning', 9::float8)$$, '... but alerts');
 SELECT is((SELECT action FROM tandem.guard_firings WHERE guard = 'three'), 'alert', '... and is recorded');
 SELECT is((SELECT count(*) FROM tandem.guard_blockers((SELECT r FROM tandem.run AS r WHERE name = 'g'), 'live', 100)), 1::bigint, '... and stands in the way of a promotion');
+UPDATE tandem.run_activity AS a SET round_at = clock_timestamp(), differences = 0, validated_at = clock_timestamp() FROM tandem.run AS r WHERE r.id = a.run_id AND r.name = 'g';
+SELECT FROM tandem.validate('g');
+SELECT results_eq($$SELECT v.answer, v.headline, v.command LIKE 'SELECT * FROM tandem.acknowledge(%, ''what you found'');' FROM tandem.run AS r, tandem.run_verdict(r) AS v WHERE r.name = 'g'$$,
+                  $$VALUES ('no', 'No: the facts are the same, but a guard fired.', true)$$, '... which is the verdict on the run');
+SELECT throws_matching($$SELECT tandem.promote('g')$$, 'guard three fired at [^:]+:[^:]+:[^:]+: m > 5 \(m 9\)', '... which is refused');
 SELECT lives_ok($$SELECT tandem.acknowledge(alert, 'seen') FROM tandem.guards WHERE guard = 'three'$$, 'until somebody acknowledges it');
 SELECT is((SELECT count(*) FROM tandem.guard_blockers((SELECT r FROM tandem.run AS r WHERE name = 'g'), 'live', 100)), 0::bigint, '... then no more');
 SELECT is(pg_temp.look(), 'acknowledged: progressing 50/50', 'while it goes on it is the same');
@@ -229,6 +234,88 @@ SELECT is(pg_temp.state(), ': degraded 0/0', 'until another one differs');
 SELECT is((SELECT array_agg(domain ORDER BY domain) FROM tandem.guard_firings WHERE guard = 'any_difference' AND armed_at IS NULL), '{one,two}', 'both are latched');
 SELECT is((SELECT count(*) FROM tandem.guards WHERE run = 'g'), 1::bigint, '... and are one guard');
 DELETE FROM gn.a; DELETE FROM gn.b;
+
+-- --- as whom it runs, and what it cannot do. The ticks here are a superuser's.
+UPDATE tandem.run SET stage = 'live', phase = 'progressing' WHERE name = 'g';
+SELECT pg_temp.go();
+SELECT pg_temp.set('m', '1');
+SET ROLE guard_owner;
+CREATE FUNCTION evil.escape() RETURNS integer STABLE LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN EXECUTE 'RESET ROLE'; RETURN 101; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'SET ROLE postgres'; RETURN 102; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'SET SESSION AUTHORIZATION DEFAULT'; RETURN 103; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN PERFORM set_config('role', 'none', false); RETURN 104; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN EXECUTE 'CREATE TEMP TABLE metrics (m integer)'; RETURN 105; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN PERFORM tandem.query_as('postgres', 'SELECT 1'); RETURN 106; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN PERFORM tandem.rollback('g', 'for fun'); RETURN 107; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN PERFORM tandem.add_guard('g', 'more', 'm > 1'); RETURN 108; EXCEPTION WHEN OTHERS THEN NULL; END;
+    BEGIN PERFORM rolname FROM pg_authid; RETURN 109; EXCEPTION WHEN OTHERS THEN NULL; END;
+    RETURN CASE WHEN current_user = 'guard_owner' THEN 1 ELSE 110 END;
+END $$;
+CREATE SEQUENCE evil.counter;
+CREATE FUNCTION evil.writes() RETURNS integer STABLE LANGUAGE plpgsql AS 'BEGIN RETURN nextval(''evil.counter''); END';
+CREATE FUNCTION evil.sleeps() RETURNS integer STABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(10); RETURN 1; END';
+CREATE FUNCTION evil.changes(x numeric) RETURNS boolean STABLE LANGUAGE sql AS 'SELECT x > 5';
+RESET ROLE;
+CREATE FUNCTION pg_temp.as_owner(condition text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    SET ROLE guard_owner; PERFORM tandem.add_guard('g', 'once', condition, severity => 3); RESET ROLE;
+    RETURN pg_temp.looked();
+END $$;
+CREATE FUNCTION pg_temp.looked() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    said text;
+BEGIN
+    PERFORM tandem.tick();
+    SELECT g.status || coalesce(': ' || g.reason, '') INTO said FROM tandem.guards AS g WHERE g.run = 'g' AND g.guard = 'once';
+    PERFORM tandem.drop_guard('g', 'once');
+    RETURN said;
+END $$;
+SELECT is(pg_temp.as_owner('m > 0 AND evil.escape() = 1'), 'fired', 'it runs as the owner, who cannot escape');
+SELECT is(current_user, session_user, 'the superuser is who it was');
+SELECT is(pg_temp.as_owner('m > 0 AND evil.writes() > 0'), 'inconclusive: the condition failed: cannot execute nextval() in a read-only transaction (25006)', 'it writes nothing');
+SELECT FROM tandem.set_option('g', 'metric_timeout', '100 ms');
+SELECT is(pg_temp.as_owner('m > 0 AND evil.sleeps() > 0'), 'inconclusive: the condition took longer than 100 ms', 'it makes nobody wait');
+SELECT FROM tandem.set_option('g', 'metric_timeout', '1 second');
+SELECT is(pg_temp.as_owner('m > 1 / (m - m)'), 'inconclusive: the condition failed: division by zero (22012)', 'an error is inconclusive');
+SELECT is(pg_temp.as_owner('m > 0 AND NULL'), 'inconclusive: the condition is NULL: m 1', 'so is NULL');
+SELECT is(pg_temp.as_owner('m = 1.0 AND "Odd ""name""" = 1'), 'fired', 'names are quoted as in SQL');
+SELECT is(pg_temp.as_owner('weight = 50 AND health_score > 0 AND connections_percent >= 0'), 'fired', 'metrics of the run and of the database');
+SELECT FROM tandem.add_guard('g', 'once', 'evil.changes(m)', severity => 3);
+SELECT is(pg_temp.look(), 'armed: progressing 50/50', 'a function of one''s own');
+CREATE OR REPLACE FUNCTION evil.changes(x numeric) RETURNS boolean STABLE LANGUAGE sql AS 'SELECT x < 5';
+SELECT is(pg_temp.look(), 'fired: progressing 50/50', '... which is replaced');
+SELECT tandem.drop_guard('g', 'once');
+SELECT FROM tandem.add_guard('g', 'once', 'evil.changes(m)', severity => 3);
+DROP FUNCTION evil.changes;
+SELECT matches(pg_temp.looked(), '^inconclusive: the condition failed: function evil.changes\(numeric\) does not exist \(42883\)$', '... or is gone');
+SELECT FROM tandem.add_guard('g', 'once', 'm = 1', severity => 3);
+SELECT tandem.drop_metric('g', 'm');
+SELECT is(pg_temp.looked(), 'inconclusive: the condition is NULL: m unknown', 'so is a metric');
+SET ROLE guard_operator;
+SELECT throws_ok($$SELECT tandem.add_guard('g', 'x', 'weight > 1')$$, '42501', NULL, 'an operator writes nothing that runs as another');
+SELECT lives_ok($$SELECT tandem.add_guard_template('g', 'health_score', severity => 3)$$, '... but adds templates');
+SELECT lives_ok($$SELECT tandem.drop_guard('g', 'health_score')$$, '... and drops guards');
+RESET ROLE; SET ROLE guard_viewer;
+SELECT lives_ok(format('SELECT * FROM tandem.%s', v), 'a viewer reads ' || v) FROM unnest('{guards,guard_firings,guard_template,metrics}'::text[]) AS v;
+SELECT throws_ok($$SELECT tandem.drop_guard('g', 'any_difference')$$, '42501', NULL, '... and drops none');
+RESET ROLE; SET ROLE guard_stranger;
+SELECT throws_ok($$SELECT * FROM tandem.guards$$, '42501', NULL, 'a stranger does not look');
+SELECT throws_ok($$SELECT * FROM tandem.guard_truth('postgres', 'm > 1', '{m}', '{1}', 100)$$, '42501', NULL, '... nor ask as anybody');
+SELECT throws_ok($$SELECT tandem.fire_guards(1, '{}')$$, '42501', NULL, '... nor fire');
+RESET ROLE;
+
+-- --- the report shows guards and firings
+SELECT ok(tandem.report('g') ~ '<section id="guards"[^>]*>.*any_difference.*differences &gt; 0.*When guards fired: 20 of ', 'the report shows guards, and when they fired');
+
+-- --- a run that ends takes its latches along
+SELECT FROM tandem.add_guard('g', 'last', 'weight >= 0');
+SELECT is(pg_temp.look(), 'fired: degraded 0/0', 'a last one');
+SELECT FROM tandem.cancel('g');
+SELECT is((SELECT armed_by FROM tandem.guard_firings WHERE guard = 'last'), 'the run has ended', 'ends with the run');
+SELECT tandem.alert_round() \g /dev/null
+SELECT is((SELECT count(*) FROM tandem.alerts WHERE run = 'g' AND rule LIKE 'guard %' AND status <> 'resolved'), 0::bigint, '... as do its alerts');
 
 SELECT * FROM finish();
 ROLLBACK;

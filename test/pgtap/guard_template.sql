@@ -110,6 +110,24 @@ SELECT is(pg_temp.looks('batch_failures'), 'armed as it was', '... one of five')
 SELECT FROM tandem.batch_end(tandem.batch_begin('batch_failures', 'nightly', 50), 50, 0, 50);
 SELECT is(pg_temp.looks('batch_failures'), 'fired degraded', '... two of six');
 
+-- a critical check varies by more than 5 %
+SELECT is(pg_temp.make('check_variance'), 'check_variance > 5', 'check_variance');
+SELECT is(pg_temp.looks('check_variance'), 'inconclusive as it was', '... no check');
+CREATE TABLE gl.sums AS SELECT 100 AS v; CREATE TABLE gn.sums AS SELECT 150 AS v;
+SELECT FROM tandem.add_check('check_variance', 'high', 'SELECT v FROM gl.sums', 'SELECT v FROM gn.sums', severity => 'high');
+SELECT FROM tandem.reconcile('check_variance');
+SELECT is(pg_temp.looks('check_variance'), 'inconclusive as it was', '... one that is not critical');
+UPDATE gn.sums SET v = 105;
+SELECT FROM tandem.add_check('check_variance', 'critical', 'SELECT v FROM gl.sums', 'SELECT v FROM gn.sums', severity => 'critical');
+SELECT FROM tandem.reconcile('check_variance');
+SELECT is(pg_temp.looks('check_variance'), 'armed as it was', '... 5 %');
+UPDATE gn.sums SET v = 94;
+SELECT FROM tandem.reconcile('check_variance');
+SELECT is(pg_temp.looks('check_variance'), 'fired degraded', '... 6 %, which is less');
+DROP TABLE gn.sums;
+SELECT FROM tandem.reconcile('check_variance');
+SELECT is(pg_temp.looks('check_variance'), 'inconclusive as it was', '... what cannot be checked');
+
 -- new is worse than legacy in the same five minutes
 SELECT is(pg_temp.make('new_is_worse'), 'greatest(errors_worse, p95_worse, p99_worse) > 0', 'new_is_worse');
 SELECT pg_temp.seen('new_is_worse', 'legacy', 1000, '10 ms', 30), pg_temp.seen('new_is_worse', 'new', 50, '1 second', 40) \g /dev/null

@@ -1,0 +1,184 @@
+# Guards with the worker: a condition that becomes true is a rollback within a round, and heard of; holds at random, with crashes in the middle,
+# against the clock as oracle; rollbacks by hand at the same moment; dump and restore.
+use strict;
+use warnings;
+use RunHelpers;
+use TandemCluster;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $node = tandem_node('primary', preload => 1, conf => "tandem.naptime = '100ms'\n");
+$node->start;
+my $rounds = $ENV{TANDEM_QUICK} ? 2 : 5;
+
+value($node, <<~'SQL');
+	SET client_min_messages = warning;
+	CREATE EXTENSION pg_tandem;
+	CREATE ROLE keeper LOGIN;
+	SELECT tandem.grant_role('keeper', 'operator');
+	CREATE SCHEMA legacy AUTHORIZATION keeper;
+	CREATE SCHEMA store AUTHORIZATION keeper;
+	SET ROLE keeper;
+	CREATE TABLE legacy.item (id integer PRIMARY KEY, name text);
+	CREATE TABLE store.item (id integer PRIMARY KEY, name text);
+	CREATE TABLE legacy.level (value double precision);
+	INSERT INTO legacy.level VALUES (1);
+	INSERT INTO legacy.item SELECT i, 'item ' || i FROM generate_series(1, 5) AS i;
+	SELECT tandem.create_run('r', 'legacy', 'store', steps => '{50,100}', hold => '1 hour');
+	SELECT tandem.map_table('r', 'legacy.item', 'store.item');
+	SELECT tandem.set_option('r', 'validate_every', '200 ms'), tandem.set_option('r', 'guard_every', '100 ms');
+	SELECT tandem.add_metric('r', 'level', 'SELECT value FROM legacy.level', 'true', every => '100 ms');
+	SELECT tandem.start('r');
+	SQL
+
+# The run live again: retried where it went back, and promoted.
+sub goes_live
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	value($node, 'UPDATE legacy.level SET value = 1');
+	becomes($node, "value = 1 FROM tandem.metrics WHERE metric = 'level'", 'the level is as it should be');
+	return if state_of($node, 'r') eq 'live progressing 50';
+	if (state_of($node, 'r') =~ /degraded/)
+	{
+		becomes($node, "bool_and(verdict <> 'pending') FROM tandem.rollback_proofs", 'the proof is made');
+		value($node, "SELECT tandem.retry('r', 'again')");
+	}
+	becomes($node, "stage = 'shadow' AND differences = 0 AND validated_at > moved_at FROM tandem.runs", 'validated');
+	value($node, "SELECT tandem.promote('r', 50, 'by the test')");
+	is(state_of($node, 'r'), 'live progressing 50', 'live');
+	return;
+}
+
+# A test: each latched guard once, each firing with its event, its alert and, where it rolled back, its rollback.
+sub consistent
+{
+	my ($what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(value($node, <<~'SQL'), '0|0|0|0', $what);
+		SELECT (SELECT count(*) FROM tandem.guard_firings) - (SELECT count(*) FROM tandem.event WHERE kind = 'guard_fired'),
+		       (SELECT count(*) FROM tandem.guard_firings AS f WHERE f.action = 'rollback' AND NOT EXISTS (SELECT FROM tandem.rollback_proofs AS b WHERE b.proof = f.rollback AND b.automatic)),
+		       (SELECT count(*) FROM tandem.rollback_proofs AS b WHERE b.automatic AND NOT EXISTS (SELECT FROM tandem.guard_firings AS f WHERE f.rollback = b.proof)),
+		       (SELECT count(*) FROM tandem.guard_firings AS f WHERE NOT EXISTS (SELECT FROM tandem.alerts AS a WHERE a.alert = f.alert))
+		SQL
+	return;
+}
+
+subtest 'a condition that becomes true is a rollback, and heard of' => sub {
+	goes_live();
+	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'too high', 'level > 5')");
+	my $listener = $node->background_psql('postgres');
+	$listener->query('LISTEN tandem_alert; LISTEN tandem_run');
+	my $since = time;
+	value($node, 'UPDATE legacy.level SET value = 6');
+	becomes($node, "phase = 'degraded' AND weight = 0 FROM tandem.runs", 'the run goes back');
+	cmp_ok(time - $since, '<', 5, 'at once');
+	is(side_of($node, 'r', 1), 'legacy', 'and with it everybody');
+	my ($heard) = $listener->query('SELECT 1');
+	like($heard, qr/"rule": "guard too high".*"severity": "critical"/, 'a listener hears the alert');
+	like($heard, qr/"event": "guard_fired"/, '... and the run');
+	$listener->quit;
+	like(value($node, "SELECT reason FROM tandem.rollback_proofs"), qr/^guard too high: level > 5 \(level 6\)$/, 'the rollback says why');
+	becomes($node, "verdict = 'clean' FROM tandem.rollback_proofs", 'its proof is clean');
+	is(sqlstate($node, "SELECT tandem.promote('r')"), '55000', 'it is not promoted');
+	consistent('all is recorded');
+	value($node, "SELECT tandem.drop_guard('r', 'too high')");
+};
+
+subtest 'paused, a run is guarded all the same' => sub {
+	goes_live();
+	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'too high', 'level > 5')");
+	value($node, "SELECT tandem.pause('r', 'lunch')");
+	sleep 0.5;
+	is(state_of($node, 'r'), 'live paused 50', 'paused');
+	value($node, 'UPDATE legacy.level SET value = 6');
+	becomes($node, "phase = 'degraded' AND weight = 0 FROM tandem.runs", 'it goes back');
+	value($node, "SELECT tandem.drop_guard('r', 'too high')");
+};
+
+subtest 'holds at random, with crashes in the middle: never too early, never not at all' => sub {
+	seed();
+	my $hold = 1.5;
+	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'held', 'level > 5', hold => '$hold seconds')");
+	for my $round (1 .. $rounds)
+	{
+		goes_live();
+		my $fired = value($node, "SELECT count(*) FROM tandem.guard_firings WHERE guard = 'held'");
+		my $long = rand() < 0.5;
+		my $crash = rand() < 0.4;
+		my $began = time;
+		value($node, 'UPDATE legacy.level SET value = 6');
+		my $became = time; # true since some moment between the two
+		sleep($long ? 1 + rand(1) : rand(1));
+		if ($crash)
+		{
+			$node->stop('immediate');
+			$node->start;
+		}
+		if ($long)
+		{
+			becomes($node, "count(*) > $fired FROM tandem.guard_firings WHERE guard = 'held'", "round $round: true for long" . ($crash ? ', with a crash' : '') . ': it fires');
+			my $held = value($node, "SELECT extract(epoch FROM held) FROM tandem.guard_firings WHERE guard = 'held' ORDER BY firing DESC LIMIT 1");
+			cmp_ok($held, '>=', $hold, '... after its hold');
+			cmp_ok(time - $began, '>=', $hold, '... and not before by the clock');
+		}
+		else
+		{
+			value($node, 'UPDATE legacy.level SET value = 1');
+			my $ended = time;
+			becomes($node, "value = 1 FROM tandem.metrics WHERE metric = 'level'", "round $round: true for " . sprintf('%.1f s', $ended - $began) . ($crash ? ', with a crash' : ''));
+			sleep 0.5;
+			my $now = value($node, "SELECT count(*) FROM tandem.guard_firings WHERE guard = 'held'");
+			if ($ended - $began < $hold - 0.3)
+			{
+				is($now, $fired, '... it does not fire');
+			}
+			else
+			{
+				cmp_ok($now - $fired, '<=', 1, '... once at most'); # the restart took long: it was true all the time
+			}
+		}
+		consistent('... and all is recorded');
+	}
+	value($node, "SELECT tandem.drop_guard('r', 'held')");
+};
+
+subtest 'somebody rolls back by hand at the same moment: one rollback, both recorded' => sub {
+	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'raced', 'level > 5')");
+	for my $round (1 .. 3)
+	{
+		goes_live();
+		my $before = value($node, 'SELECT count(*) FROM tandem.rollback_proofs');
+		my $holder = $node->background_psql('postgres');
+		$holder->query('BEGIN');
+		value($node, 'UPDATE legacy.level SET value = 6') if $round < 3;
+		sleep(rand(0.3));
+		$holder->query("SELECT * FROM tandem.rollback('r', 'by hand')");
+		sleep(rand(0.5));
+		value($node, 'UPDATE legacy.level SET value = 6');
+		$holder->query('COMMIT');
+		$holder->quit;
+		becomes($node, "phase = 'degraded' AND weight = 0 FROM tandem.runs", "round $round: it is back");
+		sleep 0.7;
+		is(value($node, 'SELECT count(*) FROM tandem.rollback_proofs'), $before + 1, '... by one rollback');
+		consistent('... and all is recorded');
+	}
+	value($node, "SELECT tandem.drop_guard('r', 'raced')");
+};
+
+subtest 'a dump carries guards and what they did' => sub {
+	goes_live();
+	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'kept', 'level > 5', hold => '1 minute', min_samples => 7), tandem.add_guard('r', 'alerts', 'level >= 0', severity => 3)");
+	becomes($node, "status = 'fired' FROM tandem.guards WHERE guard = 'alerts'", 'one is latched');
+	my $dump = PostgreSQL::Test::Utils::tempdir('dump') . '/dump.sql';
+	$node->command_ok([ 'pg_dump', '--file', $dump, $node->connstr('postgres') ], 'dumped');
+	value($node, 'CREATE DATABASE copy');
+	$node->command_ok([ 'psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', '--file', $dump, $node->connstr('copy') ], 'restored, while the worker of that database is there');
+	foreach my $query ('SELECT run, guard, condition, hold, min_samples, severity, template FROM tandem.guards ORDER BY 2', 'SELECT guard, fired_at, reason, trail, armed_at FROM tandem.guard_firings ORDER BY firing')
+	{
+		is($node->safe_psql('copy', $query), value($node, $query), $query);
+	}
+	is($node->safe_psql('copy', "SELECT status FROM tandem.guards WHERE guard = 'alerts'"), 'fired', 'what was latched is');
+};
+
+$node->stop;
+done_testing();
