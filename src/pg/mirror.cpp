@@ -188,20 +188,75 @@ void mirror_row(const TriggerData* data, Oid function) {
     call([] { SPI_finish(); });
 }
 
-// Many rows at once, or nothing: false, where they must be written one by one.
-bool write_together(const MirrorPlan* plan, Relation source, const scope::Group& group) {
-    if (!plan->together || scope::bulk_rows == 0 || group.count < scope::bulk_rows) {
-        return false;
+// May they be written together? Where triggers must fire for the echo of one table, only that table by itself: they are
+// told from others by the frame.
+bool fit_together(const scope::Group* groups) {
+    Oid owner = InvalidOid;
+    for (const scope::Group* group = groups; group != nullptr; group = group->next) {
+        Relation source = table_open(group->key.source, AccessShareLock);
+        const MirrorPlan* plan = find_plan(group->key, source, group->function);
+        table_close(source, NoLock);
+        if (!plan->together || (plan->capture_echo && groups->next != nullptr) ||
+            (OidIsValid(owner) && owner != plan->owner)) {
+            return false;
+        }
+        owner = plan->owner;
     }
-    ErrorData* failure = attempt([&] {
+    return true;
+}
+
+void write_group(const scope::Group& group) {
+    Relation source = nullptr;
+    MirrorPlan* plan = call([&] {
+        source = table_open(group.key.source, AccessShareLock);
+        return find_plan(group.key, source, group.function);
+    });
+    current_frame.capture_echo = plan->capture_echo;
+    const PlanUse use(plan);
+    call([&] {
         ActAs owner(plan->owner, ActAs::Mode::write);
         bulk::write(plan, source, group.changes, group.count, group.function);
         owner.release();
+        table_close(source, NoLock);
+    });
+}
+
+// All rows at once, or nothing: false, where they must be written one by one. Foreign keys are looked at when all are
+// there, as those of the statement itself were: it may delete a parent before its children.
+bool write_together(const scope::Group* groups) {
+    const FrameScope frame(groups->next == nullptr
+                               ? Frame{groups->key.mapping, groups->key.direction, trigger_depth(), false}
+                               : Frame{0, Direction::forward, -1, false});
+    if (!call([&] { return fit_together(groups); })) {
+        return false;
+    }
+    ErrorData* failure = attempt([&] {
+        call([] { bulk::begin(); });
+        for (const scope::Group* group = groups; group != nullptr; group = group->next) {
+            write_group(*group);
+        }
+        call([] { bulk::finish(); });
     });
     if (failure != nullptr && !is_new_sides_fault(failure->sqlerrcode)) {
         throw Error(failure);
     }
     return failure == nullptr;
+}
+
+// Within SPI.
+void write_one_by_one(const scope::Group& group) {
+    const FrameScope frame({group.key.mapping, group.key.direction, trigger_depth(), false});
+    Relation source = nullptr;
+    MirrorPlan* plan = call([&] {
+        source = table_open(group.key.source, AccessShareLock);
+        return find_plan(group.key, source, group.function);
+    });
+    current_frame.capture_echo = plan->capture_echo;
+    const PlanUse use(plan);
+    for (int i = 0; i < group.count; i++) {
+        write_change(plan, source, group.changes[i], group.function);
+    }
+    call([&] { table_close(source, NoLock); });
 }
 
 // Prepares the statements of a direction outside of any trigger.
@@ -229,24 +284,23 @@ void check(int32 mapping, const char* direction, Oid function) {
 
 } // namespace
 
-void mirror_group(const scope::Group& group) {
-    const FrameScope scope({group.key.mapping, group.key.direction, trigger_depth(), false});
-    Relation source = nullptr;
-    MirrorPlan* plan = call([&] {
-        source = table_open(group.key.source, AccessShareLock);
-        return connected_plan(group.key, source, group.function);
+void mirror_groups(const scope::Group* groups, int rows) {
+    call([] {
+        if (SPI_connect() != SPI_OK_CONNECT) {
+            elog(ERROR, "SPI_connect failed");
+        }
     });
-    current_frame.capture_echo = plan->capture_echo;
-    const PlanUse use(plan);
-    if (!write_together(plan, source, group)) {
-        for (int i = 0; i < group.count; i++) {
-            write_change(plan, source, group.changes[i], group.function);
+    const bool several = groups->next != nullptr;
+    if (!((several || rows >= scope::bulk_rows) && write_together(groups))) {
+        for (const scope::Group* group = groups; group != nullptr; group = group->next) {
+            scope::Group alone = *group;
+            alone.next = nullptr;
+            if (!(several && group->count >= scope::bulk_rows && write_together(&alone))) {
+                write_one_by_one(*group);
+            }
         }
     }
-    call([&] {
-        SPI_finish();
-        table_close(source, NoLock);
-    });
+    call([] { SPI_finish(); });
 }
 
 } // namespace pg

@@ -133,12 +133,6 @@ void leave_out_echo(const Writer& w, Oid function) {
     triggers->numtriggers = kept;
 }
 
-bool has_triggers(const Writer& w) {
-    const TriggerDesc* triggers = w.result->ri_TrigDesc;
-    return triggers != nullptr &&
-           (triggers->trig_insert_after_row || triggers->trig_update_after_row || triggers->trig_delete_after_row);
-}
-
 ParamListInfo make_row(const MirrorPlan* plan) {
     ParamListInfo row = makeParamList(plan->columns);
     for (int i = 0; i < plan->columns; i++) {
@@ -395,6 +389,12 @@ void open_rows(Writer& w, CachedPlan* cached) {
     MemoryContextSwitchTo(context);
 }
 
+void close(EState* estate) {
+    ExecCloseResultRelations(estate); // the indexes; and tables that triggers needed, like these slots
+    ExecResetTupleTable(estate->es_tupleTable, false);
+    FreeExecutorState(estate);
+}
+
 void close(Writer& w) {
     for (TupleTableSlot* slot : w.pending) {
         if (slot != nullptr) {
@@ -406,9 +406,7 @@ void close(Writer& w) {
     ExecDropSingleTupleTableSlot(w.version);
     close_lookup(w.by_key);
     close_lookup(w.in_source);
-    ExecCloseResultRelations(w.estate); // the indexes; and tables that triggers needed, like these slots
-    ExecResetTupleTable(w.estate->es_tupleTable, false);
-    FreeExecutorState(w.estate);
+    close(w.estate);
     table_close(w.target, NoLock);
 }
 
@@ -439,6 +437,10 @@ bool possible(const MirrorPlan* plan, Relation source, Oid function) {
     return result;
 }
 
+void begin() {
+    AfterTriggerBeginQuery();
+}
+
 void write(const MirrorPlan* plan, Relation source, const Change* changes, int count, Oid function) {
     CommandCounterIncrement();
     PushActiveSnapshot(GetLatestSnapshot());
@@ -450,23 +452,24 @@ void write(const MirrorPlan* plan, Relation source, const Change* changes, int c
     CachedPlan* cached = SPI_plan_get_cached_plan(plan->upsert);
     open_target(*w, function);
     open_rows(*w, cached);
-    const bool fires = has_triggers(*w);
-    if (fires) {
-        AfterTriggerBeginQuery();
-    }
     for (int i = 0; i < count; i++) {
         CHECK_FOR_INTERRUPTS();
         write_change(*w, changes[i]);
         ResetPerTupleExprContext(w->estate);
     }
     insert_pending(*w);
-    if (fires) {
-        AfterTriggerEndQuery(w->estate);
-    }
     close(*w);
     ReleaseCachedPlan(cached, CurrentResourceOwner);
     PopActiveSnapshot();
     CommandCounterIncrement();
+}
+
+void finish() {
+    PushActiveSnapshot(GetLatestSnapshot());
+    EState* estate = CreateExecutorState();
+    AfterTriggerEndQuery(estate);
+    close(estate);
+    PopActiveSnapshot();
 }
 
 } // namespace pg::bulk

@@ -11,8 +11,11 @@ namespace pg::bulk {
 // Within SPI, as the plan's owner.
 bool possible(const MirrorPlan* plan, Relation source, Oid function);
 
-// Writes them, in order, or raises an ERROR, and then all of it must be undone: also where the rows are such that
-// write_row() is needed. Within SPI, as the plan's owner, in a subtransaction. `function` is the mirror's.
+// Within a subtransaction: begin(), write() for one table after the other, and finish(), which fires the triggers of
+// all. Each raises an ERROR also where the rows are such that write_row() is needed, and then all of it must be undone.
+void begin();
+// Writes changes in order. Within SPI, as the plan's owner. `function` is the mirror's.
 void write(const MirrorPlan* plan, Relation source, const Change* changes, int count, Oid function);
+void finish();
 
 } // namespace pg::bulk

@@ -108,9 +108,7 @@ void Scope::write() {
         return;
     }
     const Outside outside;
-    for (const Group* group = first_; group != nullptr; group = group->next) {
-        mirror_group(*group);
-    }
+    mirror_groups(first_, rows_);
     first_ = last_ = nullptr;
     rows_ = 0;
     bytes_ = 0;

@@ -32,7 +32,7 @@ void install_hooks();
 
 namespace pg {
 
-// mirror.cpp: writes collected changes.
-void mirror_group(const scope::Group& group);
+// mirror.cpp: writes collected changes, so many rows in all.
+void mirror_groups(const scope::Group* groups, int rows);
 
 } // namespace pg

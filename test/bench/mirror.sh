@@ -15,7 +15,18 @@ cluster_start mirror "max_connections = 50" "synchronous_commit = off" "max_wal_
 sql() { cluster_psql -qAt "$@"; }
 median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
 heading() { printf '\n%s\n' "$1"; }
-timed() { sql -c '\timing on' "$@" | awk '/^Time:/ { sum += $2 } END { print sum }'; }
+# timed TABLE STATEMENT…: their time in a session that has written the table before, as the first write of a session prepares the mirror.
+timed() {
+    local -a warm=(-c "UPDATE legacy.$1 SET v = v + 1 WHERE id = 1") statements=()
+    [ "$1" != hand ] || warm+=(-c "UPDATE fresh.hand SET value = value + 1 WHERE id = 1")
+    for statement in "${@:2}"; do statements+=(-c "$statement"); done
+    sql "${warm[@]}" -c '\timing on' "${statements[@]}" | awk '/^Time:/ { sum += $2 } END { print sum }'
+}
+clean() { # clean TABLE [STATEMENT…]
+    local -a statements=(-c "SET session_replication_role = replica")
+    for statement in "${@:2}"; do statements+=(-c "$statement"); done
+    sql "${statements[@]}" -c "VACUUM legacy.$1, fresh.$1" -c "DELETE FROM tandem.captured" -c "VACUUM tandem.captured"
+}
 
 sql -v rows="$ROWS" -f test/bench/mirror.sql
 for run in lenient strict; do
@@ -49,10 +60,10 @@ if [[ $PARTS = *" update "* ]]; then
     results=()
     for ((round = 1; round <= ROUNDS; round++)); do
         for table in "${tables[@]}"; do
-            statements=(-c "UPDATE legacy.$table SET v = v + 1, note = id::text")
-            [ "$table" != hand ] || statements+=(-c "UPDATE fresh.$table SET value = value + 1, label = id::text")
-            results[$table]+="$(timed "${statements[@]}")"$'\n'
-            sql -c "VACUUM legacy.$table, fresh.$table" -c "DELETE FROM tandem.captured" -c "VACUUM tandem.captured"
+            statements=("UPDATE legacy.$table SET v = v + 1, note = id::text")
+            [ "$table" != hand ] || statements+=("UPDATE fresh.$table SET value = value + 1, label = id::text")
+            results[$table]+="$(timed "$table" "${statements[@]}")"$'\n'
+            clean "$table"
         done
     done
     heading "Mirror: UPDATE of $ROWS rows in one statement, $ROUNDS rounds"
@@ -68,12 +79,10 @@ if [[ $PARTS = *" copy "* ]]; then
     sql -c "COPY (SELECT $ROWS + i, i, 'note ' || i FROM generate_series(1, $COPIED) AS i) TO STDOUT" >"$rows"
     for ((round = 1; round <= ROUNDS; round++)); do
         for table in "${tables[@]}"; do
-            statements=(-c "\\copy legacy.$table from '$rows'")
-            [ "$table" != hand ] || statements+=(-c "\\copy fresh.$table from '$rows'")
-            results[$table]+="$(timed "${statements[@]}")"$'\n'
-            sql -c "SET session_replication_role = replica" -c "DELETE FROM legacy.$table WHERE id > $ROWS"
-            [ "$table" = plain ] || sql -c "DELETE FROM fresh.$table WHERE id > $ROWS"
-            sql -c "VACUUM legacy.$table, fresh.$table" -c "DELETE FROM tandem.captured" -c "VACUUM tandem.captured"
+            statements=("\\copy legacy.$table from '$rows'")
+            [ "$table" != hand ] || statements+=("\\copy fresh.$table from '$rows'")
+            results[$table]+="$(timed "$table" "${statements[@]}")"$'\n'
+            clean "$table" "DELETE FROM legacy.$table WHERE id > $ROWS" "DELETE FROM fresh.$table WHERE id > $ROWS"
         done
     done
     heading "Mirror: COPY of $COPIED rows, $ROUNDS rounds"
@@ -94,7 +103,7 @@ if [[ $PARTS = *" single "* ]]; then
     for ((round = 1; round <= ROUNDS; round++)); do
         for table in "${tables[@]}"; do
             results[$table]+="$(tps "$table")"$'\n'
-            sql -c "VACUUM legacy.$table, fresh.$table" -c "DELETE FROM tandem.captured" -c "VACUUM tandem.captured"
+            clean "$table"
         done
     done
     heading "Mirror: single-row UPDATE, 1 client, prepared, $ROUNDS rounds of $SECONDS_EACH s, nothing flushed to disk"

@@ -3,8 +3,8 @@
 CREATE EXTENSION pg_tandem;
 CREATE SCHEMA legacy;
 CREATE SCHEMA fresh;
-SELECT format('CREATE TABLE legacy.%1$I (id integer PRIMARY KEY, v integer, note text) WITH (fillfactor = 50);
-               CREATE TABLE fresh.%1$I (id bigint PRIMARY KEY, value numeric, label text) WITH (fillfactor = 50);
+SELECT format('CREATE TABLE legacy.%1$I (id integer PRIMARY KEY, v integer, note text);
+               CREATE TABLE fresh.%1$I (id bigint PRIMARY KEY, value numeric, label text);
                INSERT INTO legacy.%1$I SELECT i, 0, ''note'' FROM generate_series(1, %2$s) AS i', name, :rows)
   FROM unnest('{plain,hand,strict,lenient,plpgsql,transition}'::text[]) AS name \gexec
 SELECT tandem.create_run(name, 'legacy', 'fresh', hold => '1 day'),

@@ -136,7 +136,7 @@ SELECT lives_ok($$WITH h AS (INSERT INTO legacy.head SELECT i, 'h' FROM generate
     'parents and children in one statement on legacy');
 SELECT lives_ok($$WITH h AS (INSERT INTO fresh.head SELECT i, 'h' FROM generate_series(31, 50) AS i RETURNING id) INSERT INTO fresh.line SELECT 10 * id + n, id FROM h, generate_series(1, 3) AS n$$,
     '... and on new');
-SELECT lives_ok($$WITH l AS (DELETE FROM legacy.line WHERE head <= 10 RETURNING head) DELETE FROM legacy.head WHERE id IN (SELECT head FROM l)$$, 'children and parents are deleted by one statement');
+SELECT lives_ok($$WITH l AS (DELETE FROM legacy.line WHERE head <= 10 RETURNING head) DELETE FROM legacy.head WHERE id <= 10$$, 'children and parents are deleted by one statement, in whatever order');
 SELECT pg_temp.equal('legacy.line', 'fresh.line', 'children are the same');
 SELECT pg_temp.equal('legacy.head', 'fresh.head', 'parents are the same');
 SELECT lives_ok($$INSERT INTO legacy.boss SELECT i, i FROM generate_series(1, 10) AS i; INSERT INTO legacy.team SELECT i, i FROM generate_series(1, 10) AS i; SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED$$,
