@@ -55,11 +55,14 @@ equal() {
     [ "$answer" = t ]
 }
 tables=(plain hand strict lenient transition plpgsql)
+turn() { # turn ROUND: the tables, in the other order every second time
+    if (($1 % 2)); then printf '%s\n' "${tables[@]}"; else printf '%s\n' "${tables[@]}" | tac; fi
+}
 
 if [[ $PARTS = *" update "* ]]; then
     results=()
     for ((round = 1; round <= ROUNDS; round++)); do
-        for table in "${tables[@]}"; do
+        for table in $(turn "$round"); do
             statements=("UPDATE legacy.$table SET v = v + 1, note = id::text")
             [ "$table" != hand ] || statements+=("UPDATE fresh.$table SET value = value + 1, label = id::text")
             results[$table]+="$(timed "$table" "${statements[@]}")"$'\n'
@@ -78,7 +81,7 @@ if [[ $PARTS = *" copy "* ]]; then
     rows=$CLUSTER_DIR/rows
     sql -c "COPY (SELECT $ROWS + i, i, 'note ' || i FROM generate_series(1, $COPIED) AS i) TO STDOUT" >"$rows"
     for ((round = 1; round <= ROUNDS; round++)); do
-        for table in "${tables[@]}"; do
+        for table in $(turn "$round"); do
             statements=("\\copy legacy.$table from '$rows'")
             [ "$table" != hand ] || statements+=("\\copy fresh.$table from '$rows'")
             results[$table]+="$(timed "$table" "${statements[@]}")"$'\n'
@@ -101,7 +104,7 @@ if [[ $PARTS = *" single "* ]]; then
             "$ROWS" "${second:+BEGIN;$'\n'}" "$1" "${second:+$second$'\n'}" "${second:+COMMIT;$'\n'}") 2>/dev/null | awk '/^tps/ { print $3 }'
     }
     for ((round = 1; round <= ROUNDS; round++)); do
-        for table in "${tables[@]}"; do
+        for table in $(turn "$round"); do
             results[$table]+="$(tps "$table")"$'\n'
             clean "$table"
         done
