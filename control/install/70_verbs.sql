@@ -299,6 +299,38 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cancel IS 'Ends a run at weight 0: its mirrors go in the same transaction, its record stays';
 
+-- The tables and then the run, whose lock an emergency rollback must not wait for while a writer holds a table: who moves the run is waited
+-- for without the tables, which he may be about to write.
+CREATE FUNCTION tandem.lock_tables_and_run(run_id integer) RETURNS tandem.run
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+    give_up timestamptz := clock_timestamp() + tandem.option(run_id, 'lock_timeout')::interval;
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM tandem.lock_tables(run_id, 'ACCESS EXCLUSIVE');
+            SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE NOWAIT;
+            RETURN r;
+        EXCEPTION WHEN lock_not_available THEN -- gives the tables back
+            IF clock_timestamp() >= give_up THEN
+                RAISE;
+            END IF;
+        END;
+        BEGIN
+            PERFORM FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
+            RAISE EXCEPTION USING ERRCODE = 'transaction_rollback', MESSAGE = 'gives the run back';
+        EXCEPTION WHEN transaction_rollback THEN
+            IF SQLERRM <> 'gives the run back' THEN
+                RAISE;
+            END IF;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.lock_tables_and_run IS 'Locks the mapped tables and then the run, which is free while the tables are waited for; 55P03 after the option lock_timeout';
+
 CREATE FUNCTION tandem.complete(run text, confirm text) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -323,7 +355,11 @@ BEGIN
               DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';
     END IF;
     -- Nobody moves the run from here on; who did meanwhile has the say, and so have gates that were added or turned.
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+    IF target.stage = 'complete' THEN
+        r := tandem.lock_tables_and_run(r.id);
+    ELSE
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+    END IF;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
     target := tandem.next_target(r);
     PERFORM tandem.check_blockers(r, target.stage, target.weight, 'completed');

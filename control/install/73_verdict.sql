@@ -154,6 +154,11 @@ BEGIN
         WHEN r.phase = 'paused' THEN
             next := 'The run is paused: resume it when whatever it waits for is done.';
             command := format('SELECT * FROM tandem.resume(%L);', r.name);
+        WHEN r.phase = 'waiting_approval' THEN
+            next := format('It waits for people: %s.', status.waiting_for);
+            command := format('SELECT * FROM tandem.gates WHERE run = %L;', r.name);
+        WHEN r.stage = 'rampdown' AND status.waiting_for <> 'complete()' THEN
+            next := format('Nothing to do: the way back stays open. It waits for %s.', status.waiting_for);
         WHEN r.weight = 100 THEN
             next := 'Every step is taken: complete the run once you need no way back.';
             command := format('SELECT * FROM tandem.complete(%L, confirm => %L);', r.name, r.name);

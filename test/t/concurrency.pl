@@ -245,6 +245,25 @@ subtest 'rollback and promote at once: whoever comes first, the rollback stands'
 	$_->quit foreach ($first, $second);
 };
 
+subtest 'a rollback does not wait for a complete() that waits for a writer' => sub {
+	fresh('complete_and_rollback');
+	tick_until('live progressing 100');
+	value($node, "SELECT tandem.set_option('r', 'lock_timeout', '30 s')");
+	my ($writer, $ending) = (session(), session());
+	$writer->query('BEGIN; UPDATE legacy.item SET qty = 5 WHERE id = 1');
+	my $pid = $ending->query('SELECT pg_backend_pid()');
+	$ending->query_until(qr/sent/, "\\set VERBOSITY sqlstate\n\\echo sent\nSELECT tandem.complete('r', 'r');\n");
+	$node->poll_query_until($RunHelpers::database, "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $pid AND mode = 'AccessExclusiveLock' AND NOT granted)") or die 'complete() does not wait';
+	is(sqlstate($node, "SET statement_timeout = '2s'; SELECT tandem.rollback('r', 'not yet')"), '', 'it is made at once');
+	is(state_of($node, 'r'), 'shadow degraded 0', 'and stands');
+	$writer->query('COMMIT');
+	$ending->query('SELECT 1');
+	like($ending->{stderr}, qr/ERROR:  55000/, 'complete() comes too late');
+	is(value($node, "SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tandem.mirror()'::regprocedure"), 4, 'the mirrors are there');
+	sides_are_equal($node);
+	$_->quit foreach ($writer, $ending);
+};
+
 subtest 'fifty sessions see a rollback at their next statement, in any isolation level' => sub {
 	fresh('fifty');
 	tick_until('live progressing 100');
