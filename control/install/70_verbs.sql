@@ -262,22 +262,33 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'retry');
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
-    SELECT * INTO barred FROM tandem.retry_blockers(r) LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'run "%" is not retried: a gate that it had passed is not signed again', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = barred.detail, HINT = barred.hint;
-    END IF;
     IF r.stage <> 'dualwrite' THEN
         PERFORM tandem.take_lock('tandem.run', r.id);
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
+        PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
+        SELECT * INTO barred FROM tandem.retry_blockers(r) LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'run "%" is not retried: a gate that it had passed is not signed again', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = barred.detail, HINT = barred.hint;
+        END IF;
         different := tandem.run_comparison(r, 'proof');
         IF different > 0 THEN
             RAISE EXCEPTION 'run "%" is not ready: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0),
                   HINT = 'Mend them on the side that is wrong; SELECT * FROM tandem.differences shows what the last validation found.';
         END IF;
-    ELSIF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
-        -- All was copied and something is missing: what the new side refused before may go in now.
-        DELETE FROM tandem.backfill AS b USING tandem.mapping AS m WHERE m.id = b.mapping_id AND m.run_id = r.id;
-        PERFORM tandem.backfill_begin(r.id);
+        PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'run "%" was moved while its sides were compared', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('It stood in stage %s, phase %s, epoch %s.', r.stage, r.phase, r.epoch), HINT = 'See where it stands now: SELECT * FROM tandem.status(run).';
+        END IF;
+    ELSE
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE; -- of two at once, the second finds it retried
+        PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
+        IF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
+            -- All was copied and something is missing: what the new side refused before may go in now.
+            DELETE FROM tandem.backfill AS b USING tandem.mapping AS m WHERE m.id = b.mapping_id AND m.run_id = r.id;
+            PERFORM tandem.backfill_begin(r.id);
+        END IF;
     END IF;
     PERFORM tandem.move_run(r.id, 'retry', NULL, reason);
     RETURN tandem.status(run);
