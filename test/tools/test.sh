@@ -3,6 +3,7 @@
 #
 #   ONLY=regress,tap     only these kinds: build unit regress pgtap isolation tap (what they need is built all the same)
 #   TESTS="compare 010"  only the files of which the name, or its part before the first '_' or '.', is one of these
+#   SKIP="docs.pl sla.pl" but for these
 #   TANDEM_TEST_JOBS=2   so many TAP tests at the same time (default: one for each processor, at most 2); most of their time they wait
 #
 # What a failed test leaves for a person to read is printed, and kept in build/test/. The last line counts programs and
@@ -16,7 +17,7 @@ PGXS_TEST=$(dirname "$("$PG_CONFIG" --pgxs)")/../test
 KINDS="build unit regress pgtap isolation tap"
 ONLY=${ONLY:-$KINDS}
 ONLY=${ONLY//,/ }
-TESTS=${TESTS:-}
+TESTS=${TESTS:-} SKIP=${SKIP:-}
 JOBS=${TANDEM_TEST_JOBS:-$(($(nproc) < 2 ? 1 : 2))}
 TIMEOUT=${TANDEM_TEST_TIMEOUT:-300} # seconds for one test program: a hang is a failure, not a wait
 for kind in $ONLY; do
@@ -77,6 +78,7 @@ keep() { # keep KIND NAME FILE…: for a person to read, as the checkout's owner
 }
 selected() { # selected FILE
     local name=${1##*/} test
+    [[ " $SKIP " != *" $name "* ]] || return 1
     [ -n "$TESTS" ] || return 0
     for test in $TESTS; do
         test=${test##*/}
