@@ -56,7 +56,8 @@ CREATE TABLE tandem.backfill_statement (
     conflict     text NOT NULL,
     looking_head text NOT NULL,
     looking_tail text NOT NULL,
-    deferred     text
+    deferred     text,
+    prepared_at  timestamptz NOT NULL
 );
 COMMENT ON TABLE tandem.backfill_statement IS 'Parts of the SQL by which a mapping is copied';
 COMMENT ON COLUMN tandem.backfill_statement.key_literal IS 'A format() string that makes a row of literals out of a checkpoint';

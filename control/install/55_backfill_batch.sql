@@ -79,7 +79,7 @@ AS $$
            format(' ON CONFLICT (%s) DO NOTHING', c.keys),
            format('INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM (SELECT * FROM %s WHERE ', r.target, c.names, c.given, r.source),
            format(') AS %I CROSS JOIN LATERAL (SELECT %s) AS s WHERE NOT EXISTS (SELECT FROM %s AS t WHERE %s)', m.legacy_table, c.computed, r.target, c.same_key),
-           tandem.constraints_sql(ARRAY[m.id], true)
+           tandem.constraints_sql(ARRAY[m.id], true), clock_timestamp()
       FROM relation AS r, k, c
 $$;
 COMMENT ON FUNCTION tandem.backfill_sql IS 'Parts of the SQL by which a mapping is copied, in the order of a key';
@@ -291,8 +291,9 @@ DECLARE
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id;
     IF again THEN
-        SELECT x.* INTO m FROM tandem.backfill AS y JOIN tandem.mapping AS x ON x.id = y.mapping_id
-         WHERE x.run_id = r.id AND y.started_at IS NOT NULL AND y.read_at IS NULL AND y.retry_at IS NULL ORDER BY y.batch_at DESC NULLS LAST LIMIT 1;
+        SELECT x.* INTO m FROM tandem.backfill AS y JOIN tandem.mapping AS x ON x.id = y.mapping_id JOIN tandem.backfill_statement AS z ON z.mapping_id = x.id
+         WHERE x.run_id = r.id AND y.started_at IS NOT NULL AND y.read_at IS NULL AND y.retry_at IS NULL AND z.prepared_at BETWEEN began - interval '5 seconds' AND began
+         ORDER BY z.prepared_at DESC LIMIT 1;
         IF NOT FOUND THEN
             RETURN NULL;
         END IF;
@@ -315,7 +316,8 @@ BEGIN
       FROM tandem.option_default AS d LEFT JOIN tandem.run_option AS x ON x.run_id = r.id AND x.name = d.name WHERE d.name IN ('batch_size', 'batch_time');
 
     behind := CASE WHEN b.checkpoint IS NOT NULL THEN format('(%s) > (%s)', s.key_names, format(s.key_literal, VARIADIC b.checkpoint)) ELSE 'true' END;
-    IF b.quiet_from < began THEN
+    -- An older snapshot would not see what was committed before we had the lock: there rows must be locked, and tell it.
+    IF b.quiet_from < began AND current_setting('transaction_isolation') = 'read committed' THEN
         locked := tandem.lock_source(r.owner, s.source);
         b.quiet_from := CASE WHEN locked THEN b.quiet_from ELSE began + interval '3 seconds' END;
     END IF;

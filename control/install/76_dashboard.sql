@@ -124,9 +124,11 @@ AS $$
                      ELSE format('%s  proof: %s of %s rows differ, %s unexplained', to_char(p.proof_at, 'HH24:MI:SS'), p.differences, tandem.report_number(p.legacy_rows), p.unexplained) END FROM proof AS p
 
     UNION ALL SELECT 9, 0, 'backfill' WHERE EXISTS (SELECT FROM tandem.backfill_progress AS b WHERE b.run = run.name)
-    UNION ALL SELECT 9, row_number() OVER (ORDER BY b.started_at, b.new), tandem.fit(b.new, 26) || ' ' || tandem.bar(b.percent, 30) || tandem.fit(b.percent || ' %', 9, true) || tandem.fit(tandem.report_number(b.rows_seen) || ' rows', 20, true)
+    UNION ALL SELECT 9, row_number() OVER (ORDER BY b.started_at, b.new), tandem.fit(b.new, 26) || ' ' || tandem.bar(coalesce(b.percent, 0), 30) || tandem.fit(coalesce(b.percent || ' %', '?'), 9, true) || tandem.fit(tandem.report_number(b.rows_seen) || ' rows', 20, true)
                 FROM (SELECT x.* FROM tandem.backfill_progress AS x WHERE x.run = run.name ORDER BY x.finished_at IS NOT NULL, x.started_at, x.new LIMIT 8) AS b
     UNION ALL SELECT 9, 100, format('and %s more tables', count(*) - 8) FROM tandem.backfill_progress AS b WHERE b.run = run.name HAVING count(*) > 8
+    UNION ALL SELECT 9, 102, 'held back by ' || b.throttled_by FROM tandem.backfill_runs AS b WHERE b.run = run.name AND b.throttled_by IS NOT NULL
+    UNION ALL SELECT 9, 103, format('%s row(s) that the new side refuses: see tandem.backfill_rejections', b.rows_rejected) FROM tandem.backfill_runs AS b WHERE b.run = run.name AND b.rows_rejected > 0
     UNION ALL SELECT 9, 101, format('%s write(s) were refused before the new side was live: see tandem.mirror_failures', count(*)) FROM tandem.mirror_failures AS f WHERE f.run = run.name HAVING count(*) > 0
 $$;
 COMMENT ON FUNCTION tandem.dashboard_facts IS 'Part of dashboard(): comparisons, differences, rollbacks, backfill';

@@ -23,10 +23,11 @@ AS $$
         SELECT b.*, count(*) OVER () AS total FROM tandem.backfill_progress AS b WHERE b.run = run.name ORDER BY b.started_at, b.new LIMIT 40
     )
     SELECT tandem.report_section('backfill', 'Backfill', CASE WHEN NOT EXISTS (SELECT FROM progress) THEN tandem.report_empty('Nothing was copied: the run was never started, or has no table.') ELSE
-        tandem.report_table(format('Rows that were there before the mirror: %s of %s tables', (SELECT count(*) FROM progress), (SELECT max(b.total) FROM progress AS b)), '{table,state,progress,#done,#rows,#a second,#took}',
+        tandem.report_table(format('Rows that were there before the mirror: %s of %s tables', (SELECT count(*) FROM progress), (SELECT max(b.total) FROM progress AS b)), '{table,state,progress,#done,#rows,#refused,#a second,#took}',
             ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td class="w"><svg class="meter" role="img" aria-label="{} %"><rect class="track" width="100%" height="10" rx="2"/><rect class="b-new" width="{}%" height="10" rx="2"/></svg></td>'
-                                     '<td class="n">{} %</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td></tr>',
-                         b.new, tandem.report_badge(tandem.report_tone(b.state), b.state), b.percent, b.percent, b.percent, tandem.report_number(b.rows_seen), tandem.report_number(b.rows_per_second),
+                                     '<td class="n">{} %</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td></tr>',
+                         b.new, tandem.report_badge(tandem.report_tone(b.state), CASE WHEN b.state = 'copying' THEN b.phase ELSE b.state END), coalesce(b.percent::text, '?'), coalesce(b.percent, 0), coalesce(b.percent::text, '?'), tandem.report_number(b.rows_seen),
+                         tandem.report_number(b.rows_rejected), tandem.report_number(b.rows_per_second),
                          tandem.report_span(coalesce(b.finished_at, statement_timestamp()) - b.started_at)) FROM progress AS b)) END)
 $$;
 COMMENT ON FUNCTION tandem.report_backfill IS 'Section of report(): progress of the backfill';

@@ -189,6 +189,8 @@ SELECT FROM tandem.resume('b');
 -- An estimate that was too low is not believed for ever.
 UPDATE tandem.backfill SET rows_estimated = 10, rows_seen = 5000;
 SELECT is((SELECT percent IS NULL AND eta IS NULL FROM tandem.backfill_progress), true, 'more rows than were estimated: nobody knows how much is left');
+SELECT is((SELECT count(*) FROM tandem.dashboard('b') AS d WHERE d ~ '^ *[│|]? *held back by lag: standby'), 1::bigint, 'the dashboard draws that, too');
+SELECT ok(tandem.report('b') ~ 'throttled', '... and the report');
 SELECT is((SELECT b.waiting_for FROM tandem.backfill_runs AS b), 'the backfill: more rows than were estimated, held back by lag: standby is 12 s behind (limit 5 s)', '... and it says so');
 
 -- A large table is not counted; nobody ran ANALYZE. The pages of its partitions are not equally full.
@@ -213,6 +215,7 @@ CREATE ROLE throttle_viewer;
 SELECT FROM tandem.grant_role('throttle_viewer', 'viewer');
 SET ROLE throttle_viewer;
 SELECT throws_ok($$SELECT tandem.throttle('b', batch_size => 10)$$, '42501', NULL, 'a viewer throttles nothing');
+SELECT throws_ok($$SELECT tandem.copy_insert('postgres', 'SELECT 1', 1)$$, '42501', NULL, '... inserts nothing as somebody else');
 SELECT lives_ok($$SELECT count(*) FROM tandem.backfill_progress, tandem.backfill_runs, tandem.backfill_rejections$$, '... and sees the progress');
 RESET ROLE;
 
