@@ -7,7 +7,7 @@ CREATE TABLE tandem.builtin_metric (
     unit        text NOT NULL,
     description text NOT NULL,
     source      text NOT NULL GENERATED ALWAYS AS (CASE WHEN metric = 'sla_breaches' THEN 'breaches' WHEN NOT of_run THEN 'database'
-                  WHEN metric ~ '^(legacy|new)_|^(p95_|p99_|errors_)|^(error_rate|success_rate|compliance)$' THEN 'latency' ELSE 'run' END) STORED
+                  WHEN metric ~ '^(legacy|new)_|^(p95_|p99_|errors_)|^(success_rate|compliance)$' THEN 'latency' ELSE 'run' END) STORED
 );
 COMMENT ON COLUMN tandem.builtin_metric.source IS 'Which of the functions below reads it';
 COMMENT ON TABLE tandem.builtin_metric IS 'The metrics that come with the extension: of each active run, or of the database';
@@ -32,7 +32,6 @@ INSERT INTO tandem.builtin_metric (metric, of_run, unit, description) VALUES
     ('errors_worse', true, '1 or 0', 'Does the new side fail more than legacy in the same five minutes, by more than chance? Of any operation; unknown where samples are too few to tell'),
     ('p95_worse', true, '1 or 0', 'Is the 95th percentile of the new side above that of legacy by more than a tenth, and by more than chance?'),
     ('p99_worse', true, '1 or 0', 'The same of the 99th percentile'),
-    ('error_rate', true, '%', 'Observations of both sides that were errors'),
     ('success_rate', true, '%', 'Observations of both sides that were no errors'),
     ('compliance', true, '%', 'Observations of operations with a threshold that did not take longer'),
     ('batch_success_rate', true, '%', 'Rows of the last 20 batches that did not fail, of the job where it is least'),
@@ -150,9 +149,7 @@ BEGIN
     SELECT s.run_id, s.side || x.metric, x.value::double precision, x.samples, NULL, NULL
       FROM side AS s CROSS JOIN LATERAL (VALUES ('_p50_ms', s.p50, s.n50), ('_p95_ms', s.p95, s.n95), ('_p99_ms', s.p99, s.n99), ('_error_rate', s.error_rate, s.n)) AS x (metric, value, samples)
     UNION ALL
-    SELECT a.run_id, x.metric, x.value::double precision, a.n, NULL, NULL
-      FROM (SELECT l.run_id, 100.0 * sum(l.errors) / nullif(sum(l.n), 0) AS errors, sum(l.n)::bigint AS n FROM l GROUP BY l.run_id) AS a
-     CROSS JOIN LATERAL (VALUES ('success_rate', 100 - a.errors), ('error_rate', a.errors)) AS x (metric, value)
+    SELECT l.run_id, 'success_rate', 100.0 - 100.0 * sum(l.errors) / nullif(sum(l.n), 0), sum(l.n)::bigint, NULL, NULL FROM l GROUP BY l.run_id
     UNION ALL
     SELECT l.run_id, 'compliance', 100.0 - 100.0 * sum(l.over_threshold) / nullif(sum(l.n), 0), sum(l.n)::bigint, NULL, NULL FROM l WHERE l.threshold_ms IS NOT NULL GROUP BY l.run_id
     UNION ALL

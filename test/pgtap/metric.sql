@@ -36,6 +36,9 @@ SELECT throws_ok($$SELECT tandem.add_metric('gone', 'x', 'SELECT 1', 'true')$$, 
 SELECT throws_ok($$SELECT tandem.drop_metric('m', 'x')$$, '42704', NULL, 'a metric that is not there');
 SELECT is((SELECT count(*) FROM tandem.metrics WHERE run = 'm'), 0::bigint, 'none of these was added');
 
+SELECT is((SELECT metric FROM tandem.add_metric('m', 'error_rate', 'SELECT 1', 'true')), 'error_rate', 'the name that hints suggest is free');
+SELECT tandem.drop_metric('m', 'error_rate');
+
 -- --- verdicts. The query reads a table that the test writes; every => 0: in each round.
 SELECT results_eq($$SELECT metric, query, every, value, verdict, measured_at, failures, inconclusive, builtin, dry_run, critical
                       FROM tandem.add_metric('m', 'rate', 'SELECT value, samples FROM ml.now', 'result > 0.95', 'result < 0.90', every => '0', failure_limit => 2, inconclusive_limit => 2)$$,
