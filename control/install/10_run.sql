@@ -29,12 +29,15 @@ COMMENT ON COLUMN tandem.run.moved_at IS 'When the last transition happened, but
 COMMENT ON COLUMN tandem.run.rampdown_at IS 'When stage rampdown began: retention counts from here';
 
 CREATE TABLE tandem.run_domain (
-    run_id integer NOT NULL REFERENCES tandem.run ON DELETE CASCADE,
-    name   text NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 63),
-    weight integer NOT NULL DEFAULT 0 CHECK (weight BETWEEN 0 AND 100),
-    PRIMARY KEY (run_id, name)
+    run_id  integer NOT NULL REFERENCES tandem.run ON DELETE CASCADE,
+    name    text NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 63),
+    weight  integer NOT NULL DEFAULT 0 CHECK (weight BETWEEN 0 AND 100),
+    enabled boolean NOT NULL DEFAULT true,
+    PRIMARY KEY (run_id, name),
+    CHECK (enabled OR weight = 0)
 );
 COMMENT ON TABLE tandem.run_domain IS 'Domains of a run with their own weight: one can go back alone';
+COMMENT ON COLUMN tandem.run_domain.enabled IS 'The feature flag of the domain (set_domain()): off, it stays on legacy whatever the weight of the run';
 
 -- Kept apart from run: it changes with every round, and a change of run makes every backend read its route again.
 CREATE TABLE tandem.run_activity (
@@ -64,6 +67,7 @@ COMMENT ON COLUMN tandem.option_default.scaled IS 'A time of the run''s plan: th
 INSERT INTO tandem.option_default VALUES
     ('validate_every', 'interval', '5 seconds', 'How often what changed is compared in stages shadow and live'),
     ('full_validate_every', 'interval', '1 hour', 'How often everything is compared, whatever changed; 0 for every time'),
+    ('rollback_strategy', 'emergency or integrity or domain or complete', 'emergency', 'What a rollback does that names no strategy; domain: where differences are the cause, only their domains go back'),
     ('capture', 'trigger or logical or none', 'trigger', 'How validations learn what changed: from the mirror''s trigger or by logical decoding; with none they compare everything'),
     ('batch_size', 'integer', '10000', 'Most rows that a backfill batch copies in one transaction'),
     ('throttle_delay', 'interval', '0 seconds', 'Pause between backfill batches'),
@@ -208,7 +212,11 @@ DECLARE
     r tandem.run;
     target record;
 BEGIN
+    -- NO KEY: who inserts a row that refers to the run, such as a comparison, is not waited for.
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
+    IF verb <> 'rollback' THEN -- rollbacks that were called while somebody held the run have come before
+        r := tandem.enter_rollbacks(r, verb);
+    END IF;
     target := tandem.run_next(r.stage, r.phase, r.weight, verb, r.steps, to_weight);
     IF r.home <> tandem.home() THEN -- what was found in the database that this is a copy of says nothing of this one
         UPDATE tandem.run_activity AS a SET validated_at = NULL, differences = NULL WHERE a.run_id = r.id;
@@ -219,12 +227,13 @@ BEGIN
            moved_at = CASE WHEN verb IN ('await', 'approve') THEN x.moved_at ELSE clock_timestamp() END,
            rampdown_at = CASE WHEN verb = 'rampdown' THEN clock_timestamp() WHEN target.to_stage <> 'rampdown' THEN NULL ELSE x.rampdown_at END
      WHERE x.id = run_id RETURNING * INTO r;
-    UPDATE tandem.run_domain AS d SET weight = r.weight WHERE d.run_id = r.id AND verb IN ('promote', 'rollback', 'retry', 'cancel', 'complete');
+    UPDATE tandem.run_domain AS d SET weight = CASE WHEN d.enabled THEN r.weight ELSE 0 END
+     WHERE d.run_id = r.id AND verb IN ('promote', 'rollback', 'retry', 'cancel', 'complete') AND d.weight <> CASE WHEN d.enabled THEN r.weight ELSE 0 END;
     PERFORM tandem.record_event(r, verb, reason, evidence), tandem.worker_wake();
     RETURN r;
 END
 $$;
-COMMENT ON FUNCTION tandem.move_run IS 'Moves a run by a verb of the state machine; the only writer of stage, phase, weight and epoch but for the rollback of one domain';
+COMMENT ON FUNCTION tandem.move_run IS 'Moves a run by a verb of the state machine; the only writer of stage, phase, weight and epoch but for what moves one domain';
 
 -- The machine pauses a run: DDL on a mapped table, a guard that cannot tell, a check whose action it is, a gate that says no.
 CREATE FUNCTION tandem.pause_run(run_id integer, reason text, evidence jsonb DEFAULT '{}') RETURNS boolean

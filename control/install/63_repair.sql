@@ -58,9 +58,8 @@ CREATE FUNCTION tandem.authority(r tandem.run, m tandem.mapping, legacy_bucket t
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE count(DISTINCT side) WHEN 0 THEN 'legacy' WHEN 1 THEN min(side) END
-      FROM (SELECT CASE WHEN tandem.bucket(r.salt, b) < d.weight * 100 THEN 'new' ELSE 'legacy' END AS side
-              FROM tandem.run_domain AS d, unnest(ARRAY[legacy_bucket, new_bucket]) AS b
-             WHERE d.run_id = m.run_id AND d.name = m.domain AND b IS NOT NULL) AS s
+      FROM (SELECT CASE WHEN tandem.bucket(r.salt, b) < tandem.domain_weight(m.run_id, m.domain) * 100 THEN 'new' ELSE 'legacy' END AS side
+              FROM unnest(ARRAY[legacy_bucket, new_bucket]) AS b WHERE b IS NOT NULL) AS s
 $$;
 COMMENT ON FUNCTION tandem.authority IS 'The side that is authoritative for a row, by the routing key that it has on each side; NULL where they contradict each other';
 

@@ -18,14 +18,15 @@ AS $$
         WHEN run.stage = 'dualwrite' AND EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = run.id AND b.finished_at IS NULL)
             THEN CASE WHEN run.phase = 'progressing' AND tandem.backfill_due(run.id) THEN 'tandem.backfill_batch' END
         WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN 'tandem.comparison'
-        WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = run.id AND b.proof_at IS NULL) THEN 'tandem.proof'
+        WHEN tandem.rollback_to_repair(run.id) IS NOT NULL THEN 'tandem.repair'
+        WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = run.id AND b.proof_at IS NULL AND b.entered) THEN 'tandem.proof'
         WHEN run.stage = 'dualwrite' THEN NULL
         -- Due, or wanted for a promotion that waits for nothing else.
         WHEN activity.validated_at IS NULL OR activity.validated_at + tandem.option(run.id, 'validate_every')::interval <= clock_timestamp()
              OR (run.phase = 'progressing' AND activity.validated_at <= run.moved_at AND run.moved_at + tandem.run_hold(run) <= clock_timestamp()) THEN 'tandem.comparison'
     END
 $$;
-COMMENT ON FUNCTION tandem.next_step IS 'What a round of the run would do now: tandem.backfill_batch, tandem.comparison, tandem.proof, or NULL for nothing';
+COMMENT ON FUNCTION tandem.next_step IS 'What a round of the run would do now: tandem.backfill_batch, tandem.comparison, tandem.repair, tandem.proof, or NULL for nothing';
 
 -- SECURITY DEFINER, as execute_round(): the executor is connected as the run's owner.
 CREATE FUNCTION tandem.begin_step(run_id integer) RETURNS text

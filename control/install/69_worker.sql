@@ -91,6 +91,8 @@ BEGIN
     SELECT 'hold', format('The hold lasts until %s.', option.held_until::timestamptz(0)), 'An operator''s promote() need not wait for it.'
       FROM option WHERE to_stage = 'live' AND option.held_until > clock_timestamp()
     UNION ALL
+    SELECT * FROM tandem.domain_blockers(run, to_stage, to_weight)
+    UNION ALL
     SELECT * FROM tandem.guard_blockers(run, to_stage, to_weight)
     UNION ALL
     SELECT * FROM tandem.reconcile_blockers(run, to_stage, to_weight)
@@ -115,6 +117,8 @@ BEGIN
         RETURN 'nothing: the run was cancelled';
     WHEN run.stage = 'complete' THEN
         RETURN 'nothing: the run is complete';
+    WHEN EXISTS (SELECT FROM tandem.brake AS x WHERE x.run_id = run.id) THEN
+        RETURN 'whoever holds the run in an open transaction: a rollback counts already, and is entered then';
     WHEN run.stage <> 'off' AND run.phase = 'paused' THEN
         RETURN 'resume()';
     WHEN run.phase = 'degraded' THEN
@@ -178,7 +182,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem.step_round IS 'Promotes a run when nothing stands in the way, or lets it wait for approval when nothing but a gate does; says what it did';
 
--- One round of a run: one batch of the backfill, or a proof, or a validation, and a promotion that has become due.
+-- One round of a run: one batch of the backfill, or some rows of a rollback, or its proof, or a validation, and a promotion that has become due.
 -- did says what was done, wait_ms when to come again, done that nothing is left to do.
 CREATE FUNCTION tandem.run_round(run_id integer, OUT did text, OUT wait_ms integer, OUT done boolean)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -226,6 +230,12 @@ BEGIN
         RETURN;
     END IF;
 
+    IF tandem.brake_round(r.id) THEN
+        did := 'rollback entered';
+        wait_ms := 0;
+        RETURN;
+    END IF;
+
     -- Before what may take its time.
     IF tandem.guard_round(r) THEN
         did := 'rolled back by a guard';
@@ -258,6 +268,10 @@ BEGIN
         IF seen >= 0 THEN
             PERFORM tandem.end_step(r, step, about, jsonb_build_object('rows', seen));
         END IF;
+        RETURN;
+    ELSIF step = 'tandem.repair' THEN
+        PERFORM tandem.end_step(r, step, about, tandem.rollback_row_round(r));
+        did := 'rows of the rollback';
         RETURN;
     ELSIF step = 'tandem.proof' THEN
         PERFORM tandem.end_step(r, step, about, tandem.prove_rollback(r));

@@ -4,7 +4,7 @@
 -- and its like.
 
 CREATE VIEW tandem.runs AS
-SELECT r.name AS run, r.stage, r.phase, r.weight, r.epoch,
+SELECT r.name AS run, r.stage, r.phase, CASE WHEN k.held THEN 0 ELSE r.weight END AS weight, r.epoch,
        h.score AS health_score,
        tandem.waiting_for(r, a) AS waiting_for,
        r.owner, r.legacy_schema, r.new_schema, r.steps, r.hold, n.step AS next_weight,
@@ -13,6 +13,7 @@ SELECT r.name AS run, r.stage, r.phase, r.weight, r.epoch,
        r.created_at, r.moved_at
   FROM tandem.run AS r
   LEFT JOIN tandem.run_activity AS a ON a.run_id = r.id
+  LEFT JOIN LATERAL (SELECT bool_or(x.domain IS NULL) AS held FROM tandem.brake AS x WHERE x.run_id = r.id) AS k ON true
  CROSS JOIN LATERAL (SELECT min(s) AS step FROM unnest(r.steps) AS s WHERE s > r.weight) AS n
  CROSS JOIN LATERAL tandem.run_health(r, a) AS h;
 COMMENT ON VIEW tandem.runs IS 'Runs with stage, phase, weight, health and what the next step waits for';

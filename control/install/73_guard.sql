@@ -14,7 +14,8 @@ DECLARE
     back tandem.rollback;
     rolled boolean := false;
 BEGIN
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = fire_guards.run_id FOR NO KEY UPDATE;
+    PERFORM tandem.lock_run(fire_guards.run_id, interval '10 milliseconds'); -- who holds it for longer is not waited for: roll_back() knows what to do
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = fire_guards.run_id;
     armed := tandem.guards_armed(r);
     FOR f IN SELECT x.* FROM unnest(firings) AS x ORDER BY x.severity, x.guard, x.domain LOOP
         f.evidence := f.evidence || jsonb_build_object('guard', f.guard, 'condition', f.condition, 'severity', f.severity, 'domain', f.domain, 'values', f."values",
@@ -25,7 +26,7 @@ BEGIN
             f.action := format('none: the run was in stage %s, phase %s by then', r.stage, r.phase);
         ELSIF f.severity = 1 THEN
             IF NOT rolled THEN
-                back := tandem.roll_back(r.id, NULL, f.reason, 'emergency', true, f.evidence || jsonb_build_object('trail', f.trail));
+                back := tandem.roll_back(r.id, NULL, f.reason, NULL, true, f.evidence || jsonb_build_object('trail', f.trail));
                 rolled := true;
             END IF;
             f.action := 'rollback';
@@ -35,7 +36,7 @@ BEGIN
             f.rollback_id := back.id;
         ELSE
             f.action := 'rollback of the domain';
-            f.rollback_id := (tandem.roll_back(r.id, f.domain, f.reason, 'domain', true, f.evidence || jsonb_build_object('trail', f.trail))).id;
+            f.rollback_id := (tandem.roll_back(r.id, f.domain, f.reason, NULL, true, f.evidence || jsonb_build_object('trail', f.trail))).id;
         END IF;
         INSERT INTO tandem.guard_firing AS x (run_id, guard, condition, severity, domain, reason, first_true_at, fired_at, held, samples, "values", trail, evidence, action, rollback_id)
         VALUES (r.id, f.guard, f.condition, f.severity, f.domain, f.reason, f.first_true_at, f.fired_at, f.held, f.samples, f."values", f.trail, f.evidence, f.action, f.rollback_id)
@@ -277,6 +278,7 @@ DECLARE
     g tandem.guard_rule;
     at_fault text[];
     goes_back text;
+    alone boolean; -- differences take back their own domains only
     f tandem.guard_firing;
     firings tandem.guard_firing[] := '{}';
 BEGIN
@@ -284,15 +286,16 @@ BEGIN
       FROM tandem.comparison AS c JOIN tandem.mapping AS m ON m.id = c.mapping_id JOIN tandem.run_domain AS d ON d.run_id = m.run_id AND d.name = m.domain
      WHERE c.run_id = run.id AND c.started_at = (SELECT max(x.started_at) FROM tandem.comparison AS x WHERE x.run_id = run.id)
        AND c.missing + c.extra + c.changed + c.duplicates + c.errors > c.accepted
-       AND (run.phase <> 'degraded' OR d.weight > 0); -- a domain that went back alone may differ
+       AND d.enabled AND (run.phase <> 'degraded' OR d.weight > 0); -- a domain that is off, or went back alone, may differ
     FOR g IN SELECT x.* FROM tandem.guard_rule AS x WHERE x.run_id = run.id AND x.template = 'any_difference' LOOP
-        FOR goes_back IN SELECT NULL::text WHERE g.severity <> 2 AND at_fault IS NOT NULL
-                        UNION ALL SELECT d FROM unnest(at_fault) AS d WHERE g.severity = 2 AND d = coalesce(g.domain, d) LOOP
+        alone := g.severity = 1 AND tandem.option(run.id, 'rollback_strategy') = 'domain';
+        FOR goes_back IN SELECT NULL::text WHERE g.severity <> 2 AND NOT alone AND at_fault IS NOT NULL
+                        UNION ALL SELECT d FROM unnest(at_fault) AS d WHERE (g.severity = 2 AND d = coalesce(g.domain, d)) OR (g.severity = 1 AND alone) LOOP
             CONTINUE WHEN EXISTS (SELECT FROM tandem.guard_firing AS o WHERE o.run_id = run.id AND o.guard = g.name AND o.domain IS NOT DISTINCT FROM goes_back AND o.armed_at IS NULL);
             f.domain := goes_back;
             f.guard := g.name;
             f.condition := g.condition;
-            f.severity := g.severity;
+            f.severity := CASE WHEN goes_back IS NULL THEN g.severity ELSE 2 END;
             f.reason := format('guard %s: %s difference%s', g.name, different, CASE WHEN different > 1 THEN 's' ELSE '' END);
             f.fired_at := clock_timestamp();
             f.first_true_at := f.fired_at;

@@ -1,20 +1,4 @@
--- report, further sections: rollbacks with their proofs, backfill, SLA windows, health, events.
-
-CREATE FUNCTION tandem.report_rollbacks(run tandem.run) RETURNS tandem.markup
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    WITH proof AS MATERIALIZED (
-        SELECT p.*, count(*) OVER () AS total FROM tandem.rollback_proofs AS p WHERE p.run = run.name ORDER BY p.proof DESC LIMIT 20
-    )
-    SELECT tandem.report_section('rollbacks', 'Rollbacks and their proofs', CASE WHEN NOT EXISTS (SELECT FROM proof) THEN tandem.report_empty('The run was never rolled back.') ELSE
-        tandem.report_table(format('Rollbacks: %s of %s', (SELECT count(*) FROM proof), (SELECT max(p.total) FROM proof AS p)), '{when,from,what,why,#took,proof,#rows compared,#differ,#unexplained,#proof after}',
-            ARRAY(SELECT tandem.html('<tr><td>{}</td><td class="n">{} %</td><td>{}</td><td class="w">{}</td><td class="n">{}</td><td>{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td></tr>',
-                         tandem.report_time(p.at), p.from_weight, concat_ws(', ', CASE WHEN p.automatic THEN 'by itself' ELSE 'by hand' END, p.strategy, 'domain ' || p.domain),
-                         tandem.report_clip(p.reason, 300), tandem.report_span(p.elapsed), tandem.report_badge(tandem.report_tone(p.verdict), p.verdict),
-                         tandem.report_number(p.legacy_rows + p.new_rows), tandem.report_number(p.differences), tandem.report_number(p.unexplained), tandem.report_span(p.proof_at - p.at))
-                    FROM proof AS p ORDER BY p.proof DESC)) END)
-$$;
-COMMENT ON FUNCTION tandem.report_rollbacks IS 'Section of report(): rollbacks and what their proofs found';
+-- report, further sections: backfill, SLA windows, health, events.
 
 CREATE FUNCTION tandem.report_backfill(run tandem.run) RETURNS tandem.markup
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -1,9 +1,10 @@
 // route(): which side serves a key, cheap enough to ask per row, and never stale.
 //
-// The truth is tables run and run_domain. A backend keeps what it read in a cache; a trigger on the tables sends a
-// relcache invalidation with the commit of every transition, and route() takes in pending invalidations at each call.
-// So a REPEATABLE READ transaction and a loop inside one statement both see a rollback, a standby too, and none of it
-// needs shared memory. The tables are read through a catalog snapshot, which is newer than the transaction's.
+// The truth is tables run and run_domain, and brake: rollbacks that are not entered into their run yet. A backend keeps
+// what it read in a cache; a trigger on the tables sends a relcache invalidation with the commit of every transition,
+// and route() takes in pending invalidations at each call. So a REPEATABLE READ transaction and a loop inside one
+// statement both see a rollback, a standby too, and none of it needs shared memory. The tables are read through a
+// catalog snapshot, which is newer than the transaction's.
 #include "pg/prelude.hpp"
 #include "pg/invalidation.hpp"
 
@@ -32,11 +33,13 @@ struct RouteEntry {
 HTAB* route_cache = nullptr;
 Oid run_relation = InvalidOid;
 Oid domain_relation = InvalidOid;
+Oid brake_relation = InvalidOid;
 RouteEntry* last_entry = nullptr;
 uint64 invalidations = 0;
 
 void on_invalidation(Datum, Oid relid) {
-    if (route_cache == nullptr || (relid != InvalidOid && relid != run_relation && relid != domain_relation)) {
+    if (route_cache == nullptr ||
+        (relid != InvalidOid && relid != run_relation && relid != domain_relation && relid != brake_relation)) {
         return;
     }
     invalidations++;
@@ -89,11 +92,41 @@ void add_domain(RouteEntry* entry, const char* name, int weight) {
     domain->weight = weight;
 }
 
+// What is braked of a run: names of domains, in the current memory context; nullptr stands for all of them.
+List* read_brakes(Datum run_id) {
+    Relation brakes = table_open(brake_relation, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, get_attnum(brake_relation, "run_id"), BTEqualStrategyNumber, F_INT4EQ, run_id);
+    const AttrNumber domain = get_attnum(brake_relation, "domain");
+    List* braked = NIL;
+    SysScanDesc scan = systable_beginscan(brakes, InvalidOid, false, nullptr, 1, &key);
+    for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple); tuple = systable_getnext(scan)) {
+        bool isnull = false;
+        const Datum name = heap_getattr(tuple, domain, RelationGetDescr(brakes), &isnull);
+        braked = lappend(braked, isnull ? nullptr : TextDatumGetCString(name));
+    }
+    systable_endscan(scan);
+    table_close(brakes, AccessShareLock);
+    return braked;
+}
+
+bool is_braked(const List* braked, const char* domain) {
+    ListCell* cell = nullptr;
+    foreach (cell, braked) {
+        const auto* name = static_cast<const char*>(lfirst(cell));
+        if (name == nullptr || strcmp(name, domain) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // False: there is no such run. The entry becomes valid when all of it was read, and nothing was invalidated meanwhile:
 // a read that is cancelled half-way must not leave the weights of before a rollback behind.
 bool read_route(RouteEntry* entry, Oid schema) {
     run_relation = get_relname_relid("run", schema);
     domain_relation = get_relname_relid("run_domain", schema);
+    brake_relation = get_relname_relid("brake", schema);
     Relation runs = table_open(run_relation, AccessShareLock);
     Relation domains = table_open(domain_relation, AccessShareLock);
 
@@ -115,15 +148,19 @@ bool read_route(RouteEntry* entry, Oid schema) {
     entry->weight = DatumGetInt32(column(runs, tuple, "weight"));
     systable_endscan(scan);
 
+    // Brakes before domains: one that is entered in between is gone here, and its weight is seen there.
+    List* braked = read_brakes(run_id);
     entry->domain_count = 0;
     ScanKeyInit(&key, get_attnum(domain_relation, "run_id"), BTEqualStrategyNumber, F_INT4EQ, run_id);
     scan = systable_beginscan(domains, InvalidOid, false, nullptr, 1, &key);
     while (HeapTupleIsValid(tuple = systable_getnext(scan))) {
-        const int weight = DatumGetInt32(column(domains, tuple, "weight"));
-        add_domain(entry, TextDatumGetCString(column(domains, tuple, "name")), weight);
+        const char* name = TextDatumGetCString(column(domains, tuple, "name"));
+        const int weight = is_braked(braked, name) ? 0 : DatumGetInt32(column(domains, tuple, "weight"));
+        add_domain(entry, name, weight);
         entry->weight = std::min(entry->weight, weight);
     }
     systable_endscan(scan);
+    list_free(braked);
     table_close(domains, AccessShareLock);
     table_close(runs, AccessShareLock);
     entry->valid = invalidations == invalidations_before;

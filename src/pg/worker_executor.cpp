@@ -3,6 +3,10 @@
 // and when the next is due come back from it. Before it, tandem.begin_step() shows what it will do.
 #include "pg/worker.hpp"
 
+extern "C" {
+#include "storage/pmsignal.h"
+}
+
 namespace pg::worker {
 namespace {
 
@@ -213,6 +217,9 @@ void executor_loop() {
         if (result.wait_ms > 0) {
             nap(result.wait_ms, event);
         } else {
+            if (!PostmasterIsAlive()) {
+                proc_exit(1); // who never naps would go on without it, and keep another from starting
+            }
             CHECK_FOR_INTERRUPTS();
         }
     }

@@ -43,35 +43,10 @@ printf '%s' "$with" | median | awk -v n=$calls '{ printf "%-58s %10.0f\n", "call
 paste <(printf '%s' "$with") <(printf '%s' "$without") | awk '{ print $1 / $2 }' | median |
     awk '{ printf "%-58s %10.2f\n", "time against lower(key) in its place", $1 }'
 
-# --- rollback ----------------------------------------------------------------------------------------------------
-# A session is routed to legacy when its answers are: what counts is the last answer of `new` that anybody gets. The rate leaves the
-# processors some air, else the figure would show how long 100 processes queue for two cores.
-sessions=100
-sql -f test/bench/rollback.sql
-lags=''
-for ((round = 1; round <= 2 * ROUNDS; round++)); do
-    sql -c "SELECT FROM bench.arm()" >/dev/null
-    pgbench -n -c $sessions -j 2 -T 3 -R 2000 -f test/bench/rollback.pgbench >/dev/null 2>&1 &
-    load=$!
-    until [ "$(sql -c "SELECT count(DISTINCT client) FROM bench.answer")" -ge $sessions ]; do sleep 0.1; done
-    sql >/dev/null <<'SQL'
-SELECT clock_timestamp() AS called \gset
-SELECT FROM tandem.rollback('flip', 'bench');
-INSERT INTO bench.flip VALUES (:'called', clock_timestamp());
-SQL
-    wait "$load"
-    lags+="$(sql -c "SELECT bench.lag()")"$'\n'
-done
-heading "Rollback under write load, $sessions sessions on $(nproc) cores, $((2 * ROUNDS)) rollbacks"
-printf '%-58s %10.1f\n' 'call of rollback() → last answer of new, ms, median' "$(printf '%s' "$lags" | median)"
-printf '%-58s %10.1f\n' '... the slowest of all, ms' "$(printf '%s' "$lags" | sort -g | tail -n 1)"
-late=$(sql -c "SELECT count(*) FROM bench.late")
-echo "calls of route() after rollback() had returned that said new: $late"
-[ "$late" = 0 ]
-
-# --- comparison ----------------------------------------------------------------------------------------------------
+# --- the others ----------------------------------------------------------------------------------------------------
 cluster_stop
 test/bench/mirror.sh
+TRIALS=$((5 * ROUNDS)) test/bench/rollback.sh
 test/bench/compare.sh
 test/bench/capture.sh
 test/bench/backfill.sh

@@ -1,0 +1,226 @@
+-- Strategies, flags of domains, checkpoints and the report, by tick() alone; what needs other sessions is in t/rollback.pl.
+BEGIN;
+SELECT no_plan();
+SET client_min_messages = warning;
+CREATE SCHEMA a; CREATE SCHEMA b;
+CREATE TABLE a.x (id integer PRIMARY KEY, v integer, note text); CREATE TABLE b.x (id bigint PRIMARY KEY, v bigint, note text);
+CREATE TABLE a.y (id integer PRIMARY KEY, v integer); CREATE TABLE b.y (id bigint PRIMARY KEY, v bigint);
+CREATE TABLE a.z (id integer PRIMARY KEY, v integer); CREATE TABLE b.z (id bigint PRIMARY KEY, v bigint CHECK (v < 5000));
+INSERT INTO a.x SELECT i, i, 'n' || i FROM generate_series(1, 300) AS i;
+INSERT INTO a.y SELECT i, i FROM generate_series(1, 100) AS i;
+INSERT INTO a.z SELECT i, i FROM generate_series(1, 100) AS i;
+CREATE FUNCTION pg_temp.ticks(n integer) RETURNS void LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..n LOOP PERFORM tandem.tick(); END LOOP; END $$;
+CREATE FUNCTION pg_temp.prove() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    FOR i IN 1..500 LOOP PERFORM tandem.tick(); EXIT WHEN NOT EXISTS (SELECT FROM tandem.rollback_proofs WHERE verdict = 'pending'); END LOOP; END $$;
+-- behind the mirror's back
+CREATE FUNCTION pg_temp.silently(statement text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    t record;
+BEGIN
+    FOR t IN SELECT tgrelid::regclass AS relation, tgname FROM pg_trigger WHERE tgname LIKE 'tandem_mirror%' LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', t.relation, t.tgname); END LOOP;
+    EXECUTE statement;
+    FOR t IN SELECT tgrelid::regclass AS relation, tgname FROM pg_trigger WHERE tgname LIKE 'tandem_mirror%' LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.relation, t.tgname); END LOOP;
+END $$;
+CREATE FUNCTION pg_temp.state(run text) RETURNS text LANGUAGE sql AS $$
+    SELECT concat_ws(' ', s.stage, s.phase, s.weight, (SELECT string_agg(format('%s=%s%s', d.domain, d.weight, CASE WHEN d.enabled THEN '' ELSE ' off' END), ' ' ORDER BY d.domain) FROM tandem.domains AS d WHERE d.run = $1))
+      FROM tandem.status($1) AS s $$;
+
+SELECT tandem.create_run('r', 'a', 'b', steps => '{25,50,100}', hold => '1 hour'), tandem.map_table('r', 'a.x', 'b.x', domain => 'one'),
+       tandem.map_table('r', 'a.y', 'b.y', domain => 'two'), tandem.map_table('r', 'a.z', 'b.z', domain => 'three'),
+       tandem.set_option('r', 'validate_every', '0 seconds'), tandem.start('r') \g /dev/null
+SELECT pg_temp.ticks(8) \g /dev/null
+SELECT tandem.promote('r', 50) \g /dev/null
+SELECT is(pg_temp.state('r'), 'live progressing 50 one=50 three=50 two=50', 'a run with three domains');
+SELECT is((SELECT array_agg(DISTINCT state) FROM tandem.domains WHERE run = 'r'), '{follows the run}', 'they follow it');
+CREATE TEMP TABLE key AS SELECT i::text AS k FROM generate_series(1, 300) AS i WHERE tandem.route('r', i::text) = 'new';
+SELECT ok((SELECT count(*) > 50 FROM key), 'keys on the new side');
+
+-- --- flags
+SELECT throws_ok($$SELECT tandem.set_domain('r', 'four', false)$$, '42704', NULL, 'a domain that is not there');
+SELECT throws_ok($$SELECT tandem.set_domain('r', NULL, false)$$, '22004', NULL, 'no domain');
+SELECT throws_ok($$SELECT tandem.set_domain('r', 'two', NULL)$$, '22004', NULL, 'neither on nor off');
+SELECT is((SELECT phase FROM tandem.set_domain('r', 'two', false, 'slow')), 'progressing', 'a domain is switched off, and the run goes on');
+SELECT is(pg_temp.state('r'), 'live progressing 50 one=50 three=50 two=0 off', '... that domain is at 0');
+SELECT is((SELECT count(*) FROM key WHERE tandem.route('r', k, 'two') = 'new'), 0::bigint, '... on legacy');
+SELECT is((SELECT count(*) FROM key WHERE tandem.route('r', k, 'one') <> 'new'), 0::bigint, '... the others stay');
+SELECT is((SELECT state FROM tandem.domains WHERE run = 'r' AND domain = 'two'), 'switched off', '... as view domains says');
+SELECT is((SELECT count(*) FROM tandem.events('r') WHERE kind = 'set_domain' AND evidence @> '{"domain": "two", "enabled": false}' AND reason = 'slow'), 1::bigint, '... as the record says');
+SELECT is((SELECT epoch FROM tandem.set_domain('r', 'two', false)), (SELECT epoch FROM tandem.status('r')), 'off again is nothing');
+SELECT is((SELECT count(*) FROM tandem.events('r') WHERE kind = 'set_domain'), 1::bigint, '... and no event');
+UPDATE a.y SET v = v + 1 WHERE id = 3;
+SELECT is((SELECT v FROM b.y WHERE id = 3), 4::bigint, 'its tables are mirrored all the same');
+SELECT pg_temp.silently('UPDATE b.y SET v = -1 WHERE id = 5');
+SELECT pg_temp.ticks(1) \g /dev/null
+SELECT is(pg_temp.state('r'), 'live progressing 50 one=50 three=50 two=0 off', 'a difference there rolls nobody back');
+SELECT is((SELECT differences FROM tandem.domains WHERE run = 'r' AND domain = 'two'), 1::bigint, '... and is seen');
+SELECT is((SELECT weight FROM tandem.promote('r', 100)), 100, 'a promotion raises the others');
+SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=0 off', '... only these');
+SELECT throws_ok($$SELECT tandem.set_domain('r', 'two', true)$$, '55000', 'domain "two" is not ready: its sides differ in 1 row(s)', 'switched on only where it is equal');
+SELECT throws_ok($$SELECT tandem.complete('r', 'r')$$, '55000', NULL, 'no completion while a domain is off');
+SELECT is((SELECT array_agg(applied) FROM tandem.repair('r', false)), '{true}', 'repaired');
+SELECT is((SELECT epoch FROM tandem.set_domain('r', 'two', true, 'mended')) > 0, true, 'on');
+SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=100', '... at the weight of the run');
+SELECT is((SELECT count(*) FROM key WHERE tandem.route('r', k, 'two') <> 'new'), 0::bigint, '... on new');
+
+-- --- checkpoint
+SELECT throws_ok($$SELECT tandem.checkpoint('r', '')$$, '22004', NULL, 'a checkpoint has a label');
+SELECT throws_ok($$SELECT tandem.resume_from('r')$$, '42704', NULL, 'nothing to resume from yet');
+SELECT tandem.validate('r') \g /dev/null
+SELECT is(tandem.checkpoint('r', 'all on new', digests => true) > 0, true, 'a checkpoint');
+SELECT results_eq($$SELECT label, stage, phase, weight, clean, digests, jsonb_array_length(mappings), domains -> 'two', options ->> 'rollback_strategy' FROM tandem.checkpoints WHERE run = 'r'$$,
+                  $$VALUES ('all on new', 'live', 'progressing', 100, true, true, 3, '{"weight": 100, "enabled": true}'::jsonb, 'emergency')$$, '... of all that matters');
+SELECT results_eq($$SELECT m ->> 'new', (m ->> 'legacy_rows')::bigint, m ->> 'legacy_digest', m ->> 'new_digest' FROM tandem.checkpoints, jsonb_array_elements(mappings) AS m WHERE run = 'r'$$,
+                  $$VALUES ('b.x', 300::bigint, tandem.digest('a.x'), tandem.digest('b.x')), ('b.y', 100, tandem.digest('a.y'), tandem.digest('b.y')), ('b.z', 100, tandem.digest('a.z'), tandem.digest('b.z'))$$, '... and of each table');
+SELECT is((SELECT lsn FROM tandem.checkpoints WHERE run = 'r') <= pg_current_wal_insert_lsn(), true, '... with its place in the log');
+SELECT throws_ok($$SELECT tandem.resume_from('r')$$, '55000', NULL, 'nothing was rolled back since');
+
+-- --- emergency, and back by the checkpoint
+SELECT throws_ok($$SELECT tandem.rollback('r', 'x', strategy => 'sideways')$$, '22023', NULL, 'a strategy that does not exist');
+SELECT throws_ok($$SELECT tandem.rollback('r', 'x', strategy => 'domain')$$, '22023', NULL, 'domain without a domain');
+SELECT throws_ok($$SELECT tandem.rollback('r', 'x', domain => 'one', strategy => 'emergency')$$, '22023', NULL, 'emergency with one');
+SELECT throws_ok($$SELECT tandem.rollback('r', 'x', domain => 'one', strategy => 'complete')$$, '22023', NULL, 'complete with one');
+SELECT throws_ok($$SELECT tandem.rollback('r', 'x', domain => 'nine')$$, '42704', NULL, 'a domain that is not there');
+SELECT throws_ok($$SELECT tandem.set_option('r', 'rollback_strategy', 'sideways')$$, '22023', NULL, 'nor as an option');
+CREATE TEMP TABLE first AS SELECT * FROM tandem.rollback('r', 'at once');
+SELECT is(pg_temp.state('r'), 'shadow degraded 0 one=0 three=0 two=0', 'emergency');
+SELECT is((SELECT strategy FROM tandem.rollback_proofs WHERE proof = (SELECT proof FROM first)), 'emergency', '... by default');
+SELECT is((SELECT count(*) FROM key WHERE tandem.route('r', k) = 'new'), 0::bigint, '... everybody on legacy');
+SELECT results_eq($$SELECT proof, epoch FROM tandem.rollback('r', 'again')$$, $$SELECT proof, epoch FROM first$$, 'a second call is answered with the first');
+SELECT results_eq($$SELECT kind, count(*) FROM tandem.events('r') WHERE kind LIKE 'rollback%' GROUP BY kind ORDER BY kind$$, $$VALUES ('rollback', 1::bigint), ('rollback_repeated', 1)$$, '... is on record, and no second rollback');
+SELECT throws_ok($$SELECT tandem.resume_from('r', 0)$$, '42704', NULL, 'a checkpoint of nobody');
+SELECT is((SELECT weight FROM tandem.resume_from('r')), 100, 'resumed from the checkpoint, without the steps between');
+SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=100', '... all of it');
+SELECT is((SELECT count(*) FROM tandem.comparisons WHERE run = 'r' AND purpose = 'proof' AND epoch = (SELECT epoch FROM first)), 3::bigint, '... after a proof');
+
+-- --- domain, and the rest stays guarded
+SELECT is((SELECT proof > 0 FROM tandem.rollback('r', 'three is slow', domain => 'three')), true, 'one domain');
+SELECT is(pg_temp.state('r'), 'live degraded 100 one=100 three=0 two=100', '... alone');
+SELECT is((SELECT strategy FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1), 'domain', '... as the strategy says');
+SELECT is((SELECT state FROM tandem.domains WHERE run = 'r' AND domain = 'three'), 'rolled back', '... and the view');
+SELECT pg_temp.silently('UPDATE b.z SET v = -1 WHERE id = 7');
+SELECT pg_temp.ticks(3) \g /dev/null
+SELECT is(pg_temp.state('r'), 'live degraded 100 one=100 three=0 two=100', 'what differs in the domain that went back takes nobody along');
+SELECT throws_ok($$SELECT tandem.set_domain('r', 'three', true)$$, '55000', NULL, '... but it stays where it is');
+SELECT throws_ok($$SELECT tandem.retry('r')$$, '55000', NULL, '... and the run');
+SELECT pg_temp.silently('UPDATE b.z SET v = 7 WHERE id = 7');
+SELECT is((SELECT phase FROM tandem.set_domain('r', 'three', true, 'mended')), 'progressing', 'the last domain that was back is on again: the run goes on');
+SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=100', '... at its weight');
+SELECT tandem.rollback('r', 'three is slow again', domain => 'three') \g /dev/null
+SELECT is((SELECT phase FROM tandem.set_domain('r', 'three', false, 'for good')), 'degraded', 'or it is switched off');
+SELECT pg_temp.silently('UPDATE b.z SET v = -1 WHERE id = 7');
+SELECT is((SELECT phase FROM tandem.retry('r', 'without three')), 'progressing', '... and the run goes on without it, whatever differs there');
+SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=0 off two=100', '... which is where it was');
+SELECT pg_temp.ticks(1) \g /dev/null
+SELECT tandem.rollback('r', 'two as well', domain => 'two') \g /dev/null
+SELECT pg_temp.silently('DELETE FROM b.x WHERE id = 9');
+SELECT pg_temp.ticks(2) \g /dev/null
+SELECT is(pg_temp.state('r'), 'shadow degraded 0 one=0 three=0 off two=0', 'what differs in a domain that still serves takes that back, too');
+SELECT is((SELECT evidence -> 'domains' FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1), '["one"]', '... for it alone');
+INSERT INTO b.x SELECT * FROM a.x WHERE id = 9 ON CONFLICT DO NOTHING;
+SELECT pg_temp.silently('INSERT INTO b.x SELECT * FROM a.x WHERE id = 9 ON CONFLICT DO NOTHING; UPDATE b.z SET v = 7 WHERE id = 7');
+SELECT pg_temp.ticks(3) \g /dev/null
+SELECT tandem.retry('r'), tandem.set_domain('r', 'three', true) \g /dev/null
+SELECT is((SELECT weight FROM tandem.promote('r', 50)), 50, 'and on');
+
+-- --- by option: the domains at fault
+SELECT tandem.set_option('r', 'rollback_strategy', 'domain') \g /dev/null
+SELECT pg_temp.silently('UPDATE b.z SET v = -1 WHERE id = 8');
+SELECT pg_temp.ticks(1) \g /dev/null
+SELECT is(pg_temp.state('r'), 'live degraded 50 one=50 three=0 two=50', 'with rollback_strategy = domain the guard takes back the domain at fault');
+SELECT results_eq($$SELECT domain, strategy, automatic FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1$$, $$VALUES ('three', 'domain', true)$$, '... by itself');
+SELECT pg_temp.ticks(1) \g /dev/null
+SELECT is((SELECT verdict FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1), 'explained', '... proven');
+SELECT is((SELECT count(*) FROM tandem.rollback('r', 'all', strategy => 'emergency')), 1::bigint, 'all of it');
+SELECT pg_temp.silently('UPDATE b.z SET v = 8 WHERE id = 8');
+SELECT pg_temp.ticks(3) \g /dev/null
+SELECT tandem.retry('r'), tandem.promote('r', 50) \g /dev/null
+
+-- --- integrity: repaired from legacy, whoever served the key
+SELECT tandem.set_option('r', 'rollback_strategy', 'integrity') \g /dev/null
+CREATE TEMP TABLE served AS SELECT (SELECT min(i) FROM generate_series(1, 300) AS i WHERE tandem.route('r', i::text, 'one') = 'new') AS by_new,
+                                   (SELECT min(i) FROM generate_series(1, 300) AS i WHERE tandem.route('r', i::text, 'one') = 'legacy') AS by_legacy;
+UPDATE a.z SET v = 5000 - id WHERE id = 20;
+SELECT pg_temp.silently(format('UPDATE b.x SET v = -1, note = ''written by new'' WHERE id = %s; UPDATE b.x SET v = -2 WHERE id = %s; DELETE FROM b.y WHERE id = 11;
+    INSERT INTO b.y VALUES (900, 9); UPDATE a.z SET v = 9000 WHERE id = 12', by_new, by_legacy)) FROM served;
+SELECT pg_temp.ticks(1) \g /dev/null
+SELECT results_eq($$SELECT strategy, automatic, domain FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1$$, $$VALUES ('integrity', true, NULL::text)$$, 'integrity, by itself');
+SELECT is((SELECT count(*) FROM tandem.rollback_rows), 0::bigint, '... the flip repairs nothing');
+SELECT matches((SELECT waiting_for FROM tandem.status('r')), 'proof', '... which is for the next rounds');
+SELECT pg_temp.prove() \g /dev/null
+CREATE FUNCTION pg_temp.served_by(key text) RETURNS text LANGUAGE sql AS $$ SELECT CASE WHEN tandem.bucket(r.salt, key) < 5000 THEN 'new' ELSE 'legacy' END FROM tandem.run AS r WHERE r.name = 'r' $$;
+SELECT set_eq($$SELECT new_table, kind, key ->> 'id', state, served_by FROM tandem.rollback_rows WHERE pass = 1$$,
+    $$SELECT t, k, i, s, pg_temp.served_by(i) FROM served, LATERAL (VALUES ('b.x', 'changed', by_new::text, 'repaired'), ('b.x', 'changed', by_legacy::text, 'repaired'),
+        ('b.y', 'missing', '11', 'repaired'), ('b.y', 'extra', '900', 'repaired'), ('b.z', 'changed', '12', 'failed')) AS v (t, k, i, s)$$, 'each row: repaired, or why not, and who had served it');
+SELECT is((SELECT new FROM tandem.rollback_rows, served WHERE new_table = 'b.x' AND key ->> 'id' = by_new::text), (SELECT jsonb_build_object('id', by_new, 'v', -1, 'note', 'written by new') FROM served), 'what new held is kept, whole');
+SELECT is((SELECT array_agg(b.v ORDER BY b.id) = array_agg(a.v::bigint ORDER BY b.id) FROM b.x AS b JOIN a.x AS a USING (id)), true, 'the rows are equal');
+SELECT is((SELECT count(*) FROM b.y), 100::bigint, '... and as many');
+SELECT matches((SELECT note FROM tandem.rollback_rows WHERE state = 'failed' ORDER BY pass DESC LIMIT 1), '^23514: ', 'the one that new refuses says so');
+SELECT results_eq($$SELECT verdict, differences FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1$$, $$VALUES ('explained', 1::bigint)$$, 'and is what the proof finds');
+SELECT is((SELECT max(pass) FROM tandem.rollback_rows), 2, 'it was tried again, as others had gone in');
+SELECT is((SELECT evidence - 'rollback' FROM tandem.events('r') WHERE kind = 'repair' ORDER BY seq DESC LIMIT 1),
+          '{"strategy": "integrity", "passes": 2, "failed": 1, "repaired": 4, "gone": 0, "left": 0, "preserved": 6}', 'the event counts');
+SELECT is((SELECT array_agg(DISTINCT state) FROM tandem.tasks WHERE kind = 'tandem.repair'), '{done}', 'its rounds are tasks');
+UPDATE a.z SET v = 12 WHERE id = 12;
+SELECT is((SELECT phase FROM tandem.retry('r')), 'progressing', 'retry');
+-- of one domain
+SELECT tandem.promote('r', 25) \g /dev/null
+SELECT tandem.rollback('r', 'y is odd', domain => 'two', strategy => 'integrity') \g /dev/null
+SELECT pg_temp.silently('UPDATE b.x SET v = -1 WHERE id = 250; UPDATE b.y SET v = -1 WHERE id = 2');
+SELECT pg_temp.prove() \g /dev/null
+SELECT is((SELECT count(*) FROM b.y AS b JOIN a.y AS a USING (id) WHERE a.v <> b.v), 0::bigint, 'integrity of one domain repairs it');
+SELECT is((SELECT v FROM b.x WHERE id = 250), -1::bigint, '... and leaves the others');
+SELECT is((SELECT domain || ' ' || verdict FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1), 'two unexplained', '... which its proof finds');
+SELECT pg_temp.silently('UPDATE b.x SET v = 250 WHERE id = 250');
+SELECT tandem.retry('r') \g /dev/null
+
+-- --- more rows than a comparison keeps, in passes
+SELECT tandem.set_option('r', 'max_stored_differences', '15'), tandem.promote('r', 100) \g /dev/null
+SELECT pg_temp.silently('UPDATE b.x SET v = v + 1 WHERE id <= 40');
+SELECT pg_temp.ticks(1), pg_temp.prove() \g /dev/null
+SELECT is((SELECT count(*) FROM b.x AS b JOIN a.x AS a USING (id) WHERE a.v <> b.v), 0::bigint, '40 rows with 15 kept: all repaired');
+SELECT is((SELECT verdict FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1), 'clean', '... and proven');
+SELECT tandem.set_option('r', 'max_stored_differences', '1000'), tandem.retry('r'), tandem.promote('r', 100) \g /dev/null
+
+-- --- complete: preserved, nothing repaired
+SELECT pg_temp.silently('UPDATE b.x SET v = -7 WHERE id = 30; DELETE FROM b.x WHERE id = 31');
+SELECT is((SELECT proof > 0 FROM tandem.rollback('r', 'to look at it in peace', strategy => 'complete')), true, 'complete');
+SELECT pg_temp.prove() \g /dev/null
+SELECT results_eq($$SELECT key ->> 'id', state, legacy ->> 'v', new ->> 'v' FROM tandem.rollback_rows WHERE rollback = (SELECT max(proof) FROM tandem.rollback_proofs) ORDER BY 1$$,
+                  $$VALUES ('30', 'preserved', '30', '-7'), ('31', 'preserved', '31', NULL)$$, 'the rows are kept as both sides held them');
+SELECT is((SELECT v FROM b.x WHERE id = 30), -7::bigint, '... and left as they are');
+SELECT results_eq($$SELECT c.stage, c.weight, c.domains -> 'one' FROM tandem.rollback_proofs AS p JOIN tandem.checkpoints AS c USING (checkpoint) ORDER BY p.proof DESC LIMIT 1$$,
+                  $$VALUES ('live', 100, '{"weight": 100, "enabled": true}'::jsonb)$$, 'with a checkpoint of before');
+SELECT is((SELECT verdict FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1), 'unexplained', 'what nobody had seen before is not explained');
+
+-- --- the report
+SELECT throws_ok($$SELECT tandem.rollback_report('r', 0)$$, '42704', NULL, 'a report on nothing');
+CREATE TEMP TABLE report AS SELECT tandem.rollback_report('r') AS text;
+SELECT matches(text, '^# Rollback [0-9]+ of run r\n', 'the report has a title') FROM report;
+SELECT ok(text LIKE E'%## ' || section || E'\n%', 'a section: ' || section) FROM report, unnest('{Cause,Evidence,What was lost,Times,Timeline}'::text[]) AS section;
+SELECT matches(text, 'to look at it in peace', 'the cause') FROM report;
+SELECT matches(text, '2 rows preserved in tandem.rollback_rows', 'what was preserved') FROM report;
+SELECT matches(text, 'To be looked at: the proof found 2 rows', 'what the proof found') FROM report;
+SELECT matches(text, 'Mean of [0-9]+ rollbacks of this run: ', 'the means') FROM report;
+SELECT is((SELECT count(*) FROM regexp_matches(text, '\| [^\n|]* \| rollback \| ', 'g')) > 0, true, 'the timeline') FROM report;
+SELECT matches(tandem.rollback_report('r', (SELECT min(proof) FROM tandem.rollback_proofs WHERE strategy = 'integrity')), '\n\| b\.x \| [^|]*"id": [0-9]+[^|]* \| changed \| ', 'the first rows that differed');
+SELECT matches(tandem.report('r'), 'What the last rollback lost', 'it is in the page');
+SELECT is((SELECT bool_and(t.detected_at <= t.called_at AND t.called_at <= t.flipped_at AND t.flipped_at <= t.proven_at) FROM tandem.run AS r, tandem.rollback_times(r) AS t WHERE t.proven_at IS NOT NULL), true, 'times follow each other');
+
+-- what was said by others stays text
+CREATE TABLE a.w (id integer PRIMARY KEY); CREATE TABLE b.w (id integer PRIMARY KEY);
+SELECT tandem.create_run('| <b>x</b>', 'a', 'b'), tandem.map_table('| <b>x</b>', 'a.w', 'b.w', domain => '`|d'), tandem.start('| <b>x</b>') \g /dev/null
+SELECT tandem.rollback('| <b>x</b>', E'# <script>\n| a | b |', domain => '`|d') \g /dev/null
+SELECT matches(tandem.rollback_report('| <b>x</b>'), E'\n\\\\# \\\\<script\\\\> \\\\\\| a \\\\\\| b \\\\\\|\n', 'a reason cannot write Markdown');
+SELECT is((SELECT count(*) FROM regexp_matches(tandem.rollback_report('| <b>x</b>'), '[^\\][<`]', 'g')), 0::bigint, '... nor HTML');
+
+-- --- where there is nothing to roll back, and what goes with a run
+SELECT tandem.create_run('o', 'a', 'b'), tandem.map_table('o', 'a.y', 'b.y') \g /dev/null
+SELECT throws_ok($$SELECT tandem.rollback('o', 'before the start')$$, '55000', NULL, 'before the start');
+SELECT throws_ok($$SELECT tandem.rollback('o', '')$$, '22004', NULL, 'without a reason');
+SELECT throws_ok($$SELECT tandem.rollback_report('o')$$, '42704', NULL, 'never rolled back');
+SELECT is((SELECT weight FROM tandem.set_domain('o', 'default', false)), 0, 'a domain can be off before the start');
+DELETE FROM tandem.run WHERE name IN ('r', 'o');
+SELECT is((SELECT count(*) FROM tandem.rollback WHERE run_id NOT IN (SELECT id FROM tandem.run)) + (SELECT count(*) FROM tandem.checkpoint) + (SELECT count(*) FROM tandem.rollback_row), 0::bigint, 'they go with their run');
+
+SELECT * FROM finish();
+ROLLBACK;
