@@ -160,8 +160,11 @@ BEGIN
                                (SELECT f.* FROM tandem.comparison AS f WHERE f.run_id = m.run_id AND f.mapping_id = m.id AND f.scope = 'full' ORDER BY f.started_at DESC, f.id DESC LIMIT 1)) AS c
                          WHERE m.run_id = r.id),
         'metrics', (SELECT coalesce(jsonb_agg(jsonb_build_object('metric', m.metric, 'value', m.value, 'verdict', m.verdict, 'samples', m.samples, 'measured_at', m.measured_at) ORDER BY m.metric), '[]')
-                      FROM tandem.metrics AS m WHERE m.run = r.name));
+                      FROM tandem.metrics AS m WHERE m.run = r.name),
+        'checks', (SELECT coalesce(jsonb_agg(jsonb_build_object('check', c.name, 'status', c.status, 'severity', c.severity, 'group_key', c.group_key, 'legacy_value', c.legacy_value, 'new_value', c.new_value,
+                                   'difference_percent', c.difference_percent, 'tolerance_percent', c.tolerance_percent, 'checked_at', c.checked_at) ORDER BY c.name), '[]')
+                     FROM tandem.checks AS c WHERE c.run = r.name));
     RETURN known || jsonb_build_object('digest', encode(sha256(convert_to(known::text, 'UTF8')), 'hex'));
 END
 $$;
-COMMENT ON FUNCTION tandem.evidence IS 'What is known of a run now: last comparisons, metrics, health; digest is the sha256 of the rest as text';
+COMMENT ON FUNCTION tandem.evidence IS 'What is known of a run now: last comparisons, metrics, checks, health; digest is the sha256 of the rest as text';

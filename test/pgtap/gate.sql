@@ -283,6 +283,15 @@ UPDATE tandem.run_activity AS a SET differences = 2, error = 'XX000: broken.', e
 SELECT is((SELECT array_agg(m[1]) FROM regexp_matches(pg_temp.detail($$SELECT tandem.promote('u', dry_run => true)$$), '^([a-z]+): ', 'gn') AS m), '{rounds,differences,gate}', 'a dry run names everything');
 SELECT is((SELECT array_agg(b.blocker) FROM tandem.run AS r, tandem.promotion_blockers(r, 'live', 10) AS b WHERE r.name = 'u'), '{rounds,differences,consecutive,hold,gate}', 'the worker is bound by the hold and the wanted successes, too');
 
+-- the evidence has all that is measured
+SELECT tandem.add_check('u', 'rows', 'SELECT count(*) FROM a.x', 'SELECT count(*) FROM b.x'), tandem.add_metric('u', 'few', 'SELECT 1', 'result < 2') \g /dev/null
+SELECT is((SELECT count(*) FROM tandem.reconcile('u')), 1::bigint, 'a check is made');
+CREATE TEMP TABLE known AS SELECT tandem.evidence(r.id) AS e FROM tandem.run AS r WHERE r.name = 'u';
+SELECT is((SELECT (e -> 'checks' -> 0) - 'checked_at' FROM known), '{"check": "rows", "status": "passed", "severity": "high", "group_key": null, "new_value": 100, "legacy_value": 100, "difference_percent": 0, "tolerance_percent": 0}', 'the check');
+SELECT ok((SELECT e -> 'metrics' @> '[{"metric": "few"}]' FROM known), 'the metric');
+SELECT is((SELECT e ->> 'differences' FROM known), '2', 'what the last validation found');
+SELECT is((SELECT e -> 'comparisons' -> 0 ->> 'new' FROM known), 'b.x', 'the comparison that it comes from');
+
 -- pause_run(), for the machine
 SELECT is((SELECT array_agg(tandem.pause_run(r.id, 'look', '{}')) FROM tandem.run AS r, generate_series(1, 2) WHERE r.name = 'u'), '{t,f}', 'pauses what progresses, once');
 SELECT is((SELECT tandem.pause_run(r.id, 'look', '{}') FROM tandem.run AS r WHERE r.name = 's'), false, 'and nothing that has ended');
