@@ -16,6 +16,10 @@ SELECT l.level, f.function
         ('{operator,admin}', '{tick,begin_step,execute_batch,execute_round,execute_sampling,executor_failed}'),
         -- metrics and alerts
         ('{operator,admin}', '{add_metric,drop_metric,add_alert_rule,drop_alert_rule,add_alert_template,add_guard,add_guard_template,drop_guard,set_health_threshold,set_health_weight}'),
+        -- templates and the playbook
+        ('{operator,admin}', '{add_success_metric,drop_success_metric,add_checklist_item,drop_checklist_item}'),
+        ('{operator,approver,oncall,admin}', '{tick_item,add_lesson}'),
+        ('{viewer,operator,approver,oncall,admin}', '{retrospective}'),
         -- checks
         ('{operator,admin}', '{add_check,drop_check,reconcile,execute_checks}'),
         ('{operator,oncall,admin}', '{acknowledge}'),
@@ -111,6 +115,7 @@ BEGIN
                        'tandem.rollback_proofs, tandem.rollback_rows, tandem.checkpoints, tandem.domains, tandem.mirror_failures, tandem.health, tandem.health_scores, tandem.task_analytics, '
                        'tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, tandem.guards, tandem.guard_firings, tandem.guard_template, '
                        'tandem.checks, tandem.check_results, tandem.parallel_run_metrics, '
+                       'tandem.run_templates, tandem.success_metrics, tandem.checklist, tandem.lessons, '
                        'tandem.batches, tandem.batch_jobs, '
                        'tandem.sla_policies, tandem.sla_breaches, tandem.emergency_response_metrics, tandem.daily_report, tandem.schedules TO %I', role);
         EXECUTE format('GRANT SELECT ON tandem.run_timeline, tandem.gates, tandem.decisions TO %I', role);

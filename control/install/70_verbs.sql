@@ -52,6 +52,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     r tandem.run;
+    plan tandem.run_template;
     missing name;
 BEGIN
     IF run IS NULL OR legacy_schema IS NULL OR new_schema IS NULL OR steps IS NULL OR hold IS NULL THEN
@@ -66,28 +67,38 @@ BEGIN
         RAISE EXCEPTION 'hold must not be negative' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Found: %s', hold), HINT = 'For example: ''10 minutes''.';
     END IF;
     IF template IS NOT NULL THEN
-        RAISE EXCEPTION 'unknown template "%"', template USING ERRCODE = 'invalid_parameter_value',
-              HINT = 'There are no templates as yet: give steps and hold.';
+        SELECT * INTO plan FROM tandem.run_template AS t WHERE t.template = create_run.template;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'unknown template "%"', left(template, 63) USING ERRCODE = 'invalid_parameter_value',
+                  HINT = format('Known are: %s.', (SELECT string_agg(t.template, ', ' ORDER BY t.template) FROM tandem.run_template AS t));
+        END IF;
+        -- What is given besides wins; what is as without a template is not told from what was left out.
+        steps := CASE steps WHEN '{5,25,50,75,100}' THEN plan.steps ELSE steps END;
+        hold := CASE hold WHEN interval '10 minutes' THEN plan.hold ELSE hold END;
     END IF;
     PERFORM tandem.check_steps(steps);
     SELECT s INTO missing FROM unnest(ARRAY[legacy_schema, new_schema]) AS s WHERE s NOT IN (SELECT n.nspname FROM pg_namespace AS n) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'schema "%" does not exist', missing USING ERRCODE = 'invalid_schema_name', HINT = 'Create both schemas and their tables first.';
     END IF;
-    INSERT INTO tandem.run AS x (name, owner, legacy_schema, new_schema, steps, hold, home, salt)
-    VALUES (run, pg_get_userbyid(tandem.acting_role()), legacy_schema, new_schema, steps, hold, tandem.home(), ('x' || encode(substr(uuid_send(gen_random_uuid()), 1, 6), 'hex'))::bit(48)::bigint)
+    INSERT INTO tandem.run AS x (name, owner, legacy_schema, new_schema, steps, hold, template, home, salt)
+    VALUES (run, pg_get_userbyid(tandem.acting_role()), legacy_schema, new_schema, steps, hold, template, tandem.home(), ('x' || encode(substr(uuid_send(gen_random_uuid()), 1, 6), 'hex'))::bit(48)::bigint)
     ON CONFLICT DO NOTHING RETURNING * INTO r;
     IF r.id IS NULL THEN
         RAISE EXCEPTION 'run "%" exists already', run USING ERRCODE = 'duplicate_object', HINT = 'Choose another name; SELECT * FROM tandem.runs lists them.';
     END IF;
     INSERT INTO tandem.run_activity (run_id) VALUES (r.id);
     PERFORM tandem.add_default_guards(r);
-    PERFORM tandem.record_event(r, 'create_run', NULL, jsonb_build_object('legacy_schema', legacy_schema, 'new_schema', new_schema, 'steps', steps, 'hold', hold));
+    PERFORM tandem.record_event(r, 'create_run', NULL, jsonb_build_object('legacy_schema', legacy_schema, 'new_schema', new_schema, 'steps', steps, 'hold', hold)
+                                                       || CASE WHEN template IS NULL THEN '{}' ELSE jsonb_build_object('template', template) END);
+    IF template IS NOT NULL THEN
+        PERFORM tandem.apply_template(r, plan);
+    END IF;
     RETURN tandem.status(r.name);
 END
 $$;
 COMMENT ON FUNCTION tandem.create_run IS
-    'Makes a run from a legacy schema to a new one: steps are percent of keys in ascending order, hold is the least time at each. The acting role becomes its owner';
+    'Makes a run from a legacy schema to a new one: steps are percent of keys in ascending order, hold is the least time at each; a template (view run_templates) sets these and all the rest. The acting role becomes its owner';
 
 CREATE FUNCTION tandem.check_option(option text, value text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

@@ -271,7 +271,10 @@ BEGIN
         IF k.id IS NULL THEN
             DELETE FROM tandem.measurement AS m WHERE m.ctid = ANY (ARRAY(SELECT x.ctid FROM tandem.measurement AS x WHERE x.run_id IS NULL AND x.at < k.before LIMIT most - gone FOR UPDATE SKIP LOCKED));
         ELSE
-            DELETE FROM tandem.measurement AS m WHERE m.ctid = ANY (ARRAY(SELECT x.ctid FROM tandem.measurement AS x WHERE x.run_id = k.id AND x.at < k.before LIMIT most - gone FOR UPDATE SKIP LOCKED));
+            DELETE FROM tandem.measurement AS m WHERE m.ctid = ANY (ARRAY(SELECT x.ctid FROM tandem.measurement AS x WHERE x.run_id = k.id AND x.at < k.before
+                       -- a success metric rests on it, and its day is not kept yet
+                       AND (NOT EXISTS (SELECT FROM tandem.success_metric AS s WHERE s.run_id = x.run_id AND s.metric = x.metric)
+                            OR x.at < (SELECT max(d.until) FROM tandem.success_metric_day AS d WHERE d.run_id = x.run_id AND d.metric = x.metric)) LIMIT most - gone FOR UPDATE SKIP LOCKED));
         END IF;
         GET DIAGNOSTICS n = ROW_COUNT;
         gone := gone + n;

@@ -36,6 +36,7 @@ DECLARE
     came timestamptz;
     w record;
     m record;
+    k record;
     f record;
 BEGIN
     SELECT * INTO a FROM tandem.run_activity AS x WHERE x.run_id = r.id;
@@ -55,6 +56,8 @@ BEGIN
     -- Metrics that failed as often in a row as they may.
     SELECT count(*) AS failing, string_agg(format('%s: %s', x.metric, x.reason), '; ' ORDER BY x.critical DESC, x.metric) AS which INTO m
       FROM tandem.metrics AS x WHERE x.run = r.name AND x.breached IN ('failure_limit', 'total_failure_limit') AND NOT x.dry_run;
+    SELECT count(*) AS failing, string_agg(format('%s: %s', x.name, x.reason), '; ' ORDER BY array_position('{critical,high,medium,low}', x.severity), x.name) AS which INTO k
+      FROM tandem.checks AS x WHERE x.run = r.name AND x.failures > 0 AND x.severity <> 'low';
     -- Guards that only alert: the others have taken the run back.
     SELECT count(*) AS fired, string_agg(x.fired_because, '; ' ORDER BY x.guard) AS which, min(x.alert) AS alert INTO f
       FROM tandem.guards AS x WHERE x.run = r.name AND x.status = 'fired';
@@ -136,6 +139,12 @@ BEGIN
         why := f.which || '.';
         next := 'Look at it, and acknowledge its alert; until then the run is not promoted.';
         command := format('SELECT * FROM tandem.acknowledge(%s, %L);', f.alert, 'what you found');
+    WHEN k.failing > 0 THEN
+        answer := 'no';
+        headline := CASE k.failing WHEN 1 THEN 'No: the rows are the same, but a check fails.' ELSE format('No: the rows are the same, but %s checks fail.', k.failing) END;
+        why := k.which;
+        next := 'Pause the run while you look; after mending, make the checks again.';
+        command := format('SELECT * FROM tandem.reconcile(%L);', r.name);
     WHEN m.failing > 0 THEN
         answer := 'no';
         headline := CASE m.failing WHEN 1 THEN 'No: the facts are the same, but a metric fails.' ELSE format('No: the facts are the same, but %s metrics fail.', m.failing) END;

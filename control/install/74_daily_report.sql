@@ -245,6 +245,9 @@ BEGIN
     d.summary := tandem.daily_summary(d);
     DELETE FROM tandem.daily_report AS x WHERE x.run = run.name AND x.day = day;
     INSERT INTO tandem.daily_report VALUES (d.*);
+    IF d.complete THEN
+        PERFORM tandem.keep_success(run, day);
+    END IF;
     IF d.complete AND before.complete IS NOT TRUE THEN -- once for each day: whoever sends mails listens
         PERFORM tandem.record_event(run, 'daily_report', split_part(d.summary, E'\n', 1), jsonb_build_object('day', day, 'status', d.status));
     END IF;

@@ -74,9 +74,9 @@ COMMENT ON FUNCTION tandem.report_badge IS 'A word with a sign and a colour: goo
 
 CREATE FUNCTION tandem.report_tone(status text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ BEGIN RETURN CASE WHEN lower(status) IN ('ok', 'pass', 'yes', 'clean', 'explained', 'equal', 'met', 'resolved', 'finished') THEN 'good'
-                  WHEN lower(status) IN ('critical', 'fail', 'no', 'unexplained', 'differs', 'breached', 'firing', 'degraded') THEN 'bad'
-                  WHEN lower(status) IN ('warning', 'inconclusive', 'unknown', 'pending', 'paused', 'acknowledged', 'at risk') THEN 'warn' ELSE 'none' END; END $$;
+AS $$ BEGIN RETURN CASE WHEN lower(status) IN ('ok', 'pass', 'yes', 'clean', 'explained', 'equal', 'met', 'resolved', 'finished', 'passed', 'done', 'go') THEN 'good'
+                  WHEN lower(status) IN ('critical', 'fail', 'no', 'unexplained', 'differs', 'breached', 'firing', 'degraded', 'failed', 'missed', 'overdue', 'no go', 'no_go') THEN 'bad'
+                  WHEN lower(status) IN ('warning', 'inconclusive', 'unknown', 'pending', 'paused', 'acknowledged', 'at risk', 'late') THEN 'warn' ELSE 'none' END; END $$;
 COMMENT ON FUNCTION tandem.report_tone IS 'Which colour a status has';
 
 -- --- pieces of a page

@@ -42,17 +42,17 @@ BEGIN
         '<meta name="generator" content="pg_tandem {}"/><link rel="icon" href="data:,"/><style>{}</style></head><body><header>'
         '<p class="kicker">Run <b><bdi>{}</bdi></b> &#183; schema <b><bdi>{}</bdi></b> &#8594; schema <b><bdi>{}</bdi></b> &#183; database <bdi>{}</bdi> &#183; {} to {}</p>'
         '<div class="verdict {}"><h1><span class="sign" aria-hidden="true">{}</span><span>{}</span></h1><p>{}</p><p class="then">{}</p>{}</div><dl class="facts">{}</dl>'
-        '<nav aria-label="Sections"><ul>{}</ul></nav></header><main>{}{}{}{}{}{}{}{}{}{}{}{}{}</main>'
+        '<nav aria-label="Sections"><ul>{}</ul></nav></header><main>{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}</main>'
         '<footer><p>Made by pg_tandem at {}, in time zone {}, for role <bdi>{}</bdi>. One snapshot; no script; nothing is loaded from anywhere.</p></footer></body></html>',
         r.name, v.headline, (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'pg_tandem'), tandem.report_css(),
         r.name, r.legacy_schema, r.new_schema, current_database(), tandem.report_time(since, 'YYYY-MM-DD HH24:MI'), tandem.report_time(until, 'YYYY-MM-DD HH24:MI'),
         v.answer, CASE v.answer WHEN 'yes' THEN tandem.html('&#10003;') WHEN 'no' THEN tandem.html('&#10007;') WHEN 'over' THEN tandem.html('&#8211;') ELSE tandem.html('?') END,
         v.headline, tandem.report_clip(v.why, 600), tandem.report_clip(v.next, 600), CASE WHEN v.command IS NOT NULL THEN tandem.html('<code>{}</code>', v.command) END, facts,
         ARRAY(SELECT tandem.html('<li><a href="#{}">{}</a></li>', s.id, s.title)
-                FROM (VALUES (1, 'course', 'Stages and weight'), (2, 'latency', 'Latency'), (3, 'comparisons', 'Comparisons'), (4, 'differences', 'Differences'), (5, 'metrics', 'Metrics'), (5, 'guards', 'Guards'), (6, 'sla', 'SLA windows'), (7, 'batches', 'Batches'),
-                             (8, 'health', 'Health'), (9, 'alerts', 'Alerts'), (10, 'rollbacks', 'Rollbacks'), (11, 'backfill', 'Backfill'), (12, 'events', 'Events')) AS s (n, id, title) ORDER BY s.n),
-        tandem.report_course(r, since, until), tandem.report_latency(r, since, until), tandem.report_comparisons(r, since, until), tandem.report_differences(r), tandem.report_metrics(r, since, until), tandem.report_guards(r),
-        tandem.report_sla(since, until), tandem.report_batches(r), tandem.report_health(r), tandem.report_alerts(r, since, until), tandem.report_rollbacks(r), tandem.report_backfill(r), tandem.report_events(r),
+                FROM (VALUES (1, 'course', 'Stages and weight'), (2, 'latency', 'Latency'), (3, 'comparisons', 'Comparisons'), (4, 'differences', 'Differences'), (5, 'checks', 'Reconciliation'), (6, 'metrics', 'Metrics'), (7, 'guards', 'Guards'), (8, 'sla', 'SLA windows'), (9, 'batches', 'Batches'),
+                             (10, 'health', 'Health'), (11, 'alerts', 'Alerts'), (12, 'rollbacks', 'Rollbacks'), (13, 'playbook', 'Playbook'), (14, 'days', 'Day by day'), (15, 'backfill', 'Backfill'), (16, 'events', 'Events')) AS s (n, id, title) ORDER BY s.n),
+        tandem.report_course(r, since, until), tandem.report_latency(r, since, until), tandem.report_comparisons(r, since, until), tandem.report_differences(r), tandem.report_checks(r), tandem.report_metrics(r, since, until), tandem.report_guards(r),
+        tandem.report_sla(since, until), tandem.report_batches(r), tandem.report_health(r), tandem.report_alerts(r, since, until), tandem.report_rollbacks(r), tandem.report_playbook(r), tandem.report_days(r), tandem.report_backfill(r), tandem.report_events(r),
         tandem.report_time(statement_timestamp()), current_setting('TimeZone'), pg_get_userbyid(tandem.acting_role()));
 END
 $$;

@@ -13,7 +13,7 @@ BEGIN
                                'metric_reading', 'alert_watch', 'guard_progress', 'guard_view', 'builtin_metric', 'alert_template', 'guard_template')
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(relation, CASE WHEN relation = 'tandem.transition'::regclass THEN 'WHERE kind <> ''*'''
-                                                                            WHEN relation = ANY ('{tandem.sla_policy,tandem.health_threshold,tandem.health_weight}'::regclass[]) THEN 'WHERE NOT shipped' ELSE '' END);
+                                                                            WHEN relation = ANY ('{tandem.sla_policy,tandem.health_threshold,tandem.health_weight,tandem.run_template}'::regclass[]) THEN 'WHERE NOT shipped' ELSE '' END);
     END LOOP;
 END
 $$;

@@ -17,7 +17,6 @@ GRANT EXECUTE ON FUNCTION
     tandem.route, tandem.bucket, tandem.acting_role, tandem.glyph,
     tandem.run_next, tandem.run_law, tandem.check_steps, -- the law
     tandem.rest_sqlstate,
-    tandem.run_next, tandem.run_law, tandem.check_steps, -- the law
     tandem.relation_of, tandem.worker_preloaded, tandem.metric_breach, tandem.capture_triggers, tandem.capture_gap, tandem.run_is_armed -- the views call them
 TO PUBLIC;
 
@@ -78,7 +77,7 @@ GRANT SELECT ON tandem.gates, tandem.decisions TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.run_health, tandem.waiting_for, tandem.health_checks, tandem.check_orchestrator_health, tandem.health_score, tandem.nagios, tandem.perfdata, tandem.status_rank, tandem.sees_tenant TO pg_monitor;
 
 GRANT SELECT ON tandem.accepted_differences TO pg_monitor;
-GRANT SELECT ON tandem.checks, tandem.check_results, tandem.parallel_run_metrics TO pg_monitor;
+GRANT SELECT ON tandem.checks, tandem.check_results, tandem.parallel_run_metrics, tandem.run_templates, tandem.success_metrics, tandem.checklist, tandem.lessons TO pg_monitor;
 GRANT SELECT ON tandem.daily_report, tandem.schedules, tandem.run_timeline TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tandem.cron_jobs, tandem.cron_state, tandem.job_name, tandem.task_states, tandem.breach_counts TO pg_monitor;
 

@@ -39,8 +39,11 @@ viewer operator approver oncall admin monitor: latency_rows latency_series nagio
 viewer operator approver oncall admin: audit_status audit_verify dashboard events report status
 operator admin worker: batch_begin batch_end observe task_cas task_cas_many task_cas_strict task_claim task_create task_finish task_heartbeat
 operator oncall admin: acknowledge pause rollback
+operator approver oncall admin: add_lesson tick_item
+viewer operator approver oncall admin: retrospective
 approver admin: sign_off
 operator admin: accept_difference add_alert_rule add_alert_template add_check add_gate add_guard add_guard_template add_metric add_operation begin_step cancel
+operator admin: add_checklist_item add_success_metric drop_checklist_item drop_success_metric
 operator admin: complete create_policy create_run daily_report drop_alert_rule drop_check drop_guard drop_metric drop_operation drop_policy drop_sla_calendar
 operator admin: drop_sla_policy execute_batch execute_checks execute_round execute_sampling executor_failed export_state_documents export_state_json import_state_json
 operator admin: map_table preflight promote reconcile repair resume retry run_job schedule set_batch_job set_health_threshold set_health_weight set_option
@@ -72,6 +75,7 @@ nobody: report_events report_figure report_guards report_health report_key repor
 nobody: report_ms report_number report_rollbacks report_section report_sla report_span report_table report_ticks report_time report_timezone report_tone
 nobody: report_top report_x require_cron resolve_alert restart_metrics retry_blockers reverse_columns roll_back round_trip_losses run_comparison run_hold
 nobody: run_is_watched run_restored run_round run_verdict same_values sample_metrics scaled set_capture settle_guard_alerts shrink_captured sibling_gives
+nobody: apply_template keep_success report_checks report_days report_playbook retrospective_facts
 nobody: siblings slot_gap slot_name sparkline standing_acceptances state_document state_of state_plan state_records state_task state_time statements_on_new
 nobody: step_payload step_round switch_capture take_lock take_measurement task_step tell_alert trigger_columns try_lock unpack_keys unwatch_metric uses_policy
 nobody: validate_run values_text watch_check watch_metric whole_xid worker_poke worker_wake worse_operations
@@ -82,6 +86,7 @@ everybody: own_mappings policies progress_comparison
 viewer operator approver oncall admin monitor: accepted_differences alert_rules alerts backfill_progress backfill_runs batch_jobs batches capture check_results checks comparisons daily_report
 viewer operator approver oncall admin monitor: decisions emergency_response_metrics gates guard_firings guard_template guards health health_scores latency latency_comparison latency_hour
 viewer operator approver oncall admin monitor: latency_totals latency_trend mappings measurements metrics observe_memory operation_counts operations parallel_run_metrics rollback_proofs
+viewer operator approver oncall admin monitor: checklist lessons run_templates success_metrics
 viewer operator approver oncall admin monitor: run_timeline runs schedules sla_breaches sla_policies task_analytics
 viewer operator approver oncall admin worker: dead_letters task tasks transition
 viewer operator approver oncall admin: alert_template backfill_rejections builtin_metric differences health_threshold health_weight mirror_failures option_default role_grant role_level
@@ -90,6 +95,7 @@ operator admin: state_backups
 nobody: acceptance alert alert_rule alert_watch audit_dropped audit_progress audit_seal backfill backfill_rejection backfill_statement batch batch_job
 nobody: batch_job_known capture_slot capture_state captured check_result check_rule comparison decision difference gate guard_firing guard_progress guard_rule
 nobody: guard_view latency_baseline log_mark mapping mapping_column measurement metric metric_reading metric_restart mirror_failure operation policy rollback
+nobody: checklist_item lesson run_template success_metric success_metric_day success_values
 nobody: run run_activity run_domain run_option schedule series sla_breach sla_calendar sla_policy state_backup state_migrated task_deadline task_kind
 nobody: task_ready worker
 $$) \g /dev/null
