@@ -3,7 +3,7 @@
 #
 #   ROOTS="bookworm trixie"  only these roots           ONLY=, TESTS=, SKIP=  handed on to `make test`
 #   TANDEM_CACHE=DIR         where roots are kept between runs (default: pg_tandem in the user's cache folder)
-#   TANDEM_TESTED=RELEASE    all tests have run on this Debian release just now: its root runs those in SQL only
+#   TANDEM_TESTED=RELEASE    all tests have run on this Debian release just now: the last root runs what may differ there, the others the tests in SQL only
 #   TANDEM_JOBS=2            so many roots at the same time (default: one for each processor, at most 2); each builds with its share of the processors
 #   TANDEM_QUICK=            every round of the random tests, as on the machine itself; in the roots they make fewer
 #   TANDEM_MIRROR=URI        the Debian archive, instead of the one in this machine's apt configuration
@@ -219,10 +219,9 @@ present() { # present NAME: its root is there, or is made; else it is skipped
 
 begin() { # begin NAME: tests it, in a process of its own
     local name=$1 only=${ONLY:-} skip=${SKIP:-}
-    if [ -n "$only" ]; then :
-    elif [ "$name" = "${TANDEM_TESTED:-}" ]; then only=regress,pgtap,isolation
-    elif [ "$name" != "${ROOTS##* }" ]; then # between the oldest and the newest: the core is the same, and so is what waits or is read only
-        only=regress,pgtap,isolation,tap skip='audit.pl compare_oracle.pl docs.pl grafana.pl prometheus.pl sla.pl task_queue.pl'
+    if [ -z "$only" ] && [ -n "${TANDEM_TESTED:-}" ]; then # the oldest release is the machine's, so the newest repeats what may differ, and the others SQL
+        only=regress,pgtap,isolation
+        if [ "$name" = "${ROOTS##* }" ]; then only=unit,$only,tap skip='audit.pl compare_oracle.pl docs.pl grafana.pl prometheus.pl sla.pl task_queue.pl'; fi
     fi
     say "$(date +%T) $name: make test as an ordinary user"
     (
