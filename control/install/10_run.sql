@@ -235,6 +235,21 @@ END
 $$;
 COMMENT ON FUNCTION tandem.move_run IS 'Moves a run by a verb of the state machine; the only writer of stage, phase, weight and epoch but for what moves one domain';
 
+-- A rollback that was called while the run was held comes first: the next round enters it, and this move is none any more.
+CREATE FUNCTION tandem.move_by_machine(run_id integer, verb text, reason text, evidence jsonb DEFAULT '{}') RETURNS tandem.run
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN tandem.move_run(run_id, verb, NULL, reason, evidence);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    IF EXISTS (SELECT FROM tandem.brake AS k WHERE k.run_id = move_by_machine.run_id) THEN
+        RETURN NULL;
+    END IF;
+    RAISE;
+END
+$$;
+COMMENT ON FUNCTION tandem.move_by_machine IS 'move_run() for rounds: NULL, and no error, where a rollback that is not entered yet comes before the move';
+
 -- The machine pauses a run: DDL on a mapped table, a guard that cannot tell, a check whose action it is, a gate that says no.
 CREATE FUNCTION tandem.pause_run(run_id integer, reason text, evidence jsonb DEFAULT '{}') RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -246,8 +261,7 @@ BEGIN
     IF NOT tandem.run_is_armed(r.stage) OR r.phase NOT IN ('progressing', 'waiting_approval') THEN
         RETURN false;
     END IF;
-    PERFORM tandem.move_run(run_id, 'pause', NULL, reason, evidence);
-    RETURN true;
+    RETURN (tandem.move_by_machine(run_id, 'pause', reason, evidence)).id IS NOT NULL;
 END
 $$;
 COMMENT ON FUNCTION tandem.pause_run IS 'Pauses a run that progresses or waits for approval, for the machine; false where there is nothing to pause';

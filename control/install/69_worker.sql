@@ -168,14 +168,14 @@ BEGIN
     END IF;
     barred := ARRAY(SELECT b.blocker FROM tandem.promotion_blockers(r, t.stage, t.weight) AS b);
     IF barred = '{}' AND t.stage = 'live' AND (r.stage <> 'shadow' OR tandem.failures_known(r.id)) THEN
-        r := tandem.move_run(r.id, 'promote', NULL, 'hold elapsed, last validation clean', tandem.promotion_evidence(r, t.stage, t.weight));
-        RETURN format('promoted to %s %%', r.weight);
+        r := tandem.move_by_machine(r.id, 'promote', 'hold elapsed, last validation clean', tandem.promotion_evidence(r, t.stage, t.weight));
+        RETURN CASE WHEN r.id IS NOT NULL THEN format('promoted to %s %%', r.weight) END;
     ELSIF r.phase = 'progressing' AND barred <> '{}' AND 'gate' = ALL (barred) THEN
-        PERFORM tandem.move_run(r.id, 'await', NULL, (SELECT string_agg(b.detail, ' ') FROM tandem.promotion_blockers(r, t.stage, t.weight) AS b), tandem.promotion_evidence(r, t.stage, t.weight));
-        RETURN 'waits for approval';
+        r := tandem.move_by_machine(r.id, 'await', (SELECT string_agg(b.detail, ' ') FROM tandem.promotion_blockers(r, t.stage, t.weight) AS b), tandem.promotion_evidence(r, t.stage, t.weight));
+        RETURN CASE WHEN r.id IS NOT NULL THEN 'waits for approval' END;
     ELSIF r.phase = 'waiting_approval' AND 'gate' <> ALL (barred) THEN
-        PERFORM tandem.move_run(r.id, 'approve', NULL, 'no gate stands in the way any more');
-        RETURN 'no gate stands in the way any more';
+        r := tandem.move_by_machine(r.id, 'approve', 'no gate stands in the way any more');
+        RETURN CASE WHEN r.id IS NOT NULL THEN 'no gate stands in the way any more' END;
     END IF;
     RETURN NULL;
 END
@@ -288,7 +288,7 @@ BEGIN
                     deeds := array_append(deeds, tandem.step_round(r));
                     wait_ms := 1000;
                 ELSIF FOUND THEN
-                    PERFORM tandem.move_run(r.id, 'synced', NULL, 'backfill complete, both sides equal', tandem.promotion_evidence(r, 'shadow', 0));
+                    PERFORM tandem.move_by_machine(r.id, 'synced', 'backfill complete, both sides equal', tandem.promotion_evidence(r, 'shadow', 0));
                 END IF;
             END IF;
             did := array_to_string(format('first comparison: %s differences', different) || deeds, '; ');

@@ -118,7 +118,7 @@ BEGIN
     END IF;
     INSERT INTO tandem.decision AS x (run_id, gate, decision, comment, options, role, session_role, decided_at, expires_at, epoch, home, rollback_id, comparison_id, evidence, digest)
     SELECT r.id, g.name, sign_off.decision, sign_off.comment, sign_off.options, acting, session_user, t.now, t.now + g.valid_for, r.epoch, r.home,
-           coalesce((SELECT max(b.id) FROM tandem.rollback AS b WHERE b.run_id = r.id), 0),
+           coalesce((SELECT max(b.id) FROM tandem.rollback AS b WHERE b.run_id = r.id AND b.entered), 0),
            coalesce((SELECT max(c.id) FROM tandem.comparison AS c WHERE c.run_id = r.id), 0), e.evidence, e.evidence ->> 'digest'
       FROM clock_timestamp() AS t (now), tandem.evidence(r.id) AS e (evidence)
     RETURNING * INTO d;
