@@ -49,14 +49,14 @@ sub goes_live
 	return;
 }
 
-# A test: each latched guard once, each firing with its event, its alert and, where it rolled back, its rollback.
+# A test: each latched guard once, each firing with its event, its alert and, where it rolled back, the rollback.
 sub consistent
 {
 	my ($what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is(value($node, <<~'SQL'), '0|0|0|0', $what);
 		SELECT (SELECT count(*) FROM tandem.guard_firings) - (SELECT count(*) FROM tandem.event WHERE kind = 'guard_fired'),
-		       (SELECT count(*) FROM tandem.guard_firings AS f WHERE f.action = 'rollback' AND NOT EXISTS (SELECT FROM tandem.rollback_proofs AS b WHERE b.proof = f.rollback AND b.automatic)),
+		       (SELECT count(*) FROM tandem.guard_firings AS f WHERE f.action = 'rollback' AND NOT EXISTS (SELECT FROM tandem.rollback_proofs AS b WHERE b.proof = f.rollback)), -- somebody's own, where that came first
 		       (SELECT count(*) FROM tandem.rollback_proofs AS b WHERE b.automatic AND NOT EXISTS (SELECT FROM tandem.guard_firings AS f WHERE f.rollback = b.proof)),
 		       (SELECT count(*) FROM tandem.guard_firings AS f WHERE NOT EXISTS (SELECT FROM tandem.alerts AS a WHERE a.alert = f.alert))
 		SQL
