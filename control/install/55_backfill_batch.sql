@@ -310,6 +310,16 @@ BEGIN
     END IF;
     SELECT * INTO s FROM tandem.backfill_statement AS x WHERE x.mapping_id = m.id;
     SELECT * INTO b FROM tandem.backfill AS x WHERE x.mapping_id = m.id FOR UPDATE;
+    -- cancel() takes the mirrors off with both tables locked. Holding the new one we come before it, or see that it has been: then nobody keeps in
+    -- step any more what we would copy, and it would stand in the way of the next run.
+    BEGIN
+        PERFORM tandem.execute_as(r.owner, format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', s.target));
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN -1;
+    END;
+    IF NOT EXISTS (SELECT FROM tandem.run AS x WHERE x.id = r.id AND x.stage = 'dualwrite' AND x.phase <> 'cancelled') THEN
+        RETURN NULL;
+    END IF;
     SELECT coalesce(max(x.value) FILTER (WHERE x.name = 'batch_size'), max(d.value) FILTER (WHERE d.name = 'batch_size'))::integer,
            extract(epoch FROM coalesce(max(x.value) FILTER (WHERE x.name = 'batch_time'), max(d.value) FILTER (WHERE d.name = 'batch_time'))::interval)
       INTO most, time_wanted
