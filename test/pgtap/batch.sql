@@ -142,7 +142,8 @@ SELECT pg_temp.of_job('bad', 50, 45, 0) \g /dev/null
 SELECT is(pg_temp.batch_metrics(), 'batch_anomalies 0.0, batch_failed_percent 50.0, batch_success_rate 95.0, batch_violations 1.0', '... is what the metrics tell');
 SELECT is((SELECT status FROM tandem.health WHERE check_name = 'batches' AND run = 'j'), 'CRITICAL', '... and health');
 SELECT count(pg_temp.of_job('bad', 50, 45, 0)) FROM generate_series(1, 20) AS i \g /dev/null
-SELECT is(pg_temp.batch_metrics(), 'batch_anomalies 0.0, batch_failed_percent 0.0, batch_success_rate 100.0, batch_violations 0.0', 'twenty good ones later it is history');
+-- One of twenty that take a millisecond may take ten by chance.
+SELECT matches(pg_temp.batch_metrics(), '^batch_anomalies \d\.0, batch_failed_percent 0\.0, batch_success_rate 100\.0, batch_violations 0\.0$', 'twenty good ones later it is history');
 UPDATE tandem.batch SET anomaly = 'duration', verdict = 'inconclusive' WHERE id IN (SELECT id FROM tandem.batch WHERE job = 'bad' ORDER BY id DESC LIMIT 5);
 SELECT matches(pg_temp.batch_metrics(), '^batch_anomalies 5.0,', 'anomalies are counted');
 SELECT is((SELECT status FROM tandem.health WHERE check_name = 'batches' AND run = 'j'), 'WARNING', '... and more than a fifth of them are a warning');
