@@ -92,11 +92,11 @@ sub events { return value($node, "SELECT string_agg(kind, ' ' ORDER BY seq) FROM
 sub last_event { return value($node, "SELECT coalesce(max(seq), 0) FROM tandem.event"); }
 
 subtest 'in the middle of the backfill' => sub {
-	value($node, "SELECT tandem.start('r')");
+	value($node, "SELECT tandem.set_option('r', 'throttle_delay', '100 ms'), tandem.start('r')"); # 300 batches: it can't be through before we are
 	becomes($node, "sum(rows_seen) > 20 FROM tandem.backfill_progress WHERE run = 'r'", 'it copies');
 	prompt_rollback('during the backfill');
 	is(state_of($node, 'r'), 'dualwrite degraded 0', 'the run stands where it is, degraded');
-	value($node, "SELECT tandem.set_option('r', 'batch_size', '1000'), tandem.retry('r')");
+	value($node, "SELECT tandem.set_option('r', 'batch_size', '1000'), tandem.set_option('r', 'throttle_delay', '0'), tandem.retry('r')");
 	becomes($node, "stage = 'shadow' FROM tandem.runs", 'and goes on');
 	becomes($node, "NOT EXISTS (SELECT FROM tandem.rollback_proofs WHERE verdict = 'pending')", 'proven');
 };
