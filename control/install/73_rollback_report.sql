@@ -45,10 +45,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.rollback_loss IS 'What a rollback lost, as its proof shows it';
 
--- Text of others' making, between characters of ours: nothing of it is Markdown or HTML.
+-- Text of others' making, in one line: nothing of it is Markdown or HTML. It is read as it stands, too, so nothing is escaped that needs not be: a
+-- mark of lists and headings means something only where a line begins, and an underscore not within a word.
 CREATE FUNCTION tandem.markdown(value text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT regexp_replace(regexp_replace(value, '[[:cntrl:]]+', ' ', 'g'), '([\\`*_{}\[\]<>()#+!|~&-])', '\\\1', 'g') $$;
+AS $$
+    SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(value, '[[:cntrl:]]+', ' ', 'g'),
+               '([\\`*\[\]<>|~&])', '\\\1', 'g'), '((?<![[:alnum:]])_|_(?![[:alnum:]]))', '\\\1', 'g'),
+               '^(\s*)([#=]|[-+](?=[-\s]|$))', '\1\\\2'), '^(\s*[0-9]+)([.)])(?=\s|$)', '\1\\\2')
+$$;
 COMMENT ON FUNCTION tandem.markdown IS 'A text with whatever Markdown would take for its own escaped, in one line';
 
 -- SECURITY DEFINER, as status(): it reads the tables of the run for whoever may see it.

@@ -213,6 +213,9 @@ SELECT tandem.rollback('| <b>x</b>', E'# <script>\n| a | b |', domain => '`|d') 
 SELECT matches(tandem.rollback_report('| <b>x</b>'), E'\n\\\\# \\\\<script\\\\> \\\\\\| a \\\\\\| b \\\\\\|\n', 'a reason cannot write Markdown');
 SELECT is((SELECT count(*) FROM regexp_matches(tandem.rollback_report('| <b>x</b>'), '[^\\][<`]', 'g')), 0::bigint, '... nor HTML');
 
+SELECT is(tandem.markdown(said), shown, format('%L', said)) FROM (VALUES ('guard any_difference: {"id": 5} 2026-11-23+00', 'guard any_difference: {"id": 5} 2026-11-23+00'), ('_so_ [x](y)', '\_so\_ \[x\](y)'), ('- a', '\- a'),
+    ('-7', '-7'), ('---', '\---'), ('1. b', '1\. b'), ('1.5', '1.5'), ('## c', '\## c'), ('&lt;', '\&lt;'), ('a*b', 'a\*b'), ('\', '\\')) AS v (said, shown);
+
 -- --- where there is nothing to roll back, and what goes with a run
 SELECT tandem.create_run('o', 'a', 'b'), tandem.map_table('o', 'a.y', 'b.y') \g /dev/null
 SELECT throws_ok($$SELECT tandem.rollback('o', 'before the start')$$, '55000', NULL, 'before the start');
