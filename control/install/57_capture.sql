@@ -86,12 +86,30 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.capture_columns IS 'What is captured of a row of one side of a mapping (direction forward: legacy), and a number that tells this layout';
 
+-- A row that goes may then take others of the same table with it, which the mirror did not mean.
+CREATE FUNCTION tandem.cascades_to_itself(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE f AS MATERIALIZED (
+        SELECT c.conrelid, c.confrelid FROM pg_constraint AS c
+         WHERE c.contype = 'f' AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd'))
+    ), reached AS (
+        SELECT f.conrelid FROM f WHERE f.confrelid = relation
+         UNION
+        SELECT f.conrelid FROM reached AS r JOIN f ON f.confrelid = r.conrelid
+    )
+    SELECT EXISTS (SELECT FROM reached AS r WHERE r.conrelid = relation)
+$$;
+COMMENT ON FUNCTION tandem.cascades_to_itself IS 'Do foreign keys carry a delete or a change of a key from this table to other rows of it, be it through other tables?';
+
 CREATE FUNCTION tandem.trigger_columns(mapping_id integer, direction text, OUT columns name[], OUT layout integer, OUT echo boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN o.wanted THEN c.columns ELSE '{}' END, c.layout, o.wanted AND c.echo
+    SELECT CASE WHEN o.wanted THEN c.columns ELSE '{}' END, c.layout, o.wanted AND (c.echo OR tandem.cascades_to_itself(o.target))
       FROM tandem.capture_columns($1, $2) AS c,
-           (SELECT tandem.option(m.run_id, 'capture') = 'trigger' AS wanted FROM tandem.mapping AS m WHERE m.id = $1) AS o
+           (SELECT tandem.option(m.run_id, 'capture') = 'trigger' AS wanted,
+                   CASE $2 WHEN 'forward' THEN tandem.relation_of(m.new_schema, m.new_table) ELSE tandem.relation_of(m.legacy_schema, m.legacy_table) END AS target
+              FROM tandem.mapping AS m WHERE m.id = $1) AS o
 $$;
 COMMENT ON FUNCTION tandem.trigger_columns IS 'What the mirror''s trigger captures: nothing, unless the option capture says trigger';
 

@@ -159,6 +159,18 @@ BEGIN
         RETURN NEXT ('foreign_keys', 'WARNING', format('%s: a delete that %I cascades on one side is refused by %I of %s on the other', label, side.cascading, side.refusing, side.relation),
                      format('Make %I ON DELETE CASCADE too, or DEFERRABLE INITIALLY DEFERRED.', side.refusing))::tandem.preflight_row;
     END LOOP;
+    -- What a mirrored write causes by a cascade is not written back (docs/mirror.md).
+    FOR side IN SELECT a.conname AS cascading, a.conrelid::regclass AS relation, d.there
+                  FROM (VALUES (source, target, false), (target, source, true)) AS d (here, there, reverse)
+                  JOIN pg_constraint AS a ON a.conrelid = d.here AND a.contype = 'f' AND (a.confdeltype IN ('c', 'n', 'd') OR a.confupdtype IN ('c', 'n', 'd'))
+                  JOIN tandem.mapping AS p ON p.run_id = r.id AND a.confrelid = CASE WHEN d.reverse THEN tandem.relation_of(p.new_schema, p.new_table) ELSE tandem.relation_of(p.legacy_schema, p.legacy_table) END
+                 WHERE NOT EXISTS (SELECT FROM tandem.siblings(m)) AND NOT EXISTS (SELECT FROM tandem.siblings(p))
+                   AND NOT EXISTS (SELECT FROM pg_constraint AS b WHERE b.conrelid = d.there AND b.contype = 'f'
+                                      AND b.confrelid = CASE WHEN d.reverse THEN tandem.relation_of(p.legacy_schema, p.legacy_table) ELSE tandem.relation_of(p.new_schema, p.new_table) END) LOOP
+        RETURN NEXT ('foreign_keys', 'WARNING', format('%s: what %I of %s cascades when its parent is written on the other side stays as it is there: %s has no such foreign key',
+                                                       label, side.cascading, side.relation, side.there::regclass),
+                     format('Give %s the same foreign key with the same actions.', side.there::regclass))::tandem.preflight_row;
+    END LOOP;
     -- A virtual generated column (PostgreSQL 18) is computed when it is read, and is not in the row that a trigger sees.
     FOR side IN SELECT DISTINCT a.attname, a.attrelid::regclass AS relation FROM tandem.mapping_column AS c
                  CROSS JOIN LATERAL (SELECT CASE c.direction WHEN 'forward' THEN source ELSE target END AS relation) AS s

@@ -9,6 +9,11 @@
 // echo from a write by an application's own trigger (which must be mirrored) is the mapping, the direction and the
 // trigger depth: the echo is exactly one level below the mirror that caused it. The frame is backend-local and put back
 // on every way out, errors included.
+//
+// Cascades: what foreign keys do to other tables under the mirror's own statement fires at that depth, too. It is not
+// written back: where the source has such a key, its own cascade came here by itself; and a row that the other side
+// refused to move would take the source's row with it that has moved. What differs then is found by validations, as the
+// key is noted.
 #include "pg/backfill.hpp"
 #include "pg/capture.hpp"
 #include "pg/mirror_bulk.hpp"
@@ -27,7 +32,8 @@ struct Frame {
     int32 mapping;
     Direction direction;
     int depth;
-    bool capture_echo; // see MirrorPlan
+    bool capture_echo;                    // see MirrorPlan
+    const scope::Group* groups = nullptr; // several tables together, in place of that mapping
 };
 
 Frame current_frame = {0, Direction::forward, -1, false};
@@ -49,6 +55,22 @@ int trigger_depth() {
     LOCAL_FCINFO(info, 0);
     InitFunctionCallInfoData(*info, nullptr, 0, InvalidOid, nullptr, nullptr);
     return DatumGetInt32(pg_trigger_depth(info));
+}
+
+// Fired one level below the mirror: is it what a foreign key of the side that is being written did to another table? Of
+// one legacy table in several new ones each has to hear: only one of those may have such a key itself.
+bool is_cascade(const MirrorPlan* plan) {
+    if (plan->shared) {
+        return false;
+    }
+    const auto is_below = [plan](int32 mapping, Direction direction) {
+        return direction != plan->key.direction && std::ranges::find(plan->relatives, mapping) != plan->relatives.end();
+    };
+    bool cascade = false;
+    for (const scope::Group* group = current_frame.groups; group != nullptr; group = group->next) {
+        cascade |= is_below(group->key.mapping, group->key.direction);
+    }
+    return cascade || is_below(current_frame.mapping, current_frame.direction);
 }
 
 void write_as_owner(const MirrorPlan* plan, Relation source, const Change& change) {
@@ -164,8 +186,8 @@ void mirror_row(const TriggerData* data, Oid function) {
     Relation source = data->tg_relation;
     const PlanKey key = call([&] { return key_of(data); });
     const int depth = trigger_depth();
-    const bool echo = current_frame.mapping == key.mapping && current_frame.direction != key.direction &&
-                      current_frame.depth + 1 == depth;
+    const bool below = current_frame.depth + 1 == depth;
+    const bool echo = below && current_frame.mapping == key.mapping && current_frame.direction != key.direction;
     // Our own write, coming back. Its key is noted already, unless it may have become another one on the way.
     if (echo && !current_frame.capture_echo && !changes_rows_before(source)) {
         return;
@@ -176,7 +198,7 @@ void mirror_row(const TriggerData* data, Oid function) {
         return found;
     });
     const Change change = change_of(data);
-    if (echo || (plan->together && scope::collect(key, function, change))) {
+    if (echo || (below && is_cascade(plan)) || (plan->together && scope::collect(key, function, change))) {
         return;
     }
     scope::write_collected();
@@ -226,7 +248,7 @@ void write_group(const scope::Group& group) {
 bool write_together(const scope::Group* groups) {
     const FrameScope frame(groups->next == nullptr
                                ? Frame{groups->key.mapping, groups->key.direction, trigger_depth(), false}
-                               : Frame{0, Direction::forward, -1, false});
+                               : Frame{0, Direction::forward, trigger_depth(), false, groups});
     if (!call([&] { return fit_together(groups); })) {
         return false;
     }

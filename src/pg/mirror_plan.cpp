@@ -88,6 +88,17 @@ Columns loaded_columns(const MirrorPlan* plan, Oid relation, int column) {
     return columns;
 }
 
+std::span<const int32> loaded_numbers(const MirrorPlan* plan, int column) {
+    bool isnull = false;
+    Datum* values = nullptr;
+    int count = 0;
+    deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull)),
+                      INT4OID, sizeof(int32), true, TYPALIGN_INT, &values, nullptr, &count);
+    auto* numbers = static_cast<int32*>(MemoryContextAlloc(plan->context, sizeof(int32) * (count + 1)));
+    std::transform(values, values + count, numbers, [](Datum value) { return DatumGetInt32(value); });
+    return {numbers, static_cast<size_t>(count)};
+}
+
 Oid loaded_oid(int column) {
     bool isnull = false;
     return DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull));
@@ -114,7 +125,7 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
         load_query =
             prepare_kept("SELECT m.owner, m.target::oid, m.lenient, m.columns, m.upsert_sql, m.update_sql,"
                          "       m.delete_sql, c.columns, c.layout, c.echo, m.written, m.updated, m.target_key,"
-                         "       m.source_key"
+                         "       m.source_key, m.shared, m.relatives"
                          "  FROM tandem.mirror_statements($1, $2) AS m, tandem.trigger_columns($1, $2) AS c",
                          2, types);
     }
@@ -144,6 +155,8 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     plan->updated = loaded_columns(plan, plan->target, 12);
     plan->target_key = loaded_columns(plan, plan->target, 13);
     plan->source_key = loaded_columns(plan, plan->key.source, 14);
+    plan->shared = loaded_bool(15);
+    plan->relatives = loaded_numbers(plan, 16);
     const char* upsert = loaded_text(5);
     const char* update = loaded_text(6);
     const char* remove = loaded_text(7);

@@ -36,12 +36,14 @@ struct MirrorPlan {
     Columns updated; // of these: an UPDATE may set them
     Columns target_key;
     Columns source_key;
-    bool together;        // many rows may be written at a time: mirror_bulk.hpp
-    SPIPlanPtr upsert;    // parameters: the new row
-    SPIPlanPtr update;    // parameters: the new row, then the old one
-    SPIPlanPtr remove;    // parameters: the old row
-    Oid captured;         // table tandem.captured
-    int captured_columns; // of the source, from which the comparison's key is made
+    bool shared;                      // its legacy table is mapped more than once, and this is the way from there
+    std::span<const int32> relatives; // the run's mappings
+    bool together;                    // many rows may be written at a time: mirror_bulk.hpp
+    SPIPlanPtr upsert;                // parameters: the new row
+    SPIPlanPtr update;                // parameters: the new row, then the old one
+    SPIPlanPtr remove;                // parameters: the old row
+    Oid captured;                     // table tandem.captured
+    int captured_columns;             // of the source, from which the comparison's key is made
     AttrNumber* captured_attributes;
     int32 captured_layout;
     bool capture_echo;     // the row that this direction writes may have another key than the one that it came from

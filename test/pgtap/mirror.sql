@@ -206,6 +206,7 @@ CREATE TABLE fresh.strict_child (id integer PRIMARY KEY, parent_id integer REFER
 SELECT tandem.create_run('s', 'legacy', 'fresh'), tandem.map_table('s', 'legacy.strict_parent', 'fresh.strict_parent'), tandem.map_table('s', 'legacy.strict_child', 'fresh.strict_child') \g /dev/null
 SELECT is((SELECT array_agg(check_name) FROM tandem.preflight('s') WHERE status <> 'OK' AND check_name NOT IN ('worker', 'settings')), '{foreign_keys}', 'preflight names a cascade that the other side refuses');
 ALTER TABLE fresh.strict_child DROP CONSTRAINT strict_child_parent_id_fkey;
+SELECT matches((SELECT string_agg(detail, ' ') FROM tandem.preflight('s') WHERE check_name = 'foreign_keys' AND status = 'WARNING'), 'fresh.strict_child has no such foreign key', '... and one that the other side has not');
 ALTER TABLE fresh.strict_child ADD FOREIGN KEY (parent_id) REFERENCES fresh.strict_parent ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED;
 SELECT is((SELECT count(*) FROM tandem.preflight('s') WHERE check_name = 'foreign_keys'), 0::bigint, '... until it is deferred');
 SELECT lives_ok($$SELECT tandem.start('s')$$, 'start');

@@ -153,6 +153,73 @@ SELECT tandem.create_run('swap', 'legacy', 'fresh'), tandem.map_table('swap', 'l
 SELECT is((SELECT count(*) FROM tandem.preflight('swap') WHERE check_name = 'key' AND status = 'CRITICAL' AND hint LIKE '%DEFERRABLE%'), 1::bigint, 'a deferrable primary key is refused by preflight');
 SELECT throws_ok($$SELECT tandem.start('swap')$$, '55000', NULL, '... and by start()');
 
+-- cascades of a mirrored write are not written back: what new refused to move must not take legacy's row with it
+CREATE TABLE legacy.box (id integer PRIMARY KEY, name text);
+CREATE TABLE legacy.thing (id integer PRIMARY KEY, box integer REFERENCES legacy.box ON DELETE CASCADE ON UPDATE CASCADE, note text);
+CREATE TABLE legacy.tag (id integer PRIMARY KEY, thing integer REFERENCES legacy.thing ON DELETE SET NULL, note text);
+CREATE TABLE legacy.node (id integer PRIMARY KEY, above integer REFERENCES legacy.node ON DELETE CASCADE, note text);
+CREATE TABLE legacy.log (id integer PRIMARY KEY, what text);
+CREATE TABLE fresh.box (LIKE legacy.box INCLUDING ALL);
+CREATE TABLE fresh.thing (id integer PRIMARY KEY, box integer REFERENCES fresh.box ON DELETE CASCADE ON UPDATE CASCADE, note text CHECK (note <> 'refused'));
+CREATE TABLE fresh.tag (id integer PRIMARY KEY, thing integer REFERENCES fresh.thing ON DELETE SET NULL, note text CHECK (note <> 'refused'));
+CREATE TABLE fresh.node (id integer PRIMARY KEY, above integer REFERENCES fresh.node ON DELETE CASCADE, note text CHECK (note <> 'refused'));
+CREATE TABLE fresh.log (LIKE legacy.log INCLUDING ALL);
+INSERT INTO legacy.box SELECT i, 'box' FROM generate_series(1, 40) AS i;
+INSERT INTO legacy.thing SELECT i, (i + 9) / 10, 'thing' FROM generate_series(1, 400) AS i;
+INSERT INTO legacy.tag SELECT i, i, 'tag' FROM generate_series(1, 400) AS i;
+INSERT INTO legacy.node SELECT i, nullif(i / 10, 0), 'node' FROM generate_series(1, 299) AS i;
+SELECT tandem.create_run('casc', 'legacy', 'fresh', hold => '1 day'), tandem.set_option('casc', 'validate_every', '1 day') \g /dev/null
+SELECT tandem.map_table('casc', ('legacy.' || t)::regclass, ('fresh.' || t)::regclass) FROM unnest('{box,thing,tag,node,log}'::text[]) AS t \g /dev/null
+SELECT tandem.start('casc') \g /dev/null
+SELECT pg_temp.ticks(12) \g /dev/null
+SELECT is((SELECT stage FROM tandem.status('casc')), 'shadow', 'foreign keys that cascade on both sides');
+-- an application's trigger, which a cascade may fire too
+CREATE FUNCTION fresh.log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO fresh.log VALUES (OLD.id, 'deleted on new'); RETURN NULL; END $$;
+CREATE TRIGGER log AFTER DELETE ON fresh.thing FOR EACH ROW WHEN (OLD.id IN (1, 2)) EXECUTE FUNCTION fresh.log();
+
+UPDATE legacy.thing SET box = 5, note = 'refused' WHERE id = 1;
+DELETE FROM legacy.box WHERE id = 1;
+SELECT is((SELECT thing::text FROM legacy.thing AS thing WHERE id = 1), '(1,5,refused)', 'ON DELETE CASCADE of new: a row that moved in legacy alone stays there');
+SELECT is((SELECT count(*) FROM fresh.thing WHERE id <= 10), 0::bigint, '... though new''s went with its old parent');
+SELECT is((SELECT array_agg(id ORDER BY id) FROM legacy.log), '{1,2}', '... and what the application''s trigger wrote there was mirrored');
+UPDATE legacy.thing SET note = 'refused' WHERE id = 21;
+UPDATE legacy.box SET id = 103 WHERE id = 3;
+SELECT is((SELECT thing::text FROM legacy.thing AS thing WHERE id = 21), '(21,103,refused)', 'ON UPDATE CASCADE of new does not put back an old value');
+UPDATE legacy.tag SET note = 'refused', thing = 50 WHERE id = 31;
+DELETE FROM legacy.thing WHERE id = 31;
+SELECT is((SELECT tag::text FROM legacy.tag AS tag WHERE id = 31), '(31,50,refused)', 'ON DELETE SET NULL of new neither');
+UPDATE legacy.node SET above = 3, note = 'refused' WHERE id = 20;
+DELETE FROM legacy.node WHERE id = 2;
+SELECT is((SELECT node::text FROM legacy.node AS node WHERE id = 20), '(20,3,refused)', 'nor a table that references itself');
+UPDATE legacy.thing SET box = 40, note = 'refused' WHERE id IN (101, 111, 121, 131, 141);
+DELETE FROM legacy.box WHERE id BETWEEN 11 AND 15;
+SELECT is((SELECT count(*) FROM legacy.thing WHERE id IN (101, 111, 121, 131, 141) AND box = 40 AND note = 'refused'), 5::bigint, 'nor where the parents are deleted together');
+UPDATE legacy.thing SET box = 40, note = 'refused' WHERE id IN (151, 161, 171, 181, 191);
+WITH b AS (DELETE FROM legacy.box WHERE id BETWEEN 16 AND 20), n AS (DELETE FROM legacy.node WHERE id BETWEEN 91 AND 95) UPDATE legacy.tag SET note = 'with' WHERE id BETWEEN 301 AND 305;
+SELECT is((SELECT count(*) FROM legacy.thing WHERE id IN (151, 161, 171, 181, 191) AND box = 40 AND note = 'refused'), 5::bigint, '... and together with other tables');
+SELECT is((SELECT string_agg(format('%s %s', c.legacy, c.missing + c.extra + c.changed), ', ' ORDER BY c.legacy) FROM tandem.validate('casc', changes_only => true) AS c WHERE NOT c.clean),
+    'legacy.node 11, legacy.tag 12, legacy.thing 12', 'a validation of the changed keys finds what differs');
+SELECT is((SELECT string_agg(format('%s %s', c.legacy, c.missing + c.extra + c.changed), ', ' ORDER BY c.legacy) FROM tandem.validate('casc') AS c WHERE NOT c.clean),
+    'legacy.node 11, legacy.tag 12, legacy.thing 12', '... as does one of all rows');
+-- mended, and on to live; there the new side may hold what legacy's cascade would take
+UPDATE legacy.thing SET note = 'mended' WHERE note = 'refused';
+UPDATE legacy.tag SET note = 'mended';
+UPDATE legacy.node SET note = 'mended';
+SELECT tandem.retry('casc') \g /dev/null
+SELECT tandem.promote('casc') \g /dev/null
+SELECT is((SELECT stage FROM tandem.status('casc')), 'live', 'mended, and promoted');
+SET LOCAL session_replication_role = replica;
+ALTER TABLE fresh.thing DISABLE TRIGGER USER;
+UPDATE fresh.thing SET box = 40, note = 'new''s own' WHERE id = 221;
+ALTER TABLE fresh.thing ENABLE TRIGGER USER;
+RESET session_replication_role;
+SELECT format('ALTER TABLE fresh.thing ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger WHERE tgrelid = 'fresh.thing'::regclass AND tgname LIKE 'tandem%' \gexec
+DELETE FROM fresh.box WHERE id = 23;
+SELECT is((SELECT count(*) FROM legacy.thing WHERE id BETWEEN 221 AND 230), 0::bigint, 'a delete on new cascades on legacy');
+SELECT is((SELECT thing::text FROM fresh.thing AS thing WHERE id = 221), '(221,40,"new''s own")', '... and a row that new alone has elsewhere stays there');
+SELECT tandem.rollback('casc', 'done') \g /dev/null
+SELECT tandem.cancel('casc') \g /dev/null
+
 -- one legacy table in two new ones
 CREATE TABLE legacy.person (id integer PRIMARY KEY, name text, street text, city text DEFAULT 'nowhere');
 CREATE TABLE fresh.customer (id integer PRIMARY KEY, name text, vip boolean DEFAULT false);

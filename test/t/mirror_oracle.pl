@@ -60,6 +60,7 @@ sub statement
 		"UPDATE fresh.account SET only_new = 'mine $few' WHERE account_id BETWEEN $from AND $to",
 		"UPDATE legacy.account SET only_old = 'mine $few' WHERE id BETWEEN $from AND $to",
 		family($from, $to, $mod, $rest, $few),
+		family($from, $to, $mod, $rest, $few),
 		family($from, $to, $mod, $rest, $few));
 }
 
@@ -74,6 +75,13 @@ sub family
 		"DELETE FROM $schema.parent WHERE id % 37 = $rest",
 		"INSERT INTO $schema.parent SELECT i, 'p' || i FROM generate_series($from, $to) AS i ON CONFLICT DO NOTHING; INSERT INTO $schema.child SELECT id, $few, 'c' FROM $schema.parent ON CONFLICT DO NOTHING",
 		"WITH p AS (INSERT INTO $schema.parent VALUES (2000 + $from, 'with') ON CONFLICT DO NOTHING RETURNING id) INSERT INTO $schema.child SELECT id, n, 'with' FROM p, generate_series(1, 5) AS n",
+		"UPDATE $schema.note SET text = text || '$few', parent_id = (SELECT max(id) FROM $schema.parent WHERE id <= $to) WHERE id % $mod = $rest",
+		"INSERT INTO $schema.note (id, parent_id, text) SELECT i, NULL, 'new' FROM generate_series($from, $to) AS i ON CONFLICT (id) DO UPDATE SET text = 'again'",
+		"UPDATE $schema.node SET above = NULL, n = $few WHERE id BETWEEN $from AND $to",
+		"UPDATE $schema.node SET id = id + 700 WHERE id BETWEEN $from AND $to AND id < 700",
+		"DELETE FROM $schema.node WHERE id BETWEEN $from AND $to",
+		"INSERT INTO $schema.node (id, above, n) SELECT i, (SELECT max(id) FROM $schema.node WHERE id < $from), $few FROM generate_series($from, $to) AS i ON CONFLICT DO NOTHING",
+		"WITH p AS (DELETE FROM $schema.parent WHERE id % 41 = $rest), n AS (DELETE FROM $schema.node WHERE id % 43 = $rest) UPDATE $schema.note SET text = 'both' WHERE id % $mod = $rest",
 		"UPDATE $schema.child SET v = v || '$few' WHERE parent_id BETWEEN $from AND $to",
 		"DELETE FROM $schema.child WHERE n = $few");
 }

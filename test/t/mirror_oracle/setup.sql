@@ -27,12 +27,19 @@ CREATE TABLE legacy.child (parent_id integer REFERENCES legacy.parent ON DELETE 
 CREATE TABLE fresh.parent (id integer PRIMARY KEY, name text);
 CREATE TABLE fresh.child (parent_id integer REFERENCES fresh.parent ON DELETE CASCADE ON UPDATE CASCADE, n integer, v text, PRIMARY KEY (n, parent_id));
 
+CREATE TABLE legacy.note (id integer PRIMARY KEY, parent_id integer REFERENCES legacy.parent ON DELETE SET NULL ON UPDATE CASCADE, text text);
+CREATE TABLE fresh.note (id integer PRIMARY KEY, text text, parent_id integer REFERENCES fresh.parent ON DELETE SET NULL ON UPDATE CASCADE);
+CREATE TABLE legacy.node (id integer PRIMARY KEY, above integer REFERENCES legacy.node ON DELETE CASCADE ON UPDATE CASCADE, n integer);
+CREATE TABLE fresh.node (n integer, id integer PRIMARY KEY, above integer REFERENCES fresh.node ON DELETE CASCADE ON UPDATE CASCADE);
+
 INSERT INTO legacy.account SELECT 'note ' || i, i, i * 100 FROM generate_series(1, 400) AS i;
 INSERT INTO legacy.parted SELECT i, i, 's' || i FROM generate_series(1, 400) AS i;
 INSERT INTO legacy.watched SELECT i, i, 's' || i FROM generate_series(1, 200) AS i;
 INSERT INTO legacy.pair SELECT i, 1, i, 's' || i FROM generate_series(1, 200) AS i;
 INSERT INTO legacy.parent SELECT i, 'p' || i FROM generate_series(1, 100) AS i;
 INSERT INTO legacy.child SELECT p, n, 'c' FROM generate_series(1, 100) AS p, generate_series(1, 4) AS n;
+INSERT INTO legacy.note SELECT i, 1 + i % 100, 'note' FROM generate_series(1, 200) AS i;
+INSERT INTO legacy.node SELECT i, nullif(i / 4, 0), i FROM generate_series(1, 300) AS i;
 
 SELECT FROM tandem.create_run('r', 'legacy', 'fresh', hold => '1 day');
 SELECT FROM tandem.map_table('r', 'legacy.account', 'fresh.account', forward => '{"account_id": "id", "balance": "cents", "memo": "note"}', reverse => '{"cents": "balance::integer", "note": "memo"}');
@@ -41,6 +48,8 @@ SELECT FROM tandem.map_table('r', 'legacy.watched', 'fresh.watched');
 SELECT FROM tandem.map_table('r', 'legacy.pair', 'fresh.pair', key => '{id,half}');
 SELECT FROM tandem.map_table('r', 'legacy.child', 'fresh.child');
 SELECT FROM tandem.map_table('r', 'legacy.parent', 'fresh.parent');
+SELECT FROM tandem.map_table('r', 'legacy.note', 'fresh.note');
+SELECT FROM tandem.map_table('r', 'legacy.node', 'fresh.node');
 SELECT FROM tandem.set_option('r', 'batch_size', '1000');
 SELECT FROM tandem.set_option('r', 'validate_every', '1 day');
 SELECT FROM tandem.start('r');
@@ -86,11 +95,18 @@ CREATE FUNCTION oracle.differences(step integer) RETURNS SETOF text LANGUAGE sql
     UNION ALL
     SELECT format('step %s: child %s %s', step, l, f) FROM legacy.child AS l FULL JOIN fresh.child AS f ON (f.parent_id, f.n) = (l.parent_id, l.n)
      WHERE l.n IS NULL OR f.n IS NULL OR l.v IS DISTINCT FROM f.v
+    UNION ALL
+    SELECT format('step %s: note %s %s', step, l, f) FROM legacy.note AS l FULL JOIN fresh.note AS f ON f.id = l.id
+     WHERE l.id IS NULL OR f.id IS NULL OR (l.parent_id, l.text) IS DISTINCT FROM (f.parent_id, f.text)
+    UNION ALL
+    SELECT format('step %s: node %s %s', step, l, f) FROM legacy.node AS l FULL JOIN fresh.node AS f ON f.id = l.id
+     WHERE l.id IS NULL OR f.id IS NULL OR (l.above, l.n) IS DISTINCT FROM (f.above, f.n)
 $$;
 
 CREATE FUNCTION oracle.everything() RETURNS SETOF text LANGUAGE sql AS $$
     SELECT md5(string_agg(r, E'\n' ORDER BY r COLLATE "C")) FROM (
         SELECT 'la' || x::text FROM legacy.account AS x UNION ALL SELECT 'fa' || x::text FROM fresh.account AS x UNION ALL
         SELECT 'fp' || x::text FROM fresh.parted AS x UNION ALL SELECT 'fw' || x::text FROM fresh.watched AS x UNION ALL
-        SELECT 'fi' || x::text FROM fresh.pair AS x UNION ALL SELECT 'fc' || x::text FROM fresh.child AS x UNION ALL SELECT 'ft' || x::text FROM fresh.parent AS x) AS t (r)
+        SELECT 'fi' || x::text FROM fresh.pair AS x UNION ALL SELECT 'fc' || x::text FROM fresh.child AS x UNION ALL SELECT 'ft' || x::text FROM fresh.parent AS x UNION ALL
+        SELECT 'fn' || x::text FROM fresh.note AS x UNION ALL SELECT 'fo' || x::text FROM fresh.node AS x) AS t (r)
 $$;
