@@ -15,7 +15,7 @@ INSERT INTO tandem.health_threshold (check_name, warn, crit, less, shipped) VALU
     ('worker', NULL, 60, false, true), ('run', 90, 69, true, true), ('sla_compliance', 99, 95, true, true), ('overdue', 1, 10, false, true), ('queue', 60, 600, false, true),
     ('leases', 10, 60, false, true), ('dead_letters', 1, 100, false, true), ('old_transaction', 300, 3600, false, true), ('audit', 60, 3600, false, true),
     ('connections', 80, 95, false, true), ('load', 4, 16, false, true), ('memory', 10, 3, true, true), ('disk', 10, 3, true, true),
-    ('metrics', 1, NULL, false, true), ('metric_age', 60, 600, false, true);
+    ('metrics', 1, NULL, false, true), ('metric_age', 60, 600, false, true), ('guard_silence', 3600, NULL, false, true);
 
 CREATE TABLE tandem.health_weight (
     deduction text NOT NULL,
@@ -30,7 +30,7 @@ INSERT INTO tandem.health_weight (deduction, points, shipped) VALUES
     ('run: writes that the new side refused', 10, true), ('run: critical checks that fail', 31, true), ('run: checks that fail', 10, true), ('run: critical metrics that fail', 31, true), ('run: metrics that fail', 10, true), ('run: metrics that are inconclusive', 5, true),
     ('worker', 40, true), ('run', 40, true), ('sla_compliance', 20, true), ('overdue', 20, true), ('queue', 20, true), ('leases', 10, true), ('dead_letters', 10, true),
     ('old_transaction', 10, true), ('audit', 20, true), ('connections', 20, true), ('load', 10, true), ('memory', 20, true), ('disk', 30, true), ('capture', 10, true),
-    ('metrics', 10, true), ('metric_age', 10, true), ('alerts', 20, true), ('observing', 10, true), ('batches', 20, true), ('schedules', 20, true), ('checks', 20, true);
+    ('metrics', 10, true), ('metric_age', 10, true), ('guards', 20, true), ('guard_silence', 10, true), ('alerts', 20, true), ('observing', 10, true), ('batches', 20, true), ('schedules', 20, true), ('checks', 20, true);
 
 CREATE FUNCTION tandem.health_points(deduction text) RETURNS integer
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -24,6 +24,8 @@ CREATE TABLE tandem.rollback (
     passes       integer NOT NULL DEFAULT 0,
     repaired_at  timestamptz,
     proof_at     timestamptz,
+    frozen       jsonb,
+    frozen_at    timestamptz,
     differences  bigint,
     unexplained  bigint
 );
@@ -35,6 +37,7 @@ COMMENT ON COLUMN tandem.rollback.entered IS 'False while somebody holds the run
 COMMENT ON COLUMN tandem.rollback.checkpoint IS 'The state that strategy complete preserved';
 COMMENT ON COLUMN tandem.rollback.passes IS 'Comparisons that strategies integrity and complete made of the rows that they repair or preserve';
 COMMENT ON COLUMN tandem.rollback.repaired_at IS 'When strategies integrity and complete were done with the rows that differed';
+COMMENT ON COLUMN tandem.rollback.frozen IS 'What was known of the run right after it, as evidence() tells it, with its digest; frozen_at: when that was looked at';
 COMMENT ON COLUMN tandem.rollback.differences IS 'Differences that the proof found and nobody accepted';
 COMMENT ON COLUMN tandem.rollback.unexplained IS 'Differences that the proof found and that were not among those that caused the rollback';
 
@@ -55,12 +58,12 @@ CREATE TRIGGER forget_rollbacks AFTER DELETE ON tandem.run FOR EACH ROW EXECUTE 
 CREATE VIEW tandem.rollback_proofs AS
 SELECT b.id AS proof, r.name AS run, b.at, b.automatic, b.strategy, b.domain, b.reason, b.from_weight, b.epoch, b.elapsed, b.proof_at,
        CASE WHEN b.proof_at IS NULL THEN 'pending' WHEN b.differences = 0 THEN 'clean' WHEN b.unexplained = 0 THEN 'explained' ELSE 'unexplained' END AS verdict,
-       c.mappings, c.legacy_rows, c.new_rows, b.differences, b.unexplained, b.evidence, c.accepted, b.entered, b.checkpoint, b.repaired_at
+       c.mappings, c.legacy_rows, c.new_rows, b.differences, b.unexplained, b.evidence, c.accepted, b.entered, b.checkpoint, b.repaired_at, b.frozen, b.frozen_at
   FROM tandem.rollback AS b JOIN tandem.run AS r ON r.id = b.run_id
  CROSS JOIN LATERAL (SELECT count(*) AS mappings, sum(x.legacy_rows)::bigint AS legacy_rows, sum(x.new_rows)::bigint AS new_rows, sum(x.accepted)::bigint AS accepted
                        FROM tandem.comparison AS x WHERE x.rollback_id = b.id AND x.purpose = 'proof') AS c;
 COMMENT ON VIEW tandem.rollback_proofs IS
-    'Rollbacks with their proof: clean (both sides equal, but for what is accepted), explained (only the rows that caused the rollback differ), unexplained, or pending';
+    'Rollbacks with their proof: clean (both sides equal, but for what is accepted), explained (only the rows that caused the rollback differ), unexplained, or pending. evidence is what caused it, frozen what else was known of the run at frozen_at, in the first round after it';
 
 -- How a rollback without a strategy, or with one, goes.
 CREATE FUNCTION tandem.rollback_strategy(run_id integer, domain text, strategy text) RETURNS text
@@ -161,6 +164,27 @@ END
 $$;
 COMMENT ON FUNCTION tandem.enter_rollbacks IS 'Enters rollbacks that were called while the run''s row was held; returns the run as it is then';
 
+-- Freezes what is known of a run with those of its rollbacks that were just made. Not in roll_back(): it reads much, and might fail; a rollback
+-- must do neither. In the first round after it, before rows are repaired or compared. What could not be had is told as such.
+CREATE FUNCTION tandem.freeze_evidence(run_id integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    known jsonb;
+BEGIN
+    IF NOT EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = freeze_evidence.run_id AND b.frozen_at IS NULL AND b.proof_at IS NULL) THEN
+        RETURN;
+    END IF;
+    BEGIN
+        known := tandem.evidence(run_id);
+    EXCEPTION WHEN OTHERS THEN
+        known := jsonb_build_object('error', format('%s: %s', SQLSTATE, SQLERRM), 'at', clock_timestamp());
+    END;
+    UPDATE tandem.rollback AS b SET frozen = known, frozen_at = (known ->> 'at')::timestamptz WHERE b.run_id = freeze_evidence.run_id AND b.frozen_at IS NULL AND b.proof_at IS NULL;
+END
+$$;
+COMMENT ON FUNCTION tandem.freeze_evidence IS 'Keeps with the latest rollbacks of a run what is known of it now';
+
 -- In a round: where the row is held still, another round does it.
 CREATE FUNCTION tandem.brake_round(run_id integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -168,6 +192,7 @@ AS $$
 DECLARE
     r tandem.run;
 BEGIN
+    PERFORM tandem.freeze_evidence(run_id);
     IF NOT EXISTS (SELECT FROM tandem.brake AS k WHERE k.run_id = brake_round.run_id) THEN
         RETURN false;
     END IF;
@@ -179,7 +204,7 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION tandem.brake_round IS 'Part of a round: enters rollbacks that could not be entered when they were called';
+COMMENT ON FUNCTION tandem.brake_round IS 'Part of a round: freezes evidence with the latest rollbacks, and enters those that could not be entered when they were called';
 
 CREATE FUNCTION tandem.roll_back(run_id integer, domain text, reason text, strategy text, automatic boolean, evidence jsonb) RETURNS tandem.rollback
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

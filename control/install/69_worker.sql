@@ -97,6 +97,8 @@ BEGIN
     UNION ALL
     SELECT * FROM tandem.reconcile_blockers(run, to_stage, to_weight)
     UNION ALL
+    SELECT * FROM tandem.checklist_blockers(run, to_stage, to_weight)
+    UNION ALL
     SELECT * FROM tandem.gate_blockers(run, to_stage, to_weight);
 END
 $$;

@@ -14,6 +14,7 @@ CREATE TABLE tandem.run_template (
     guards          jsonb NOT NULL DEFAULT '[]',
     success_metrics jsonb NOT NULL DEFAULT '[]',
     checklist       text[] NOT NULL DEFAULT '{}',
+    required        text[] NOT NULL DEFAULT '{}' CHECK (required <@ checklist),
     shipped         boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE tandem.run_template IS 'Plans of runs; a superuser may add rows, which pg_dump carries. View run_templates shows them';
@@ -24,6 +25,7 @@ COMMENT ON COLUMN tandem.run_template.gates IS 'Arguments of add_gate(), by thei
 COMMENT ON COLUMN tandem.run_template.guards IS 'Arguments of add_guard_template(), by their names';
 COMMENT ON COLUMN tandem.run_template.success_metrics IS 'Arguments of add_success_metric(), by their names';
 COMMENT ON COLUMN tandem.run_template.checklist IS 'Items of the checklist, in order, without owner and time';
+COMMENT ON COLUMN tandem.run_template.required IS 'Those of them without which complete() refuses. None of what is shipped: which of its items matter, a team says';
 
 INSERT INTO tandem.run_template (template, description, steps, hold, holds, options, gates, guards, success_metrics, checklist, shipped)
 SELECT v.template, v.description, v.steps, v.hold, v.holds, v.options::jsonb, v.gates::jsonb,
@@ -55,7 +57,7 @@ SELECT v.template, v.description, v.steps, v.hold, v.holds, v.options::jsonb, v.
 UPDATE tandem.option_default SET scaled = true WHERE name IN ('reconcile_every', 'retention');
 
 CREATE VIEW tandem.run_templates AS
-SELECT t.template, t.description, t.steps, t.hold, t.holds, t.options, t.gates, t.guards, t.success_metrics, t.checklist,
+SELECT t.template, t.description, t.steps, t.hold, t.holds, t.options, t.gates, t.guards, t.success_metrics, t.checklist, t.required,
        (t.hold + coalesce((SELECT sum(h) FROM unnest(t.holds[1 : cardinality(t.steps) - 1]) AS h), t.hold * (cardinality(t.steps) - 1)) + coalesce((t.options ->> 'retention')::interval, '0')
        ) / coalesce((t.options ->> 'time_scale')::double precision, 1) AS takes, t.shipped
   FROM tandem.run_template AS t;
@@ -87,7 +89,7 @@ BEGIN
         PERFORM tandem.add_success_metric(run.name, j ->> 'name', j ->> 'target', j ->> 'metric', j ->> 'query', coalesce(j ->> 'aggregate', 'last'), j ->> 'description');
     END LOOP;
     FOREACH g IN ARRAY template.checklist LOOP
-        PERFORM tandem.add_checklist_item(run.name, g);
+        PERFORM tandem.add_checklist_item(run.name, g, required => g = ANY (template.required));
     END LOOP;
 END
 $$;

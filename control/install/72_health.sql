@@ -78,6 +78,12 @@ AS $$
                format('metric %s was to be measured at %s', (array_agg(m.name ORDER BY m.measured_at + m.every))[1], min(m.measured_at + m.every)::timestamptz(0)), false
           FROM tandem.metric AS m JOIN tandem.run AS r ON r.id = m.run_id
          WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY r.name HAVING min(m.measured_at + m.every) < clock_timestamp() - interval '10 seconds'
+        UNION ALL
+        -- No traffic is no failure; but where keys are on the new side, somebody should know of a guard that could judge and cannot any more.
+        SELECT 'guard_silence', r.name, coalesce(round(extract(epoch FROM clock_timestamp() - min(g.silent_since))), 0), 's',
+               CASE WHEN count(g.silent_since) = 0 THEN 'no guard has fallen silent' ELSE format('guard %s cannot judge since %s: %s', (array_agg(g.guard ORDER BY g.silent_since))[1], min(g.silent_since)::timestamptz(0), left((array_agg(g.reason ORDER BY g.silent_since))[1], 200)) END, false
+          FROM tandem.guards AS g JOIN tandem.run AS r ON r.name = g.run
+         WHERE g.template IS DISTINCT FROM 'any_difference' AND g.status <> 'off' AND r.weight > 0 GROUP BY r.name
     )
     SELECT 'worker', NULL::text,
            CASE WHEN NOT tandem.worker_preloaded() THEN 'WARNING' WHEN pg_is_in_recovery() AND (w.beat_at IS NULL OR w.beat_at < clock_timestamp() - make_interval(secs => t.crit::double precision)) THEN 'UNKNOWN'
@@ -105,6 +111,14 @@ AS $$
            sum(b.recent_failed), NULL, NULL, 'batches', left(string_agg(format('%s: %s', b.job, b.reason), '; ' ORDER BY b.job), 500)
       FROM tandem.batch_jobs AS b JOIN tandem.run AS r ON r.name = b.run
      WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY b.run
+    UNION ALL
+    -- a condition that ends with an error guards nothing
+    SELECT 'guards', r.name, CASE WHEN NOT bool_or(g.failing) THEN 'OK' WHEN r.weight > 0 THEN 'CRITICAL' ELSE 'WARNING' END,
+           count(*) FILTER (WHERE g.failing), NULL, NULL, 'guards',
+           coalesce(left(string_agg(format('%s: %s', g.guard, g.reason), '; ' ORDER BY g.guard) FILTER (WHERE g.failing), 500),
+                    format('%s guard(s), %s of them inconclusive, %s fired', count(*), count(*) FILTER (WHERE g.status = 'inconclusive'), count(*) FILTER (WHERE g.status IN ('fired', 'acknowledged'))))
+      FROM tandem.guards AS g JOIN tandem.run AS r ON r.name = g.run
+     WHERE g.template IS DISTINCT FROM 'any_difference' AND g.status <> 'off' GROUP BY r.name, r.weight
     UNION ALL
     SELECT 'checks', r.name, CASE WHEN bool_or(c.failures > 0 AND c.severity IN ('critical', 'high')) THEN 'CRITICAL' WHEN bool_or(c.failures + c.unknowns > 0 AND c.severity <> 'low') THEN 'WARNING' ELSE 'OK' END,
            count(*) FILTER (WHERE c.failures + c.unknowns > 0), NULL, NULL, 'checks',

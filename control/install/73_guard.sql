@@ -205,6 +205,9 @@ BEGIN
     END IF;
     timeout_ms := greatest(10, least(extract(epoch FROM tandem.option(run.id, 'metric_timeout')::interval) * 1000, 600000));
     longest_gap := tandem.option(run.id, 'heartbeat_timeout');
+    IF last.looked_at < now - longest_gap OR last.looked_at > now THEN -- for how long a guard has been silent is not known any more
+        last.answers := '{}';
+    END IF;
     FOR g IN
         WITH v AS MATERIALIZED (SELECT x.* FROM tandem.guard_values(run, wanted) AS x)
         SELECT x.id, x.name, x.condition, x.metrics, x.hold, x.min_samples, x.severity, x.domain, p.true_since, p.held, p.seen, p.counted_at, p.trail,
@@ -220,7 +223,9 @@ BEGIN
         l := tandem.guard_look(g.hold, g.min_samples, longest_gap, g.true_since IS NOT NULL, coalesce(g.held, 0), coalesce(g.seen, 0), last.looked_at, g.counted_at,
                                now, t.truth, g.samples, g.measured_at);
         shown := shown || g.shown;
-        answers := answers || jsonb_build_object(g.name, jsonb_build_object('answer', l.answer, 'samples', coalesce(g.samples, l.new_seen), 'reason', CASE WHEN l.answer <> 'inconclusive' THEN NULL
+        answers := answers || jsonb_build_object(g.name, jsonb_build_object('answer', l.answer, 'samples', coalesce(g.samples, l.new_seen), 'failed', t.reason IS NOT NULL,
+                        -- what has never had anything to judge is not silent
+                        'since', CASE WHEN l.answer = 'inconclusive' THEN CASE WHEN last.answers -> g.name ->> 'answer' <> 'inconclusive' THEN to_jsonb(now) ELSE last.answers -> g.name -> 'since' END END, 'reason', CASE WHEN l.answer <> 'inconclusive' THEN NULL
                         WHEN t.reason IS NOT NULL THEN t.reason WHEN t.truth IS NULL THEN 'the condition is NULL: ' || tandem.values_text(g.shown)
                         ELSE format('%s sample(s), %s are needed', g.samples, g.min_samples) END));
         IF g.latched THEN
@@ -326,13 +331,14 @@ SELECT r.name AS run, g.name AS guard, g.condition,
        p.true_since, make_interval(secs => p.held / 1e6) AS held, o.fired_at, o.reason AS fired_because, o.action, o.id AS firing, a.id AS alert,
        (v.answers -> g.name ->> 'samples')::bigint AS samples, v.answers -> g.name ->> 'reason' AS reason,
        (SELECT jsonb_object_agg(m, CASE m WHEN 'differences' THEN to_jsonb(y.differences) ELSE v."values" -> m END) FROM unnest(g.metrics) AS m) AS "values",
-       CASE WHEN g.template = 'any_difference' THEN y.validated_at ELSE v.looked_at END AS looked_at, g.template, g.added_at
+       CASE WHEN g.template = 'any_difference' THEN y.validated_at ELSE v.looked_at END AS looked_at, g.template, g.added_at,
+       coalesce((v.answers -> g.name -> 'failed')::boolean, false) AS failing, (v.answers -> g.name ->> 'since')::timestamptz AS silent_since
   FROM tandem.guard_rule AS g JOIN tandem.run AS r ON r.id = g.run_id LEFT JOIN tandem.run_activity AS y ON y.run_id = r.id
   LEFT JOIN tandem.guard_progress AS p ON p.guard_id = g.id LEFT JOIN tandem.guard_view AS v ON v.run_id = g.run_id
   LEFT JOIN LATERAL (SELECT x.* FROM tandem.guard_firing AS x WHERE x.run_id = g.run_id AND x.guard = g.name ORDER BY x.armed_at IS NULL DESC, x.id DESC LIMIT 1) AS o ON true
   LEFT JOIN tandem.alert AS a ON a.id = o.alert_id;
 COMMENT ON VIEW tandem.guards IS
-    'Guards of runs. status: armed, pending (its condition is true since true_since), inconclusive (reason), fired, acknowledged, or off; fired_at, fired_because and action are of the last time it fired';
+    'Guards of runs. status: armed, pending (its condition is true since true_since), inconclusive (reason), fired, acknowledged, or off; fired_at, fired_because and action are of the last time it fired. failing: its condition ended with an error (reason); silent_since: it could judge before, and cannot since then';
 
 -- SECURITY DEFINER, as the functions below: they write the extension's tables. The condition runs as the run's owner, so only the owner may add one.
 CREATE FUNCTION tandem.add_guard(

@@ -56,6 +56,26 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.markdown IS 'A text with whatever Markdown would take for its own escaped, in one line';
 
+-- Line by line, for people: the run, the last comparisons of its tables, its metrics, its checks. What was not known is left out.
+CREATE FUNCTION tandem.evidence_lines(evidence jsonb) RETURNS TABLE (n bigint, kind text, name text, known text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT row_number() OVER (ORDER BY x.part, x.n), x.kind, x.name, x.known
+      FROM (SELECT 1, 1, 'run', 'health', format('%s%s', evidence #>> '{health,score}', (SELECT ': ' || string_agg(format('%s %s%s', d.key, tandem.glyph('minus'), d.value), ', ' ORDER BY d.key) FROM jsonb_each_text(evidence #> '{health,deductions}') AS d))
+             WHERE evidence #> '{health,score}' IS NOT NULL
+            UNION ALL SELECT 1, 2, 'run', 'last validation', format('%s difference(s), at %s', evidence ->> 'differences', (evidence ->> 'validated_at')::timestamptz) WHERE evidence ->> 'differences' IS NOT NULL
+            UNION ALL SELECT 1, 3, 'run', 'error', evidence ->> 'error' WHERE evidence ->> 'error' IS NOT NULL
+            UNION ALL SELECT 2, c.n, 'comparison', c.j ->> 'new', format('%s of %s rows differ, %s accepted; %s, at %s', c.j ->> 'differences', greatest((c.j ->> 'legacy_rows')::bigint, (c.j ->> 'new_rows')::bigint), c.j ->> 'accepted',
+                                  CASE c.j ->> 'scope' WHEN 'full' THEN 'all rows' ELSE 'what had changed' END, (c.j ->> 'started_at')::timestamptz)
+                        FROM jsonb_array_elements(evidence -> 'comparisons') WITH ORDINALITY AS c (j, n)
+            UNION ALL SELECT 3, m.n, 'metric', m.j ->> 'metric', concat_ws(', ', tandem.number_text((m.j ->> 'value')::double precision), m.j ->> 'verdict', (m.j ->> 'samples') || ' samples')
+                        FROM jsonb_array_elements(evidence -> 'metrics') WITH ORDINALITY AS m (j, n) WHERE m.j ->> 'value' IS NOT NULL
+            UNION ALL SELECT 4, k.n, 'check', k.j ->> 'check', format('%s%s%s', coalesce(k.j ->> 'status', 'not made yet'),
+                                  (SELECT format(': legacy %s, new %s', k.j ->> 'legacy_value', k.j ->> 'new_value') WHERE k.j ->> 'status' IS NOT NULL), ' in group ' || (k.j ->> 'group_key'))
+                        FROM jsonb_array_elements(evidence -> 'checks') WITH ORDINALITY AS k (j, n)) AS x (part, n, kind, name, known)
+$$;
+COMMENT ON FUNCTION tandem.evidence_lines IS 'What evidence() told, in lines for people';
+
 -- SECURITY DEFINER, as status(): it reads the tables of the run for whoever may see it.
 CREATE FUNCTION tandem.rollback_report(run text, rollback bigint DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET jit = off
@@ -89,6 +109,10 @@ BEGIN
                                    tandem.markdown(tandem.report_clip(f ->> 'legacy', 200)), tandem.markdown(tandem.report_clip(f ->> 'new', 200))) FROM jsonb_array_elements(p.evidence -> 'first') AS f) || '{""}';
     END IF;
     lines := lines || '{"## Evidence",""}' || ARRAY(SELECT format('* %s: %s', tandem.markdown(e.key), tandem.markdown(tandem.report_clip(e.value::text, 1000))) FROM jsonb_each(p.evidence - 'first') AS e ORDER BY e.key)
+        || CASE WHEN p.frozen IS NULL THEN ARRAY['', 'What else is known of the run is kept with the rollback by the next round.']
+                ELSE ARRAY['', format('What else was known of the run, looked at %s after legacy served everybody; its digest is %s:', tandem.report_span(greatest(p.frozen_at - p.at, interval '0')), coalesce(p.frozen ->> 'digest', 'missing')),
+                           '', '| what | of | known |', '|---|---|---|']
+                     || ARRAY(SELECT format('| %s | %s | %s |', l.kind, tandem.markdown(l.name), tandem.markdown(tandem.report_clip(l.known, 300))) FROM tandem.evidence_lines(p.frozen) AS l ORDER BY l.n) END
         || ARRAY['', '## What was lost', '', tandem.rollback_loss(p), ''];
     IF p.strategy IN ('integrity', 'complete') THEN
         lines := lines || ARRAY(SELECT format('* %s rows %s', count(*), w.state) || CASE w.state WHEN 'repaired' THEN ' from legacy; what new held is in tandem.rollback_rows' WHEN 'preserved' THEN ' in tandem.rollback_rows as both sides held them' ELSE '' END

@@ -37,6 +37,9 @@ CREATE TABLE tandem.daily_report (
     new_p95_ms      numeric,
     batches         bigint,
     failed_batches  bigint,
+    checks          bigint,
+    failed_checks   bigint,
+    numbers         jsonb,
     alerts_fired    bigint,
     health_score    integer,
     waiting_for     text,
@@ -58,6 +61,9 @@ COMMENT ON COLUMN tandem.daily_report.tasks_done IS 'Tasks of this database that
 COMMENT ON COLUMN tandem.daily_report.sla_met IS 'Tasks of this database finished in the day within their deadlines; sla_breached: deadlines of the day that were missed';
 COMMENT ON COLUMN tandem.daily_report.legacy_calls IS 'What was observed on that side in the hours (of UTC) that began in the day; NULL: nothing';
 COMMENT ON COLUMN tandem.daily_report.failed_batches IS 'Of the batches that began in the day: those that failed, or were never ended';
+COMMENT ON COLUMN tandem.daily_report.checks IS 'Checks that were made in the day, while the sides were in step; NULL where what they found is not kept so long';
+COMMENT ON COLUMN tandem.daily_report.failed_checks IS 'Of them: those that failed, once or more';
+COMMENT ON COLUMN tandem.daily_report.numbers IS 'Each of them, at most 100, as it was found last in the day: both values as in parallel_run_metrics (of groups the one that is farthest apart), and how often it was made, failed and could not be judged';
 COMMENT ON COLUMN tandem.daily_report.alerts_fired IS 'Alerts that fired in the day, on the run or on the database';
 COMMENT ON COLUMN tandem.daily_report.health_score IS 'Health of the run when the report was made; so is waiting_for';
 
@@ -88,6 +94,31 @@ AS $$
        AND NOT EXISTS (SELECT FROM tandem.daily_report AS d WHERE d.run = run.name AND d.day = y.day AND d.complete)
 $$;
 COMMENT ON FUNCTION tandem.daily_report_due IS 'Yesterday, where the worker is to make its report and has not yet; else NULL';
+
+-- What was found before the sides were in step says nothing. Results are rows of groups: a check was made as often as there are different times.
+CREATE FUNCTION tandem.daily_checks(run tandem.run, day_from timestamptz, day_to timestamptz, OUT checks bigint, OUT failed_checks bigint, OUT numbers jsonb)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH made AS (
+        SELECT c.name, max(c.at) AS last, count(DISTINCT c.at) AS made, count(DISTINCT c.at) FILTER (WHERE c.status = 'failed') AS failed, count(DISTINCT c.at) FILTER (WHERE c.status = 'unknown') AS unknown
+          FROM tandem.check_result AS c
+         WHERE c.run_id = (run).id AND c.at >= day_from AND c.at < day_to
+           AND c.at >= coalesce((SELECT min(e.at) FROM tandem.event AS e WHERE e.run = (run).name AND e.kind = 'synced'), CASE WHEN (run).stage IN ('off', 'dualwrite') THEN 'infinity'::timestamptz ELSE '-infinity' END)
+         GROUP BY c.name
+    ), found AS (
+        SELECT m.*, w.severity, w.status, w.group_key, w.legacy_value, w.new_value, w.difference_percent, w.tolerance_percent, w.reason,
+               row_number() OVER (ORDER BY m.failed = 0, m.unknown = 0, array_position('{critical,high,medium,low}', w.severity), m.name) AS n
+          FROM made AS m
+         CROSS JOIN LATERAL (SELECT c.* FROM tandem.check_result AS c WHERE c.run_id = (run).id AND c.name = m.name AND c.at = m.last
+                              ORDER BY array_position('{failed,unknown,passed}', c.status), c.difference_percent DESC NULLS LAST, c.group_key LIMIT 1) AS w
+    )
+    SELECT count(*), count(*) FILTER (WHERE f.failed > 0),
+           coalesce(jsonb_agg(jsonb_build_object('check', f.name, 'severity', f.severity, 'status', f.status, 'group_key', f.group_key, 'legacy_value', f.legacy_value, 'new_value', f.new_value,
+                                                 'difference_percent', f.difference_percent, 'tolerance_percent', f.tolerance_percent, 'reason', f.reason, 'made', f.made, 'failed', f.failed, 'unknown', f.unknown)
+                              ORDER BY f.n) FILTER (WHERE f.n <= 100), '[]')
+      FROM found AS f
+$$;
+COMMENT ON FUNCTION tandem.daily_checks IS 'What the checks of a run found in a day, those that failed first';
 
 CREATE FUNCTION tandem.daily_facts(run tandem.run, day date) RETURNS tandem.daily_report
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -138,6 +169,9 @@ BEGIN
                   FROM tandem.comparison AS c WHERE c.run_id = run.id AND c.purpose = 'validate' AND c.started_at >= day_from AND c.started_at < day_to
                  GROUP BY c.started_at) AS v;
     END IF;
+    IF day_from >= d.made_at - tandem.option(run.id, 'check_retention')::interval OR run.created_at >= d.made_at - tandem.option(run.id, 'check_retention')::interval THEN
+        SELECT c.checks, c.failed_checks, c.numbers INTO d.checks, d.failed_checks, d.numbers FROM tandem.daily_checks(run, day_from, day_to) AS c;
+    END IF;
     SELECT count(*) INTO d.refused_writes
       FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = run.id AND f.at >= day_from AND f.at < day_to;
 
@@ -162,6 +196,9 @@ BEGIN
                      -- in step and yet not looked at for all the day
                      WHEN d.complete AND d.validations = 0 AND d.stage IN ('shadow', 'live', 'rampdown')
                           AND NOT EXISTS (SELECT FROM tandem.event AS e WHERE e.run = run.name AND e.at >= day_from AND e.at < day_to AND e.kind = 'synced') THEN 'CRITICAL'
+                     -- as health judges them
+                     WHEN EXISTS (SELECT FROM jsonb_array_elements(d.numbers) AS c WHERE (c -> 'failed')::bigint > 0 AND c ->> 'severity' IN ('critical', 'high')) THEN 'CRITICAL'
+                     WHEN EXISTS (SELECT FROM jsonb_array_elements(d.numbers) AS c WHERE (c -> 'failed')::bigint + (c -> 'unknown')::bigint > 0 AND c ->> 'severity' <> 'low') THEN 'WARNING'
                      WHEN d.failed_rounds > 0 OR d.refused_writes > 0 OR d.sla_breached > 0 OR d.tasks_dead > 0 OR d.failed_batches > 0 OR d.alerts_fired > 0 OR d.phase = 'paused' OR d.health_score < 90 THEN 'WARNING'
                      ELSE 'OK' END;
     RETURN d;
@@ -185,6 +222,7 @@ BEGIN
         WHEN 'WARNING' THEN 'Both sides agree as far as they were compared, but something wants a look.'
         ELSE CASE WHEN d.rollbacks > 0 THEN 'The run was rolled back to the legacy side.' WHEN d.differences > 0 THEN 'The two sides differed.'
                   WHEN d.phase = 'degraded' THEN 'The run is on the legacy side after a rollback, and waits for people.'
+                  WHEN d.validations > 0 AND d.failed_checks > 0 THEN 'The two sides do not reconcile.'
                   ELSE 'Nobody compared the two sides all day: is the worker running?' END END
         || CASE WHEN d.complete THEN '' ELSE format(' So far: the day was not over at %s.', to_char(d.made_at AT TIME ZONE d.timezone, 'HH24:MI')) END);
     lines := lines || format('State: stage %s, phase %s, %s %% of the keys served by the new side%s.', coalesce(d.stage, 'unknown'), coalesce(d.phase, 'unknown'), coalesce(d.weight::text, '?'),
@@ -195,6 +233,15 @@ BEGIN
         ELSE format('Comparisons: %s, %s rows looked at, %s.', to_char(d.validations, n), to_char(d.rows_compared, n),
             CASE WHEN d.differences = 0 THEN 'no difference' ELSE format('%s of them found differences, %s at most', to_char(d.unclean, n), to_char(d.differences, n)) END
             || CASE WHEN d.accepted > 0 THEN format(' (%s accepted)', to_char(d.accepted, n)) ELSE '' END) END);
+    IF d.checks > 0 THEN
+        lines := lines || format('Checks: %s, %s.', to_char(d.checks, n), CASE WHEN d.failed_checks > 0 THEN format('%s of them failed', to_char(d.failed_checks, n))
+                                 WHEN EXISTS (SELECT FROM jsonb_array_elements(d.numbers) AS c WHERE (c -> 'unknown')::bigint > 0) THEN 'none failed, but not all could be judged' ELSE 'all passed' END)
+              || ARRAY(SELECT format('  %s%s: %s%s', c ->> 'check', ' ' || (c ->> 'group_key'), left(c ->> 'reason', 300),
+                                     CASE WHEN (c -> 'failed')::bigint > 0 THEN format(' (%s; failed %s of %s times)', c ->> 'severity', c ->> 'failed', c ->> 'made')
+                                          WHEN (c -> 'unknown')::bigint > 0 THEN format(' (%s; not judged %s of %s times)', c ->> 'severity', c ->> 'unknown', c ->> 'made') ELSE '' END)
+                         FROM jsonb_array_elements(d.numbers) WITH ORDINALITY AS x (c, i) WHERE x.i <= 20 ORDER BY x.i)
+              || CASE WHEN d.checks > 20 THEN ARRAY[format('  and %s more: tandem.parallel_run_metrics has all of them', d.checks - 20)] ELSE '{}' END;
+    END IF;
     IF d.refused_writes > 0 THEN
         lines := lines || format('Writes that the new side refused: %s.', to_char(d.refused_writes, n));
     END IF;

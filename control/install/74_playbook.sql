@@ -37,6 +37,7 @@ CREATE TABLE tandem.checklist_item (
     position   integer NOT NULL,
     owner      text,
     planned_at timestamptz,
+    required   boolean NOT NULL DEFAULT false,
     added_by   text NOT NULL,
     ticked_at  timestamptz,
     ticked_by  text,
@@ -46,6 +47,7 @@ CREATE TABLE tandem.checklist_item (
 );
 COMMENT ON TABLE tandem.checklist_item IS 'What is to be done at the cutover; view checklist shows it';
 COMMENT ON COLUMN tandem.checklist_item.owner IS 'Who is to do it, in words: a person, a team, a role';
+COMMENT ON COLUMN tandem.checklist_item.required IS 'complete() refuses while it is not ticked';
 COMMENT ON COLUMN tandem.checklist_item.ticked_by IS 'The role that ticked it; session: the role that had logged in';
 
 CREATE TABLE tandem.lesson (
@@ -179,11 +181,11 @@ COMMENT ON FUNCTION tandem.drop_success_metric IS 'Takes a success metric away; 
 CREATE VIEW tandem.checklist AS
 SELECT r.name AS run, c.position, c.item, c.owner, c.planned_at,
        CASE WHEN c.ticked_at IS NULL THEN CASE WHEN c.planned_at < clock_timestamp() THEN 'overdue' ELSE 'open' END WHEN c.ticked_at > c.planned_at THEN 'late' ELSE 'done' END AS status,
-       c.ticked_at, c.ticked_by, c.session AS session_user, c.ticked_at - c.planned_at AS delay, c.comment, c.added_by
+       c.ticked_at, c.ticked_by, c.session AS session_user, c.ticked_at - c.planned_at AS delay, c.comment, c.added_by, c.required
   FROM tandem.checklist_item AS c JOIN tandem.run AS r ON r.id = c.run_id;
-COMMENT ON VIEW tandem.checklist IS 'What is to be done at the cutover, in order: who, when, and who ticked it when; status open, overdue, done or late (done, but not in time)';
+COMMENT ON VIEW tandem.checklist IS 'What is to be done at the cutover, in order: who, when, and who ticked it when; status open, overdue, done or late (done, but not in time); required: complete() waits for it';
 
-CREATE FUNCTION tandem.add_checklist_item(run text, item text, owner text DEFAULT NULL, planned_at timestamptz DEFAULT NULL, place integer DEFAULT NULL) RETURNS tandem.checklist
+CREATE FUNCTION tandem.add_checklist_item(run text, item text, owner text DEFAULT NULL, planned_at timestamptz DEFAULT NULL, place integer DEFAULT NULL, required boolean DEFAULT NULL) RETURNS tandem.checklist
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -207,15 +209,16 @@ BEGIN
     IF EXISTS (SELECT FROM tandem.checklist_item AS c WHERE c.run_id = r.id AND c.position = place AND c.item <> add_checklist_item.item) THEN
         UPDATE tandem.checklist_item AS c SET position = c.position + 1 WHERE c.run_id = r.id AND c.position >= place;
     END IF;
-    INSERT INTO tandem.checklist_item AS c (run_id, item, position, owner, planned_at, added_by)
-    VALUES (r.id, item, place, owner, planned_at, pg_get_userbyid(tandem.acting_role()))
-    ON CONFLICT ON CONSTRAINT checklist_item_pkey DO UPDATE SET position = EXCLUDED.position, owner = coalesce(EXCLUDED.owner, c.owner), planned_at = coalesce(EXCLUDED.planned_at, c.planned_at);
-    PERFORM tandem.record_event(r, 'add_checklist_item', NULL, jsonb_build_object('item', item, 'owner', owner, 'planned_at', planned_at, 'position', place));
+    INSERT INTO tandem.checklist_item AS c (run_id, item, position, owner, planned_at, required, added_by)
+    VALUES (r.id, item, place, owner, planned_at, coalesce(required, false), pg_get_userbyid(tandem.acting_role()))
+    ON CONFLICT ON CONSTRAINT checklist_item_pkey DO UPDATE SET position = EXCLUDED.position, owner = coalesce(EXCLUDED.owner, c.owner), planned_at = coalesce(EXCLUDED.planned_at, c.planned_at),
+       required = coalesce(add_checklist_item.required, c.required);
+    PERFORM tandem.record_event(r, 'add_checklist_item', NULL, jsonb_build_object('item', item, 'owner', owner, 'planned_at', planned_at, 'position', place, 'required', required));
     SELECT * INTO result FROM tandem.checklist AS v WHERE v.run = r.name AND v.item = add_checklist_item.item;
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION tandem.add_checklist_item IS 'Adds an item to the checklist of a run, at its end or at a place; for an item that is there already it sets owner, time and place';
+COMMENT ON FUNCTION tandem.add_checklist_item IS 'Adds an item to the checklist of a run, at its end or at a place; for an item that is there already it sets owner, time, place and required. complete() refuses while a required item is not ticked';
 
 CREATE FUNCTION tandem.tick_item(run text, item text, comment text DEFAULT NULL, done boolean DEFAULT true) RETURNS tandem.checklist
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -258,6 +261,17 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.drop_checklist_item IS 'Takes an item off the checklist; the event keeps what was ticked';
+
+-- What people promised each other binds the machine only where they say so: complete() is where there is no way back any more.
+CREATE FUNCTION tandem.checklist_blockers(run tandem.run, to_stage text, to_weight integer) RETURNS TABLE (blocker text, detail text, hint text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'checklist', format('Required item "%s" of the checklist is not ticked%s.', c.item, coalesce(' (' || nullif(concat_ws(', ', c.owner, 'planned for ' || c.planned_at::timestamptz(0)), '') || ')', '')),
+           format('Once it is done: SELECT * FROM tandem.tick_item(%L, %L)', run.name, c.item)
+      FROM tandem.checklist_item AS c
+     WHERE to_stage IN ('rampdown', 'complete') AND c.run_id = run.id AND c.required AND c.ticked_at IS NULL ORDER BY c.position, c.item
+$$;
+COMMENT ON FUNCTION tandem.checklist_blockers IS 'Required items of the checklist that are not ticked: while there is one, the run is not completed';
 
 -- --- lessons
 

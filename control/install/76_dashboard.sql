@@ -116,20 +116,20 @@ AS $$
                                   tandem.report_number(sum(v.rows)), tandem.report_ms(1000 * avg(v.seconds)::double precision), tandem.report_ms(1000 * max(v.seconds)::double precision), tandem.glyph('dot'))
                 FROM validation AS v HAVING count(*) > 0
 
-    UNION ALL SELECT 6, 0, 'differences and rollbacks' WHERE EXISTS (SELECT FROM difference) OR EXISTS (SELECT FROM proof)
-    UNION ALL SELECT 6, 10 + row_number() OVER (ORDER BY d.id), format('%s  %s %s %s%s', to_char(d.found_at, 'HH24:MI:SS'), d.new_table, d.key, d.kind,
+    UNION ALL SELECT 8, 0, 'differences and rollbacks' WHERE EXISTS (SELECT FROM difference) OR EXISTS (SELECT FROM proof)
+    UNION ALL SELECT 8, 10 + row_number() OVER (ORDER BY d.id), format('%s  %s %s %s%s', to_char(d.found_at, 'HH24:MI:SS'), d.new_table, d.key, d.kind,
                      (SELECT ': ' || string_agg(format('%s is %s in legacy, %s in new', c, d.legacy ->> c, d.new ->> c), '; ') FROM unnest(d.columns) AS c)) FROM difference AS d
-    UNION ALL SELECT 6, 20 + 2 * row_number() OVER (ORDER BY p.proof), format('%s  rolled back from %s %% in %s, %s', to_char(p.at, 'HH24:MI:SS'), p.from_weight, tandem.report_span(p.elapsed), p.reason) FROM proof AS p
-    UNION ALL SELECT 6, 21 + 2 * row_number() OVER (ORDER BY p.proof), CASE WHEN p.proof_at IS NULL THEN '          proof: pending'
+    UNION ALL SELECT 8, 20 + 2 * row_number() OVER (ORDER BY p.proof), format('%s  rolled back from %s %% in %s, %s', to_char(p.at, 'HH24:MI:SS'), p.from_weight, tandem.report_span(p.elapsed), p.reason) FROM proof AS p
+    UNION ALL SELECT 8, 21 + 2 * row_number() OVER (ORDER BY p.proof), CASE WHEN p.proof_at IS NULL THEN '          proof: pending'
                      ELSE format('%s  proof: %s of %s rows differ, %s unexplained', to_char(p.proof_at, 'HH24:MI:SS'), p.differences, tandem.report_number(p.legacy_rows), p.unexplained) END FROM proof AS p
 
-    UNION ALL SELECT 9, 0, 'backfill' WHERE EXISTS (SELECT FROM tandem.backfill_progress AS b WHERE b.run = run.name)
-    UNION ALL SELECT 9, row_number() OVER (ORDER BY b.started_at, b.new), tandem.fit(b.new, 26) || ' ' || tandem.bar(coalesce(b.percent, 0), 30) || tandem.fit(coalesce(b.percent || ' %', '?'), 9, true) || tandem.fit(tandem.report_number(b.rows_seen) || ' rows', 20, true)
+    UNION ALL SELECT 11, 0, 'backfill' WHERE EXISTS (SELECT FROM tandem.backfill_progress AS b WHERE b.run = run.name)
+    UNION ALL SELECT 11, row_number() OVER (ORDER BY b.started_at, b.new), tandem.fit(b.new, 26) || ' ' || tandem.bar(coalesce(b.percent, 0), 30) || tandem.fit(coalesce(b.percent || ' %', '?'), 9, true) || tandem.fit(tandem.report_number(b.rows_seen) || ' rows', 20, true)
                 FROM (SELECT x.* FROM tandem.backfill_progress AS x WHERE x.run = run.name ORDER BY x.finished_at IS NOT NULL, x.started_at, x.new LIMIT 8) AS b
-    UNION ALL SELECT 9, 100, format('and %s more tables', count(*) - 8) FROM tandem.backfill_progress AS b WHERE b.run = run.name HAVING count(*) > 8
-    UNION ALL SELECT 9, 102, 'held back by ' || b.throttled_by FROM tandem.backfill_runs AS b WHERE b.run = run.name AND b.throttled_by IS NOT NULL
-    UNION ALL SELECT 9, 103, format('%s row(s) that the new side refuses: see tandem.backfill_rejections', b.rows_rejected) FROM tandem.backfill_runs AS b WHERE b.run = run.name AND b.rows_rejected > 0
-    UNION ALL SELECT 9, 101, format('%s write(s) were refused before the new side was live: see tandem.mirror_failures', count(*)) FROM tandem.mirror_failures AS f WHERE f.run = run.name HAVING count(*) > 0
+    UNION ALL SELECT 11, 100, format('and %s more tables', count(*) - 8) FROM tandem.backfill_progress AS b WHERE b.run = run.name HAVING count(*) > 8
+    UNION ALL SELECT 11, 102, 'held back by ' || b.throttled_by FROM tandem.backfill_runs AS b WHERE b.run = run.name AND b.throttled_by IS NOT NULL
+    UNION ALL SELECT 11, 103, format('%s row(s) that the new side refuses: see tandem.backfill_rejections', b.rows_rejected) FROM tandem.backfill_runs AS b WHERE b.run = run.name AND b.rows_rejected > 0
+    UNION ALL SELECT 11, 101, format('%s write(s) were refused before the new side was live: see tandem.mirror_failures', count(*)) FROM tandem.mirror_failures AS f WHERE f.run = run.name HAVING count(*) > 0
 $$;
 COMMENT ON FUNCTION tandem.dashboard_facts IS 'Part of dashboard(): comparisons, differences, rollbacks, backfill';
 
@@ -151,6 +151,8 @@ BEGIN
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_facts(r) AS x WHERE r.id IS NOT NULL
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_latency(r) AS x WHERE r.id IS NOT NULL
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_metrics(r) AS x WHERE r.id IS NOT NULL
+        UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_guards(r) AS x WHERE r.id IS NOT NULL
+        UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_checks(r) AS x WHERE r.id IS NOT NULL
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_batches(r) AS x WHERE r.id IS NOT NULL
         UNION ALL SELECT x.part, x.n, x.line FROM tandem.dashboard_runs() AS x WHERE r.id IS NULL
     ), framed AS (

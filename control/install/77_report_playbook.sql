@@ -45,10 +45,10 @@ AS $$
     )
     SELECT tandem.report_section('days', 'Day by day', CASE WHEN NOT EXISTS (SELECT FROM d) THEN tandem.report_empty('No day has a report yet: the worker makes it when the day is over, tandem.daily_report() at once.') ELSE
         tandem.html('<p class="lead">{} of {} days were well.</p>{}', t.good, t.days,
-            tandem.report_table(format('Daily reports: %s of %s', (SELECT count(*) FROM d), t.days), '{day,status,#weight,#compared,#differ,#rollbacks,#alerts,#p95 new,#health,what happened}',
-                ARRAY(SELECT tandem.html('<tr><td class="k">{}</td><td>{}</td><td class="n">{} %</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="w">{}</td></tr>',
+            tandem.report_table(format('Daily reports: %s of %s', (SELECT count(*) FROM d), t.days), '{day,status,#weight,#compared,#differ,#checks failed,#rollbacks,#alerts,#p95 new,#health,what happened}',
+                ARRAY(SELECT tandem.html('<tr><td class="k">{}</td><td>{}</td><td class="n">{} %</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="w">{}</td></tr>',
                              d.day, tandem.report_badge(tandem.report_tone(d.status), d.status || CASE WHEN d.complete THEN '' ELSE ' so far' END), d.weight, tandem.report_number(d.validations), tandem.report_number(d.differences),
-                             d.rollbacks, d.alerts_fired, tandem.report_ms(d.new_p95_ms::double precision), d.health_score, tandem.report_clip(array_to_string(d.moves, '; '), 240))
+                             CASE WHEN d.checks > 0 THEN format('%s of %s', d.failed_checks, d.checks) END, d.rollbacks, d.alerts_fired, tandem.report_ms(d.new_p95_ms::double precision), d.health_score, tandem.report_clip(array_to_string(d.moves, '; '), 240))
                         FROM d ORDER BY d.day DESC))) END)
       FROM total AS t
 $$;
@@ -74,9 +74,9 @@ AS $$
                          s.name, tandem.report_badge(tandem.report_tone(s.status), s.status), s.target, tandem.report_figure(s.actual), s.aggregate || ' of ' || s.metric, tandem.report_number(s.measurements),
                          tandem.report_time(s.measured_at, 'YYYY-MM-DD HH24:MI'), tandem.report_clip(s.description, 240)) FROM s)) ELSE tandem.report_empty('No success metric: tandem.add_success_metric() says what the run is to reach.') END,
         CASE WHEN EXISTS (SELECT FROM c) THEN
-        tandem.report_table(format('Checklist: %s of %s done', (SELECT max(c.done) FROM c), (SELECT max(c.total) FROM c)), '{#,status,item,owner,planned,done,#late by,by,comment}',
-            ARRAY(SELECT tandem.html('<tr><td class="n">{}</td><td>{}</td><td class="w">{}</td><td>{}</td><td>{}</td><td>{}</td><td class="n">{}</td><td>{}</td><td class="w">{}</td></tr>',
-                         c.position, tandem.report_badge(tandem.report_tone(c.status), c.status), c.item, c.owner, tandem.report_time(c.planned_at, 'YYYY-MM-DD HH24:MI'), tandem.report_time(c.ticked_at, 'YYYY-MM-DD HH24:MI'),
+        tandem.report_table(format('Checklist: %s of %s done', (SELECT max(c.done) FROM c), (SELECT max(c.total) FROM c)), '{#,status,item,required,owner,planned,done,#late by,by,comment}',
+            ARRAY(SELECT tandem.html('<tr><td class="n">{}</td><td>{}</td><td class="w">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class="n">{}</td><td>{}</td><td class="w">{}</td></tr>',
+                         c.position, tandem.report_badge(tandem.report_tone(c.status), c.status), c.item, CASE WHEN c.required THEN 'to complete' END, c.owner, tandem.report_time(c.planned_at, 'YYYY-MM-DD HH24:MI'), tandem.report_time(c.ticked_at, 'YYYY-MM-DD HH24:MI'),
                          CASE WHEN c.delay > interval '0' THEN tandem.report_span(c.delay) END, c.ticked_by, tandem.report_clip(c.comment, 240)) FROM c)) END,
         CASE WHEN EXISTS (SELECT FROM d) THEN
         tandem.report_table(format('Decisions: %s of %s', (SELECT count(*) FROM d), (SELECT max(d.total) FROM d)), '{when,gate,decision,who,why,options considered,counts until,evidence}',

@@ -30,10 +30,14 @@ AS $$
                          tandem.report_clip(p.reason, 300), tandem.report_span(p.elapsed), tandem.report_badge(tandem.report_tone(p.verdict), p.verdict),
                          tandem.report_number(p.legacy_rows + p.new_rows), tandem.report_number(p.differences), tandem.report_number(p.unexplained), tandem.report_span(p.proof_at - p.at))
                     FROM proof AS p ORDER BY p.proof DESC))) END,
-        (SELECT tandem.html('<p class="lead">What the last rollback lost: {}</p>{}{}{}', p.loss,
+        (SELECT tandem.html('<p class="lead">What the last rollback lost: {}</p>{}{}{}{}', p.loss,
             tandem.report_table('Its times', '{what,when,#after the cause was seen}',
                 ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td class="n">{}</td></tr>', s.what, CASE WHEN s.at IS NULL THEN tandem.report_badge('warn', 'not yet') ELSE tandem.report_time(s.at, 'YYYY-MM-DD HH24:MI:SS.MS') END,
                                          tandem.report_span(s.at - s.detected_at)) FROM step AS s ORDER BY s.n)),
+            CASE WHEN p.frozen IS NOT NULL THEN
+            tandem.html('<details><summary>What else was known, {} after legacy served everybody</summary>{}</details>', tandem.report_span(greatest(p.frozen_at - p.at, interval '0')),
+                tandem.report_table(format('Frozen at %s, digest %s', to_char(p.frozen_at, 'YYYY-MM-DD HH24:MI:SS'), coalesce(left(p.frozen ->> 'digest', 12), 'missing')), '{what,of,known}',
+                    ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td class="w">{}</td></tr>', l.kind, l.name, tandem.report_clip(l.known, 300)) FROM tandem.evidence_lines(p.frozen) AS l ORDER BY l.n LIMIT 200))) END,
             CASE WHEN EXISTS (SELECT FROM kept) THEN
             tandem.report_table(format('Rows that differed, as both sides held them: %s of %s', (SELECT count(*) FROM kept), (SELECT max(k.total) FROM kept AS k)), '{table,key,kind,became,served by,in the old side,in the new side,note}',
                 ARRAY(SELECT tandem.html('<tr><td>{}</td><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td><td class="w"><code class="was">{}</code></td><td class="w"><code class="is">{}</code></td><td class="w">{}</td></tr>',

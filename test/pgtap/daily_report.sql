@@ -24,6 +24,7 @@ CREATE TEMP TABLE said (at timestamptz, kind text, stage text, phase text, weigh
 CREATE TEMP TABLE compared (at timestamptz, found bigint, accepted bigint, rows bigint);
 CREATE TEMP TABLE refused (at timestamptz);
 CREATE TEMP TABLE done (at timestamptz, state text, sla text);
+CREATE TEMP TABLE checked (at timestamptz, name text, status text);
 SELECT coalesce(nullif(current_setting('tandem_test.seed', true), ''), (random() * 1000000)::integer::text)::integer AS seed \gset
 SELECT diag('seed ' || :seed || ' (PGOPTIONS="-c tandem_test.seed=' || :seed || '" repeats the random choices)');
 SELECT setseed(:seed / 1000000.0) \g /dev/null
@@ -57,6 +58,13 @@ BEGIN
         VALUES (run, mapping, x.purpose, 1, '1:1:', x.at, '1 s', false, x.rows, x.rows - 1, x.found, 0, x.accepted, 0, x.accepted, 'join', 'changes');
         INSERT INTO compared SELECT x.at, x.found, x.accepted, x.rows WHERE x.purpose = 'validate';
     END LOOP;
+    FOR x IN SELECT pg_temp.moment(zone) AS at, pg_temp.one_of('sum', 'count', 'by level') AS name, pg_temp.one_of('passed', 'passed', 'failed', 'unknown') AS status FROM generate_series(1, n) LOOP
+        FOR i IN 1..CASE WHEN x.name = 'by level' THEN 3 ELSE 1 END LOOP
+            INSERT INTO tandem.check_result (run_id, name, severity, tolerance_percent, group_key, legacy_value, new_value, difference_percent, status, reason, at, epoch)
+            VALUES (run, x.name, 'high', 1, CASE WHEN x.name = 'by level' THEN jsonb_build_object('level', i) END, 100, 90, 10 * i, CASE WHEN i < 3 AND x.name = 'by level' THEN 'passed' ELSE x.status END, 'because ' || i, x.at, 1);
+        END LOOP;
+        INSERT INTO checked VALUES (x.at, x.name, x.status);
+    END LOOP;
     FOR x IN SELECT pg_temp.moment(zone) AS at, pg_temp.one_of('done', 'dead') AS state, pg_temp.one_of('none', 'met', 'late') AS sla FROM generate_series(1, n) LOOP
         INSERT INTO tandem.mirror_failure (mapping_id, at, event, legacy_row, sqlstate, message) VALUES (mapping, x.at, 'INSERT', '(1)', '23505', 'no');
         INSERT INTO refused VALUES (x.at);
@@ -84,10 +92,31 @@ CREATE FUNCTION pg_temp.oracle(day date) RETURNS text LANGUAGE sql AS $$
         (SELECT count(*) FROM refused WHERE pg_temp.day_of(at) = day),
         (SELECT concat_ws(' ', count(*) FILTER (WHERE state = 'done'), count(*) FILTER (WHERE state = 'dead'), count(*) FILTER (WHERE sla = 'met')) FROM done WHERE pg_temp.day_of(at) = day),
         (SELECT count(*) FROM done WHERE sla = 'late' AND pg_temp.day_of(at - interval '3 hours') = day)) $$;
+-- The checks of a day, one by one; what was found before the sides were in step is none.
+CREATE FUNCTION pg_temp.checks_oracle(day date) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    c record;
+    made jsonb := '{}';
+    seen jsonb;
+BEGIN
+    FOR c IN SELECT x.at, x.name, min(array_position('{failed,unknown,passed}', x.status)) AS worst, bool_or(x.status = 'failed') AS failed, bool_or(x.status = 'unknown') AS unknown
+               FROM checked AS x WHERE pg_temp.day_of(x.at) = day AND x.at >= (SELECT min(s.at) FROM said AS s WHERE s.kind = 'synced') GROUP BY x.at, x.name ORDER BY x.at LOOP
+        seen := coalesce(made -> c.name, '[0,0,0]');
+        made := made || jsonb_build_object(c.name, jsonb_build_array((seen ->> 0)::integer + 1, (seen ->> 1)::integer + c.failed::integer, (seen ->> 2)::integer + c.unknown::integer, ('{failed,unknown,passed}'::text[])[c.worst]));
+    END LOOP;
+    RETURN coalesce((SELECT string_agg(k || ' ' || v, ' ' ORDER BY k) FROM jsonb_each_text(made) AS e (k, v)), 'none');
+END $$;
+CREATE FUNCTION pg_temp.checks(d tandem.daily_report) RETURNS text LANGUAGE sql AS $$
+    SELECT coalesce(string_agg(format('%s [%s, %s, %s, "%s"]', c ->> 'check', c -> 'made', c -> 'failed', c -> 'unknown', c ->> 'status'), ' ' ORDER BY c ->> 'check'), 'none')
+      FROM jsonb_array_elements(d.numbers) AS c $$;
 CREATE FUNCTION pg_temp.facts(d tandem.daily_report) RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(' ', d.stage, d.phase, d.weight, d.promotions, d.rollbacks, d.failed_rounds, cardinality(d.moves), d.validations, d.unclean, d.rows_compared, d.differences, d.accepted,
                      d.refused_writes, d.tasks_done, d.tasks_dead, d.sla_met, d.sla_breached) $$;
 SELECT is(pg_temp.facts(tandem.daily_report('day', d)), pg_temp.oracle(d), 'the facts of ' || d) FROM unnest(ARRAY[:'today'::date, :'today'::date - 1]) AS d;
+SELECT is(pg_temp.checks(tandem.daily_report('day', d)), pg_temp.checks_oracle(d), 'the checks of ' || d) FROM unnest(ARRAY[:'today'::date, :'today'::date - 1, :'today'::date - 2]) AS d;
+SELECT is((SELECT array_agg(DISTINCT (c ->> 'failed' <> '0', d.status)::text) FROM tandem.daily_report AS d, jsonb_array_elements(d.numbers) AS c WHERE c ->> 'failed' <> '0' AND d.status <> 'CRITICAL'), NULL, 'a failed check of severity high makes a day critical');
+SELECT is((SELECT count(*) FROM tandem.daily_report AS d WHERE d.checks <> jsonb_array_length(d.numbers) OR d.failed_checks <> (SELECT count(*) FROM jsonb_array_elements(d.numbers) AS c WHERE (c -> 'failed')::integer > 0)), 0::bigint, 'they are counted');
+SELECT is((SELECT array_agg(DISTINCT c ->> 'group_key') FROM tandem.daily_report AS d, jsonb_array_elements(d.numbers) AS c WHERE c ->> 'check' = 'by level'), '{"{\"level\": 3}"}', 'of groups the one that is told is the worst');
 SELECT is((SELECT (d.validations, d.promotions)::text FROM tandem.daily_report('day', :'today'::date - 2) AS d),
           (SELECT format('(,%s)', count(*)) FROM said WHERE kind = 'promote' AND pg_temp.day_of(at) = :'today'::date - 2), 'of the day before yesterday clean validations are not kept: unknown, not none');
 SELECT is((SELECT weight_before FROM tandem.daily_report AS d WHERE d.day = :'today'), (SELECT d.weight FROM tandem.daily_report AS d WHERE d.day = :'today'::date - 1), 'a day begins as the one before ended');
@@ -131,6 +160,16 @@ SELECT matches(pg_temp.summary('{"legacy_calls": 1200, "legacy_errors": 1, "lega
     E'\nLatency: new 95 % within 9 ms, 300 calls, 0 failed; legacy 95 % within 12.5 ms, 1,200 calls, 1 failed\\.\n', 'latency of both sides');
 SELECT matches(pg_temp.summary('{"legacy_calls": 1200, "legacy_errors": 1, "legacy_p95_ms": 12.5}'), E'\nLatency: legacy 95 % within 12.5 ms, 1,200 calls, 1 failed\\.\n', '... of one of them');
 SELECT matches(pg_temp.summary('{"batches": 3, "failed_batches": 1, "alerts_fired": 2}'), E'\nBatches: 3, 1 of them failed\\.\nAlerts: 2\\.\n', 'batches and alerts');
+SELECT matches(pg_temp.summary('{"status": "CRITICAL", "checks": 3, "failed_checks": 1, "numbers": [
+    {"check": "by level", "severity": "high", "status": "passed", "group_key": {"level": "gold"}, "reason": "legacy 100, new 100: equal", "made": 4, "failed": 3, "unknown": 0},
+    {"check": "sum", "severity": "low", "status": "unknown", "group_key": null, "reason": "neither\nquery returned a row", "made": 1, "failed": 0, "unknown": 1},
+    {"check": "rows", "severity": "high", "status": "passed", "group_key": null, "reason": "legacy 5, new 5: equal", "made": 2, "failed": 0, "unknown": 0}]}'),
+    E'\n\nThe two sides do not reconcile\\.\n.*\nChecks: 3, 1 of them failed\\.\n  by level {"level": "gold"}: legacy 100, new 100: equal \\(high; failed 3 of 4 times\\)\n'
+    '  sum: neither query returned a row \\(low; not judged 1 of 1 times\\)\n  rows: legacy 5, new 5: equal\n', 'checks by name, with both sides in numbers');
+SELECT matches(pg_temp.summary('{"checks": 1, "failed_checks": 0, "numbers": [{"check": "rows", "group_key": null, "reason": "equal", "made": 1, "failed": 0, "unknown": 0}]}'), E'\nChecks: 1, all passed\\.\n  rows: equal\n', '... that passed');
+SELECT matches(pg_temp.summary(jsonb_build_object('checks', 25, 'failed_checks', 0, 'numbers', (SELECT jsonb_agg(jsonb_build_object('check', 'c' || i, 'reason', 'equal', 'made', 1, 'failed', 0, 'unknown', 0)) FROM generate_series(1, 25) AS i))),
+    E'\n  c20: equal\n  and 5 more: tandem.parallel_run_metrics has all of them\n', '... not all of many');
+SELECT is(pg_temp.summary('{"checks": 0, "failed_checks": 0, "numbers": []}') LIKE '%Checks%', false, 'where there is none, there is no line');
 SELECT is(split_part(pg_temp.summary('{"run": "a\r\nBcc: everybody@example.org", "moves": ["x\ny"]}'), E'\n', 1), 'OK: run a Bcc: everybody@example.org on Monday, 23 November 2026', 'a name does not break the subject');
 SELECT is(pg_temp.summary('{"moves": ["x\ny"]}') ~ E'\n  x y\n', true, '... nor a reason its line');
 SELECT is(pg_temp.summary('{"complete": false}') ~ 'All is well. So far: the day was not over at 00:00.', true, 'a day that is not over says so');
@@ -141,6 +180,31 @@ SELECT is((SELECT array_agg(DISTINCT d.status) FROM before AS d WHERE d.rollback
 SELECT FROM tandem.create_run('quiet', 'old_day', 'new_day');
 UPDATE tandem.run SET created_at = clock_timestamp() - interval '5 days', stage = 'live', phase = 'progressing', weight = 5 WHERE name = 'quiet';
 SELECT is((SELECT concat_ws(' ', d.status, d.validations) FROM tandem.daily_report('quiet') AS d), 'CRITICAL 0', 'a live run that nobody compared all day is critical');
+
+-- of checks: what fails, how badly; what is not kept is not none
+CREATE FUNCTION pg_temp.day_of_checks(severity text, status text, ago interval) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    r integer := (SELECT x.id FROM tandem.run AS x WHERE x.name = 'quiet');
+    answer text;
+BEGIN
+    DELETE FROM tandem.check_result;
+    INSERT INTO tandem.check_result (run_id, name, severity, tolerance_percent, status, reason, at, epoch) VALUES (r, 'c', severity, 0, status, 'so', date_trunc('day', clock_timestamp(), 'UTC') - ago, 1);
+    SELECT concat_ws(' ', d.status, coalesce(d.checks::text, 'unknown'), d.failed_checks) INTO answer FROM tandem.daily_report('quiet') AS d;
+    RETURN answer;
+END $$;
+UPDATE tandem.run SET stage = 'dualwrite' WHERE name = 'quiet';
+UPDATE tandem.run_activity AS a SET round_at = clock_timestamp(), differences = 0 FROM tandem.run AS r WHERE r.id = a.run_id AND r.name = 'quiet';
+SELECT is(pg_temp.day_of_checks('critical', 'failed', '1 hour'), 'OK 0 0', 'before the sides are in step checks say nothing');
+UPDATE tandem.run SET stage = 'live' WHERE name = 'quiet';
+INSERT INTO tandem.comparison (run_id, mapping_id, purpose, epoch, snapshot, started_at, elapsed, equal, legacy_rows, new_rows, missing, extra, changed, duplicates, accepted, method, scope)
+SELECT id, :mapping, 'validate', 1, '1:1:', date_trunc('day', clock_timestamp(), 'UTC') - interval '1 hour', '1 s', true, 1, 1, 0, 0, 0, 0, 0, 'join', 'full' FROM tandem.run WHERE name = 'quiet';
+SELECT is(pg_temp.day_of_checks(severity, status, '1 hour'), said, format('a check of severity %s is %s', severity, status))
+  FROM (VALUES ('critical', 'failed', 'CRITICAL 1 1'), ('high', 'failed', 'CRITICAL 1 1'), ('medium', 'failed', 'WARNING 1 1'), ('low', 'failed', 'OK 1 1'),
+               ('critical', 'unknown', 'WARNING 1 0'), ('low', 'unknown', 'OK 1 0'), ('critical', 'passed', 'OK 1 0')) AS v (severity, status, said);
+SELECT is(pg_temp.day_of_checks('critical', 'failed', '25 hours'), 'OK 0 0', 'of another day');
+SELECT FROM tandem.set_option('quiet', 'check_retention', '1 hour');
+SELECT is(pg_temp.day_of_checks('critical', 'failed', '1 hour'), 'OK unknown', 'what is not kept so long is not known');
+DELETE FROM tandem.check_result; DELETE FROM tandem.comparison;
 
 -- --- the worker
 UPDATE tandem.run SET created_at = clock_timestamp() - interval '2 days', stage = 'shadow', phase = 'paused' WHERE id = :run;

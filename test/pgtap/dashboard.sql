@@ -58,7 +58,18 @@ SELECT tandem.observe(E'新\n\x1b[31m🐘', E'買い物\x07 の とても長い�
 SELECT FROM tandem.add_metric(E'新\n\x1b[31m🐘', E'数\x1b', 'SELECT 1', 'result < 2');
 SELECT FROM tandem.batch_end(tandem.batch_begin(E'新\n\x1b[31m🐘', E'仕事\x1b', 50), 50, 0, 50);
 SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%買い物%old%new%×%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%数␛%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%仕事␛%✗%'), 'operations, metrics and batches are shown');
+SELECT FROM tandem.add_guard(E'新\n\x1b[31m🐘', E'番\x1b', 'weight < 0'); SELECT FROM tandem.add_guard(E'新\n\x1b[31m🐘', E'壊れた\x1b', '1 / (weight - weight) > 1'); SELECT FROM tandem.add_guard(E'新\n\x1b[31m🐘', E'警報\x1b', 'weight >= 0', severity => 3);
+SELECT FROM tandem.add_guard(E'新\n\x1b[31m🐘', E'まだ', 'weight >= 0', hold => '1 hour');
+SELECT FROM tandem.add_check(E'新\n\x1b[31m🐘', E'合計\x1b', 'SELECT 1', 'SELECT 2'); SELECT FROM tandem.add_check(E'新\n\x1b[31m🐘', E'件数', 'SELECT 1', 'SELECT 1');
+SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%2 not made yet%'), 'checks that were not made yet');
+SELECT FROM tandem.reconcile(E'新\n\x1b[31m🐘');
+SELECT FROM tandem.set_option(E'新\n\x1b[31m🐘', 'guard_every', '0');
+SELECT pg_temp.ticks(1) \g /dev/null
+SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%✗ 警報␛%fired%alert%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%! まだ %pending%true for %of %weight >= 0%')
+          AND pg_temp.says(E'新\n\x1b[31m🐘', '%? 壊れた␛%inconclusive%division by zero%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%✓ 2 armed: any_difference, 番␛%'), 'guards: what they have to say, and those that have nothing');
+SELECT ok(pg_temp.says(E'新\n\x1b[31m🐘', '%✗ 合計␛%high legacy 1, new 2: 100 \% apart%') AND pg_temp.says(E'新\n\x1b[31m🐘', '%✓ 1 passed, the last at %'), 'checks: what does not pass, and how many do');
 SELECT is(pg_temp.faults(E'新\n\x1b[31m🐘'), NULL, 'live');
+SELECT tandem.drop_guard(E'新\n\x1b[31m🐘', E'番\x1b'), tandem.drop_guard(E'新\n\x1b[31m🐘', E'壊れた\x1b'), tandem.drop_guard(E'新\n\x1b[31m🐘', E'警報\x1b'), tandem.drop_guard(E'新\n\x1b[31m🐘', E'まだ') \g /dev/null
 RESET ROLE;
 ALTER TABLE "新しい設計"."表" DISABLE TRIGGER ALL;
 UPDATE "新しい設計"."表" SET v = repeat('間違い', 40) WHERE length(id) < 6;

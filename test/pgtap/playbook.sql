@@ -123,6 +123,58 @@ SELECT results_eq($$SELECT kind, evidence ->> 'item', role FROM tandem.events('n
                   $$VALUES ('tick_item', 'Phones are staffed', 'play_approver'), ('tick_item', 'DNS is switched', 'play_approver'), ('tick_item', 'Phones are staffed', 'play_owner'), ('untick_item', 'DNS is switched', 'play_owner')$$, 'and all of it is on record');
 SELECT lives_ok($$SELECT tandem.drop_checklist_item('no template', 'Users are told')$$, 'off the list');
 
+-- --- required items: complete() waits for them, and says so beforehand
+RESET ROLE;
+SET ROLE play_owner;
+CREATE FUNCTION pg_temp.refusal(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    message text; details text; hint text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'it was done';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, details = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RETURN concat_ws(E'\n', SQLSTATE || ' ' || message, details, hint);
+END $$;
+CREATE TABLE pl.c (id integer PRIMARY KEY); CREATE TABLE pn.c (id integer PRIMARY KEY);
+SELECT tandem.create_run('it''s', 'pl', 'pn', '{100}', '0'), tandem.map_table('it''s', 'pl.c', 'pn.c'), tandem.set_option('it''s', 'validate_every', '0'), tandem.set_option('it''s', 'retention', '1 hour') \g /dev/null
+SELECT is((SELECT required FROM tandem.add_checklist_item('it''s', 'Coffee')), false, 'an item binds nobody');
+SELECT is((SELECT required FROM tandem.add_checklist_item('it''s', 'Auditors "agree"', 'finance', '2020-01-01 00:00+00', required => true)), true, '... unless it is said');
+SELECT is((SELECT required FROM tandem.add_checklist_item('it''s', 'Lawyers agree', required => true)), true, 'another one');
+SELECT is((SELECT required FROM tandem.add_checklist_item('it''s', 'Lawyers agree', 'legal')), true, '... which stays so when its owner is set');
+SELECT FROM tandem.start('it''s');
+SELECT pg_temp.ticks(5) \g /dev/null
+SELECT is((SELECT concat_ws(' ', stage, phase, weight) FROM tandem.runs WHERE run = 'it''s'), 'live progressing 100', 'no step waits for them');
+SELECT is((SELECT waiting_for FROM tandem.status('it''s')), 'checklist: Required item "Auditors "agree"" of the checklist is not ticked (finance, planned for 2020-01-01 00:00:00+00), then complete()', 'complete() does');
+SELECT is(pg_temp.refusal(format('SELECT tandem.complete(''it''''s'', ''it''''s'', dry_run => %s)', dry)),
+          E'55000 run "it\'s" is not completed: required item "Auditors "agree"" of the checklist is not ticked (finance, planned for 2020-01-01 00:00:00+00)\n'
+          'checklist: Required item "Auditors "agree"" of the checklist is not ticked (finance, planned for 2020-01-01 00:00:00+00).\nchecklist: Required item "Lawyers agree" of the checklist is not ticked (legal).\n'
+          'Once it is done: SELECT * FROM tandem.tick_item(''it''''s'', ''Auditors "agree"'')', 'it says what is missing, by whom, and what to type; dry run ' || dry) FROM unnest('{true,false}'::boolean[]) AS dry;
+SELECT is((SELECT status FROM tandem.tick_item('it''s', 'Auditors "agree"')), 'late', 'what it says to type');
+SELECT is((SELECT required FROM tandem.add_checklist_item('it''s', 'Lawyers agree', required => false)), false, 'a requirement is taken back');
+SELECT is((SELECT concat_ws(' ', stage, phase, weight) FROM tandem.complete('it''s', 'it''s', dry_run => true)), 'rampdown progressing 100', 'a dry run says what would be');
+SELECT is((SELECT concat_ws(' ', stage, phase, weight) FROM tandem.runs WHERE run = 'it''s'), 'live progressing 100', '... and does nothing');
+SELECT is((SELECT stage FROM tandem.complete('it''s', 'it''s')), 'rampdown', 'nor does an open item stand in the way that is not required');
+SELECT is((SELECT status FROM tandem.tick_item('it''s', 'Auditors "agree"', 'they had second thoughts', done => false)), 'overdue', 'a tick is taken back while the way back is open');
+RESET ROLE;
+UPDATE tandem.run SET rampdown_at = rampdown_at - interval '1 hour' WHERE name = 'it''s';
+SET ROLE play_owner;
+SELECT matches(pg_temp.refusal($$SELECT tandem.complete('it''s', 'it''s')$$), '^55000 .*Auditors', '... and keeps it open');
+SELECT FROM tandem.tick_item('it''s', 'Auditors "agree"');
+SELECT is((SELECT concat_ws(' ', stage, phase) FROM tandem.complete('it''s', 'it''s', dry_run => true)), 'complete succeeded', 'the end, in a dry run');
+SELECT is(pg_temp.refusal($$SELECT tandem.complete('it''s', 'yes', dry_run => true)$$) ~ '^22023 ', true, '... which wants the name, too');
+RESET ROLE;
+ALTER TABLE pn.c DISABLE TRIGGER ALL; INSERT INTO pn.c VALUES (1); ALTER TABLE pn.c ENABLE ALWAYS TRIGGER ALL;
+UPDATE tandem.run_activity AS a SET differences = 1 FROM tandem.run AS r WHERE r.id = a.run_id AND r.name = 'it''s';
+SELECT is(pg_temp.refusal($$SELECT tandem.complete('it''s', 'it''s', dry_run => true)$$) ~ '^55000 .*differ in 1 row', true, 'a dry run knows what the last validation found');
+DELETE FROM pn.c;
+INSERT INTO tandem.run_template (template, description, steps, hold, checklist, required) VALUES ('strict', 'One step', '{100}', '0', '{Coffee,Auditors agree}', '{Auditors agree}');
+SELECT throws_ok($$INSERT INTO tandem.run_template (template, description, steps, hold, checklist, required) VALUES ('odd', '', '{100}', '0', '{Coffee}', '{Tea}')$$, '23514', NULL, 'what is required is on the list');
+SET ROLE play_owner;
+SELECT FROM tandem.create_run('strict', 'pl', 'pn', template => 'strict');
+SELECT is((SELECT array_agg(item) FROM tandem.checklist WHERE run = 'strict' AND required), '{Auditors agree}', 'a template says what is required');
+SELECT is((SELECT count(*) FROM tandem.checklist WHERE run LIKE 'run %' AND required), 0::bigint, '... none that is shipped does');
+
 -- --- lessons
 SELECT throws_ok(format('SELECT tandem.add_lesson(''no template'', %s)', a), s, NULL, a) FROM (VALUES ('NULL', '22004'), ('''''', '22023'), ('''x'', ''moral''', '22023'), ('''x'', NULL', '22023'), ('repeat(''x'', 10001)', '22023')) AS v (a, s);
 SELECT results_eq($$SELECT kind, lesson, action, owner, added_by FROM tandem.add_lesson('no template', '<script>alert(1)</script> & "quotes"', 'keep', 'do it again', 'all')$$,

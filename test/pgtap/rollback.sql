@@ -196,6 +196,8 @@ SELECT is((SELECT verdict FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 
 SELECT throws_ok($$SELECT tandem.rollback_report('r', 0)$$, '42704', NULL, 'a report on nothing');
 CREATE TEMP TABLE report AS SELECT tandem.rollback_report('r') AS text;
 SELECT matches(text, '^# Rollback [0-9]+ of run r\n', 'the report has a title') FROM report;
+SELECT matches(text, E'\nWhat else was known of the run, looked at [0-9.]+ [mµ]?s after legacy served everybody; its digest is [0-9a-f]{64}:\n\n\\| what \\| of \\| known \\|\n', 'what else was known') FROM report;
+SELECT matches(text, E'\n\\| run \\| health \\| [0-9]+.*\n\\| run \\| last validation \\| [0-9]+ difference.*\n\\| comparison \\| b\\.x \\| [0-9]+ of [0-9]+ rows differ, [0-9]+ accepted; .*\n\\| metric \\| health\\\\_score \\| [0-9]+', '... of the run, its tables, its metrics') FROM report;
 SELECT ok(text LIKE E'%## ' || section || E'\n%', 'a section: ' || section) FROM report, unnest('{Cause,Evidence,What was lost,Times,Timeline}'::text[]) AS section;
 SELECT matches(text, 'to look at it in peace', 'the cause') FROM report;
 SELECT matches(text, '2 rows preserved in tandem.rollback_rows', 'what was preserved') FROM report;
@@ -205,6 +207,30 @@ SELECT is((SELECT count(*) FROM regexp_matches(text, '\| [^\n|]* \| rollback \| 
 SELECT matches(tandem.rollback_report('r', (SELECT min(proof) FROM tandem.rollback_proofs WHERE strategy = 'integrity')), '\n\| b\.x \| [^|]*"id": [0-9]+[^|]* \| changed \| ', 'the first rows that differed');
 SELECT matches(tandem.report('r'), 'What the last rollback lost', 'it is in the page');
 SELECT is((SELECT bool_and(t.detected_at <= t.called_at AND t.called_at <= t.flipped_at AND t.flipped_at <= t.proven_at) FROM tandem.run AS r, tandem.rollback_times(r) AS t WHERE t.proven_at IS NOT NULL), true, 'times follow each other');
+
+-- What was known is frozen with each, by the first round after it, and not again
+SELECT is((SELECT count(*) FROM tandem.rollback_proofs WHERE frozen_at IS NULL OR frozen_at < at OR frozen_at > proof_at), 0::bigint, 'frozen between rollback and proof');
+SELECT is((SELECT count(*) FROM tandem.rollback_proofs AS p WHERE encode(sha256(convert_to((p.frozen - 'digest')::text, 'UTF8')), 'hex') IS DISTINCT FROM p.frozen ->> 'digest'), 0::bigint, '... as evidence() gave it: the digest is of it');
+SELECT is((SELECT count(*) FROM tandem.rollback_proofs AS p WHERE (p.frozen -> 'rollback')::bigint < p.proof OR (p.frozen -> 'epoch')::bigint < p.epoch), 0::bigint, '... when it had happened');
+SELECT tandem.retry('r') FROM tandem.repair('r', false) \g /dev/null
+CREATE FUNCTION pg_temp.frozen() RETURNS text LANGUAGE sql AS $$ SELECT concat_ws(' ', frozen_at IS NULL, frozen ->> 'error', frozen ->> 'phase') FROM tandem.rollback_proofs WHERE run = 'r' ORDER BY proof DESC LIMIT 1 $$;
+SAVEPOINT s;
+SELECT is((SELECT proof > 0 FROM tandem.rollback('r', 'once more')), true, 'another one');
+SELECT is(pg_temp.frozen(), 't', 'it reads nothing itself');
+SELECT matches(tandem.rollback_report('r'), 'What else is known of the run is kept with the rollback by the next round\.', '... and the report says so');
+SELECT tandem.freeze_evidence(id) FROM tandem.run WHERE name = 'r' \g /dev/null
+SELECT is(pg_temp.frozen(), 'f degraded', 'a round does');
+CREATE TEMP TABLE first AS SELECT * FROM tandem.rollback_proofs WHERE run = 'r' ORDER BY proof DESC LIMIT 1;
+SELECT tandem.freeze_evidence(id) FROM tandem.run WHERE name = 'r' \g /dev/null
+SELECT is((SELECT p.frozen_at FROM tandem.rollback_proofs AS p JOIN first USING (proof)), (SELECT frozen_at FROM first), '... once');
+ROLLBACK TO s;
+CREATE OR REPLACE FUNCTION tandem.evidence(run_id integer) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT to_jsonb(1 / (run_id - run_id))';
+SELECT is((SELECT proof > 0 FROM tandem.rollback('r', 'once more')), true, 'where the evidence cannot be had');
+SELECT pg_temp.prove() \g /dev/null
+SELECT is(pg_temp.frozen(), 'f 22012: division by zero', '... that is what is kept');
+SELECT matches(tandem.rollback_report('r'), E'its digest is missing:\n.*\n\\| run \\| error \\| 22012: division by zero \\|\n', '... and told');
+SELECT lives_ok($$SELECT tandem.report('r')::xml$$, '... in the page, too');
+ROLLBACK TO s;
 
 -- what was said by others stays text
 CREATE TABLE a.w (id integer PRIMARY KEY); CREATE TABLE b.w (id integer PRIMARY KEY);

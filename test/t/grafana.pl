@@ -64,6 +64,7 @@ becomes($node, "count(*) > 0 FROM tandem.rollback_proofs WHERE verdict <> 'pendi
 value($node, q{SELECT tandem.batch_end(tandem.batch_begin('it''s', 'nightly', 50), 50, 50, 0)});
 value($node, q{SELECT tandem.add_metric('it''s', 'answer', 'SELECT 42', 'result = 42', every => '1 second'); SELECT tandem.add_alert_rule('proven', 'weight', '=', 0, run => 'it''s')});
 becomes($node, "count(*) > 0 FROM tandem.alerts WHERE rule = 'proven'", 'an alert fires');
+value($node, q{SELECT tandem.add_check('it''s', 'rows', 'SELECT count(*) FROM old.t', 'SELECT count(*) FROM shiny.t'); SELECT tandem.reconcile('it''s')});
 becomes($node, "count(DISTINCT metric) = 2 FROM tandem.measurements WHERE metric IN ('answer', 'task_success_rate')", 'metrics are measured');
 
 my %expected_nothing;

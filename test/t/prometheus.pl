@@ -70,10 +70,13 @@ value($node, <<~'SQL');
 	SELECT tandem.observe(E'r "1"\\', 'pay', 'legacy', ms * interval '1 millisecond', ms <> 7) FROM unnest('{7,8,150,300}'::integer[]) AS ms;
 	SELECT tandem.batch_end(tandem.batch_begin(E'r "1"\\', 'nightly'), 50, 40, 10);
 	SELECT tandem.add_metric(E'r "1"\\', 'answer', 'SELECT 42', 'result = 42', every => '1 second');
+	SELECT tandem.add_guard(E'r "1"\\', 'wrong answer', 'answer <> 42', hold => '1 minute');
+	SELECT tandem.add_check(E'r "1"\\', 'rows', 'SELECT count(*) FROM old."a ""b"" T"', 'SELECT count(*) FROM shiny.t', severity => 'critical');
 	SQL
 becomes($node, "weight = 50 AND validated_at > moved_at FROM tandem.runs WHERE run <> 'idle'", 'a run is live');
 becomes($node, 'count(*) = 3 FROM tandem.sla_breach', 'deadlines are missed');
 becomes($node, q{count(*) = 1 FROM tandem.metrics WHERE metric = 'answer' AND value = 42}, 'a metric is measured');
+becomes($node, q{count(*) = 1 FROM tandem.checks WHERE status = 'passed'}, 'a check is made');
 
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 background('exporter', { DATA_SOURCE_NAME => $node->connstr('postgres') . ' user=monitor sslmode=disable' },
@@ -125,7 +128,7 @@ subtest 'what the exporter tells' => sub {
 	cmp_ok($declared, '>', 30, "$declared metrics are declared");
 	is(join(' ', grep { !/^tandem_(?:schedule|daily_report)_/ } @missing), '', '... and told');
 	is(join(' ', map { "$_->{name} $_->{value}" } grep { $_->{value} eq 'NaN' } map { my $n = $_; map { { name => $n, value => $_->{value} } } @{ $samples{$n} } } sort keys %samples), '', 'no number is unknown');
-	my %known = map { $_ => 1 } qw(run stage phase automatic relation check_name kind severity state job le operation side metric rule);
+	my %known = map { $_ => 1 } qw(run stage phase automatic relation check_name kind severity state job le operation side metric rule guard check);
 	is(join(' ', sort grep { !$known{$_} } map { keys %{ $_->{labels} } } map { @$_ } values %samples), '', 'labels are of kinds that stay few: no ids');
 
 	spew("$folder/exposition", join '', map { "$_\n" } grep { /^(?:# \w+ )?tandem_/ } split /\n/, $text);
@@ -166,6 +169,10 @@ subtest 'its values are those of SQL' => sub {
 	is(sample('tandem_latency_threshold_seconds', run => $run, operation => 'pay'), 0.2, 'its threshold');
 	is(sample('tandem_batch_success_ratio', run => $run, job => 'nightly'), 0.8, 'a batch job');
 	is(sample('tandem_metric_value', run => $run, metric => 'answer'), 42, 'a metric');
+	is(join(' ', map { sample("tandem_guard_$_", run => $run, guard => 'any_difference') } qw(fired pending failing silence_seconds total)), '0 0 0 0 0', 'the guard that every run has');
+	is(sample('tandem_guard_fired', run => 'idle', guard => 'any_difference'), 0, '... also one that is not started');
+	is(join(' ', map { sample("tandem_check_$_", run => $run, check => 'rows', severity => 'critical') } qw(failed unknown)), '0 0', 'a check that passed');
+	cmp_ok(abs(sample('tandem_check_made_timestamp_seconds', run => $run, check => 'rows') - time()), '<', 120, '... just now');
 	is(sample('tandem_tasks_present', kind => 'late', severity => 'high', state => 'pending'), 3, 'tasks');
 	is(sample('tandem_tasks_present', kind => 'tenants'), 4, '... of all tenants, as numbers');
 	is(sample('tandem_health_status', check_name => 'worker'), 0, 'the worker is healthy');
@@ -221,6 +228,9 @@ subtest 'a Prometheus that scrapes' => sub {
 	ok($alerts, 'TandemRolledBack and TandemDifferences fire') or diag(explain($firing->()));
 	is($alerts->{TandemRolledBack}{run}, $run, '... for that run');
 	is($alerts->{TandemRolledBack}{severity}, 'critical', '... critical');
+	$alerts = until_true(sub { my $f = $firing->(); $f->{TandemGuardFired} ? $f : undef });
+	is($alerts->{TandemGuardFired}{guard}, 'any_difference', 'so does that of the guard');
+	is($query->('tandem_guard_total{run!="idle",guard="any_difference"}')->[0]{value}[1], '1', '... which fired once');
 	is($query->('tandem_run_weight_ratio{run!="idle"}')->[0]{value}[1], '0', 'the weight is seen to be 0');
 };
 
