@@ -63,7 +63,7 @@ AS $$
     SELECT row_number() OVER (ORDER BY x.part, x.n), x.kind, x.name, x.known
       FROM (SELECT 1, 1, 'run', 'health', format('%s%s', evidence #>> '{health,score}', (SELECT ': ' || string_agg(format('%s %s%s', d.key, tandem.glyph('minus'), d.value), ', ' ORDER BY d.key) FROM jsonb_each_text(evidence #> '{health,deductions}') AS d))
              WHERE evidence #> '{health,score}' IS NOT NULL
-            UNION ALL SELECT 1, 2, 'run', 'last validation', format('%s difference(s), at %s', evidence ->> 'differences', (evidence ->> 'validated_at')::timestamptz) WHERE evidence ->> 'differences' IS NOT NULL
+            UNION ALL SELECT 1, 2, 'run', 'last validation', format('%s differences, at %s', evidence ->> 'differences', (evidence ->> 'validated_at')::timestamptz) WHERE evidence ->> 'differences' IS NOT NULL
             UNION ALL SELECT 1, 3, 'run', 'error', evidence ->> 'error' WHERE evidence ->> 'error' IS NOT NULL
             UNION ALL SELECT 2, c.n, 'comparison', c.j ->> 'new', format('%s of %s rows differ, %s accepted; %s, at %s', c.j ->> 'differences', greatest((c.j ->> 'legacy_rows')::bigint, (c.j ->> 'new_rows')::bigint), c.j ->> 'accepted',
                                   CASE c.j ->> 'scope' WHEN 'full' THEN 'all rows' ELSE 'what had changed' END, (c.j ->> 'started_at')::timestamptz)

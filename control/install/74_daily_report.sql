@@ -102,14 +102,14 @@ AS $$
     WITH made AS (
         SELECT c.name, max(c.at) AS last, count(DISTINCT c.at) AS made, count(DISTINCT c.at) FILTER (WHERE c.status = 'failed') AS failed, count(DISTINCT c.at) FILTER (WHERE c.status = 'unknown') AS unknown
           FROM tandem.check_result AS c
-         WHERE c.run_id = (run).id AND c.at >= day_from AND c.at < day_to
-           AND c.at >= coalesce((SELECT min(e.at) FROM tandem.event AS e WHERE e.run = (run).name AND e.kind = 'synced'), CASE WHEN (run).stage IN ('off', 'dualwrite') THEN 'infinity'::timestamptz ELSE '-infinity' END)
+         WHERE c.run_id = (daily_checks.run).id AND c.at >= day_from AND c.at < day_to
+           AND c.at >= coalesce((SELECT min(e.at) FROM tandem.event AS e WHERE e.run = (daily_checks.run).name AND e.kind = 'synced'), CASE WHEN (daily_checks.run).stage IN ('off', 'dualwrite') THEN 'infinity'::timestamptz ELSE '-infinity' END)
          GROUP BY c.name
     ), found AS (
         SELECT m.*, w.severity, w.status, w.group_key, w.legacy_value, w.new_value, w.difference_percent, w.tolerance_percent, w.reason,
                row_number() OVER (ORDER BY m.failed = 0, m.unknown = 0, array_position('{critical,high,medium,low}', w.severity), m.name) AS n
           FROM made AS m
-         CROSS JOIN LATERAL (SELECT c.* FROM tandem.check_result AS c WHERE c.run_id = (run).id AND c.name = m.name AND c.at = m.last
+         CROSS JOIN LATERAL (SELECT c.* FROM tandem.check_result AS c WHERE c.run_id = (daily_checks.run).id AND c.name = m.name AND c.at = m.last
                               ORDER BY array_position('{failed,unknown,passed}', c.status), c.difference_percent DESC NULLS LAST, c.group_key LIMIT 1) AS w
     )
     SELECT count(*), count(*) FILTER (WHERE f.failed > 0),

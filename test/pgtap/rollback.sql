@@ -197,7 +197,10 @@ SELECT throws_ok($$SELECT tandem.rollback_report('r', 0)$$, '42704', NULL, 'a re
 CREATE TEMP TABLE report AS SELECT tandem.rollback_report('r') AS text;
 SELECT matches(text, '^# Rollback [0-9]+ of run r\n', 'the report has a title') FROM report;
 SELECT matches(text, E'\nWhat else was known of the run, looked at [0-9.]+ [mµ]?s after legacy served everybody; its digest is [0-9a-f]{64}:\n\n\\| what \\| of \\| known \\|\n', 'what else was known') FROM report;
-SELECT matches(text, E'\n\\| run \\| health \\| [0-9]+.*\n\\| run \\| last validation \\| [0-9]+ difference.*\n\\| comparison \\| b\\.x \\| [0-9]+ of [0-9]+ rows differ, [0-9]+ accepted; .*\n\\| metric \\| health\\\\_score \\| [0-9]+', '... of the run, its tables, its metrics') FROM report;
+SELECT matches(text, E'\n\\| run \\| health \\| [0-9]+.*\n\\| run \\| last validation \\| [0-9]+ difference.*\n\\| comparison \\| b\\.x \\| [0-9]+ of [0-9]+ rows differ, [0-9]+ accepted; all rows', '... of the run and its tables') FROM report;
+SELECT is((SELECT array_agg(concat_ws('|', kind, name, known) ORDER BY n) FROM tandem.evidence_lines('{"health": {"score": 60, "deductions": {"differences": 40}}, "differences": null, "comparisons": [], "metrics": [{"metric": "a", "value": 1.5, "verdict": "pass", "samples": 7}, {"metric": "b", "value": null}],
+          "checks": [{"check": "c", "status": "failed", "legacy_value": 1, "new_value": 2, "group_key": {"g": 1}}, {"check": "d", "status": null}]}')),
+          '{"run|health|60: differences −40","metric|a|1.5, pass, 7 samples","check|c|failed: legacy 1, new 2 in group {\"g\": 1}","check|d|not made yet"}', '... its metrics and checks');
 SELECT ok(text LIKE E'%## ' || section || E'\n%', 'a section: ' || section) FROM report, unnest('{Cause,Evidence,What was lost,Times,Timeline}'::text[]) AS section;
 SELECT matches(text, 'to look at it in peace', 'the cause') FROM report;
 SELECT matches(text, '2 rows preserved in tandem.rollback_rows', 'what was preserved') FROM report;
@@ -212,7 +215,8 @@ SELECT is((SELECT bool_and(t.detected_at <= t.called_at AND t.called_at <= t.fli
 SELECT is((SELECT count(*) FROM tandem.rollback_proofs WHERE frozen_at IS NULL OR frozen_at < at OR frozen_at > proof_at), 0::bigint, 'frozen between rollback and proof');
 SELECT is((SELECT count(*) FROM tandem.rollback_proofs AS p WHERE encode(sha256(convert_to((p.frozen - 'digest')::text, 'UTF8')), 'hex') IS DISTINCT FROM p.frozen ->> 'digest'), 0::bigint, '... as evidence() gave it: the digest is of it');
 SELECT is((SELECT count(*) FROM tandem.rollback_proofs AS p WHERE (p.frozen -> 'rollback')::bigint < p.proof OR (p.frozen -> 'epoch')::bigint < p.epoch), 0::bigint, '... when it had happened');
-SELECT tandem.retry('r') FROM tandem.repair('r', false) \g /dev/null
+SELECT FROM tandem.repair('r', false);
+SELECT tandem.retry('r') \g /dev/null
 CREATE FUNCTION pg_temp.frozen() RETURNS text LANGUAGE sql AS $$ SELECT concat_ws(' ', frozen_at IS NULL, frozen ->> 'error', frozen ->> 'phase') FROM tandem.rollback_proofs WHERE run = 'r' ORDER BY proof DESC LIMIT 1 $$;
 SAVEPOINT s;
 SELECT is((SELECT proof > 0 FROM tandem.rollback('r', 'once more')), true, 'another one');
@@ -220,9 +224,9 @@ SELECT is(pg_temp.frozen(), 't', 'it reads nothing itself');
 SELECT matches(tandem.rollback_report('r'), 'What else is known of the run is kept with the rollback by the next round\.', '... and the report says so');
 SELECT tandem.freeze_evidence(id) FROM tandem.run WHERE name = 'r' \g /dev/null
 SELECT is(pg_temp.frozen(), 'f degraded', 'a round does');
-CREATE TEMP TABLE first AS SELECT * FROM tandem.rollback_proofs WHERE run = 'r' ORDER BY proof DESC LIMIT 1;
+CREATE TEMP TABLE frozen_first AS SELECT * FROM tandem.rollback_proofs WHERE run = 'r' ORDER BY proof DESC LIMIT 1;
 SELECT tandem.freeze_evidence(id) FROM tandem.run WHERE name = 'r' \g /dev/null
-SELECT is((SELECT p.frozen_at FROM tandem.rollback_proofs AS p JOIN first USING (proof)), (SELECT frozen_at FROM first), '... once');
+SELECT is((SELECT p.frozen_at FROM tandem.rollback_proofs AS p JOIN frozen_first USING (proof)), (SELECT frozen_at FROM frozen_first), '... once');
 ROLLBACK TO s;
 CREATE OR REPLACE FUNCTION tandem.evidence(run_id integer) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT to_jsonb(1 / (run_id - run_id))';
 SELECT is((SELECT proof > 0 FROM tandem.rollback('r', 'once more')), true, 'where the evidence cannot be had');
