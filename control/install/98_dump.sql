@@ -9,7 +9,7 @@ BEGIN
     FOR relation IN
         SELECT c.oid FROM pg_catalog.pg_class AS c
          WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind IN ('r', 'S')
-           AND c.relname NOT IN ('option_default', 'role_level', 'worker', 'captured', 'capture_state', 'capture_slot', 'audit_progress', 'log_mark', 'backfill_statement',
+           AND c.relname NOT IN ('option_default', 'role_level', 'worker', 'captured', 'sibling_wait', 'capture_state', 'capture_slot', 'audit_progress', 'log_mark', 'backfill_statement',
                                'metric_reading', 'alert_watch', 'guard_progress', 'guard_view', 'builtin_metric', 'alert_template', 'guard_template')
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(relation, CASE WHEN relation = 'tandem.transition'::regclass THEN 'WHERE kind <> ''*'''

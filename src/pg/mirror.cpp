@@ -18,6 +18,7 @@
 #include "pg/capture.hpp"
 #include "pg/mirror_bulk.hpp"
 #include "pg/mirror_scope.hpp"
+#include "pg/mirror_sibling.hpp"
 #include "pg/role.hpp"
 
 extern "C" {
@@ -73,10 +74,23 @@ bool is_cascade(const MirrorPlan* plan) {
     return cascade || is_below(current_frame.mapping, current_frame.direction);
 }
 
-void write_as_owner(const MirrorPlan* plan, Relation source, const Change& change) {
+// A row of legacy that a new table has just written, and of which another new table has to hear.
+bool is_from_sibling(const MirrorPlan* plan) {
+    if (!plan->shared) {
+        return false;
+    }
+    bool reverse = current_frame.groups == nullptr && current_frame.direction == Direction::reverse;
+    for (const scope::Group* group = current_frame.groups; group != nullptr; group = group->next) {
+        reverse |= group->key.direction == Direction::reverse;
+    }
+    return reverse;
+}
+
+bool write_as_owner(const MirrorPlan* plan, Relation source, const Change& change, bool wait) {
     ActAs owner(plan->owner, ActAs::Mode::write);
-    write_row(plan, source, change);
+    const bool written = write_row(plan, source, change, wait);
     owner.release();
+    return written;
 }
 
 // Interrupts, broken servers and conflicts with other transactions are the user's business; anything else is a fault of
@@ -121,10 +135,11 @@ bool still_lenient(const PlanKey& key, Relation source, Oid function) {
 }
 
 // In stages dualwrite and shadow nobody reads the new side yet: its failure is recorded and must not fail the user.
-void write_leniently(const MirrorPlan* plan, Relation source, const Change& change, Oid function) {
-    ErrorData* failure = attempt([&] { write_as_owner(plan, source, change); });
+bool write_leniently(const MirrorPlan* plan, Relation source, const Change& change, Oid function, bool wait) {
+    bool written = true;
+    ErrorData* failure = attempt([&] { written = write_as_owner(plan, source, change, wait); });
     if (failure == nullptr) {
-        return;
+        return written;
     }
     if (!is_new_sides_fault(failure->sqlerrcode)) {
         throw Error(failure);
@@ -136,6 +151,7 @@ void write_leniently(const MirrorPlan* plan, Relation source, const Change& chan
     if (!lenient) {
         throw Error(failure);
     }
+    return true;
 }
 
 PlanKey key_of(const TriggerData* data) {
@@ -174,11 +190,12 @@ bool changes_rows_before(Relation relation) {
 }
 
 // Within SPI.
-void write_change(const MirrorPlan* plan, Relation source, const Change& change, Oid function) {
-    if (plan->lenient && plan->key.direction == Direction::forward) {
-        write_leniently(plan, source, change, function);
-    } else {
-        call([&] { write_as_owner(plan, source, change); });
+void write_change(const MirrorPlan* plan, Relation source, const Change& change, Oid function, bool wait = false) {
+    const bool written = plan->lenient && plan->key.direction == Direction::forward
+                             ? write_leniently(plan, source, change, function, wait)
+                             : call([&] { return write_as_owner(plan, source, change, wait); });
+    if (!written) {
+        call([&] { sibling::wait(plan, source, change.after, function); });
     }
 }
 
@@ -198,7 +215,8 @@ void mirror_row(const TriggerData* data, Oid function) {
         return found;
     });
     const Change change = change_of(data);
-    if (echo || (below && is_cascade(plan)) || (plan->together && scope::collect(key, function, change))) {
+    const bool wait = below && !echo && is_from_sibling(plan);
+    if (echo || (below && is_cascade(plan)) || (!wait && plan->together && scope::collect(key, function, change))) {
         return;
     }
     scope::write_collected();
@@ -206,7 +224,7 @@ void mirror_row(const TriggerData* data, Oid function) {
     MirrorPlan* used = call([&] { return connected_plan(key, source, function); });
     current_frame.capture_echo = used->capture_echo;
     const PlanUse use(used);
-    write_change(used, source, change, function);
+    write_change(used, source, change, function, wait);
     call([] { SPI_finish(); });
 }
 
@@ -243,14 +261,16 @@ void write_group(const scope::Group& group) {
     });
 }
 
-// All rows at once, or nothing: false, where they must be written one by one. Foreign keys are looked at when all are
+enum class Outcome { written, one_by_one, foreign_key };
+
+// All rows at once, or nothing. Foreign keys are looked at when all are
 // there, as those of the statement itself were: it may delete a parent before its children.
-bool write_together(const scope::Group* groups) {
+Outcome write_together(const scope::Group* groups) {
     const FrameScope frame(groups->next == nullptr
                                ? Frame{groups->key.mapping, groups->key.direction, trigger_depth(), false}
                                : Frame{0, Direction::forward, trigger_depth(), false, groups});
     if (!call([&] { return fit_together(groups); })) {
-        return false;
+        return Outcome::one_by_one;
     }
     ErrorData* failure = attempt([&] {
         call([] { bulk::begin(); });
@@ -262,7 +282,9 @@ bool write_together(const scope::Group* groups) {
     if (failure != nullptr && !is_new_sides_fault(failure->sqlerrcode)) {
         throw Error(failure);
     }
-    return failure == nullptr;
+    return failure == nullptr                                     ? Outcome::written
+           : failure->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION ? Outcome::foreign_key
+                                                                  : Outcome::one_by_one;
 }
 
 // Within SPI.
@@ -306,23 +328,26 @@ void check(int32 mapping, const char* direction, Oid function) {
 
 } // namespace
 
-void mirror_groups(const scope::Group* groups, int rows) {
+bool mirror_groups(const scope::Group* groups, int rows, bool last) {
     call([] {
         if (SPI_connect() != SPI_OK_CONNECT) {
             elog(ERROR, "SPI_connect failed");
         }
     });
     const bool several = groups->next != nullptr;
-    if (!((several || rows >= scope::bulk_rows) && write_together(groups))) {
+    const Outcome outcome = several || rows >= scope::bulk_rows ? write_together(groups) : Outcome::one_by_one;
+    const bool later = outcome == Outcome::foreign_key && !last;
+    if (outcome != Outcome::written && !later) {
         for (const scope::Group* group = groups; group != nullptr; group = group->next) {
             scope::Group alone = *group;
             alone.next = nullptr;
-            if (!(several && group->count >= scope::bulk_rows && write_together(&alone))) {
+            if (!(several && group->count >= scope::bulk_rows && write_together(&alone) == Outcome::written)) {
                 write_one_by_one(*group);
             }
         }
     }
     call([] { SPI_finish(); });
+    return !later;
 }
 
 } // namespace pg

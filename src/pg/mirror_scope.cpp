@@ -1,6 +1,9 @@
 // mirror_scope: knows when all triggers of a statement have fired, by hooks around the executor's last step and around
 // COPY. There the changes that the mirror's row triggers collected are written, a thousand rows at a time.
 //
+// What refers to a row may come later in the statement: its foreign keys are looked at when it ends. So where a
+// thousand rows break one, they are kept, and tried again with those that follow.
+//
 // A statement inside a trigger or a function has a scope of its own, which ends before it returns. The queries of
 // foreign keys have none: their rows fire triggers together with those of the statement that caused them.
 #include "pg/mirror_scope.hpp"
@@ -13,6 +16,7 @@ namespace {
 
 constexpr int kMostRows = 1000;
 constexpr Size kMostBytes = Size{4} * 1024 * 1024;
+constexpr Size kMostKept = Size{64} * 1024 * 1024;
 
 ExecutorFinish_hook_type previous_finish = nullptr;
 ProcessUtility_hook_type previous_utility = nullptr;
@@ -30,7 +34,7 @@ class Scope {
     Scope& operator=(const Scope&) = delete;
 
     void add(const PlanKey& key, Oid function, const Change& change);
-    void write();
+    void write(bool last);
 
     static Scope* current;
 
@@ -41,6 +45,7 @@ class Scope {
     Group* last_ = nullptr;
     int rows_ = 0;
     Size bytes_ = 0;
+    int kept_ = 1; // so many times the usual share
 
     HeapTuple copy(HeapTuple tuple) {
         if (tuple == nullptr) {
@@ -97,18 +102,22 @@ void Scope::add(const PlanKey& key, Oid function, const Change& change) {
         group->count++;
         MemoryContextSwitchTo(caller);
     });
-    if (++rows_ >= kMostRows || bytes_ >= kMostBytes) {
-        write();
+    if (++rows_ >= kMostRows * kept_ || bytes_ >= kMostBytes * kept_) {
+        write(bytes_ + rows_ * sizeof(Change) >= kMostKept);
     }
 }
 
-// In the order in which they came: parents stand before their children.
-void Scope::write() {
+// In the order in which they came: parents stand before their children. `last`: they cannot wait for others.
+void Scope::write(bool last) {
     if (first_ == nullptr) {
         return;
     }
     const Outside outside;
-    mirror_groups(first_, rows_);
+    if (!mirror_groups(first_, rows_, last)) {
+        kept_ *= 2;
+        return;
+    }
+    kept_ = 1;
     first_ = last_ = nullptr;
     rows_ = 0;
     bytes_ = 0;
@@ -121,7 +130,7 @@ void within_scope(F&& f) {
     entry([&] {
         Scope scope;
         call(f);
-        scope.write();
+        scope.write(true);
     });
 }
 
@@ -175,7 +184,7 @@ bool collect(const PlanKey& key, Oid function, const Change& change) {
 
 void write_collected() {
     if (Scope::current != nullptr) {
-        Scope::current->write();
+        Scope::current->write(true);
     }
 }
 

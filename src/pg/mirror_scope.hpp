@@ -32,7 +32,8 @@ void install_hooks();
 
 namespace pg {
 
-// mirror.cpp: writes collected changes, so many rows in all.
-void mirror_groups(const scope::Group* groups, int rows);
+// mirror.cpp: writes collected changes, so many rows in all. false: none of them, as a foreign key does not hold, and
+// they are not the last ones of their statement.
+bool mirror_groups(const scope::Group* groups, int rows, bool last);
 
 } // namespace pg

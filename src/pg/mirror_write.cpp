@@ -77,36 +77,43 @@ bool superseded(Relation source, HeapTuple tuple, TupleTableSlot* slot) {
     return !current;
 }
 
-void write_row(const MirrorPlan* plan, Relation source, const Change& change) {
+bool write_row(const MirrorPlan* plan, Relation source, const Change& change, bool wait) {
     TupleDesc desc = RelationGetDescr(source);
     Row row = allocate(2 * plan->columns);
     switch (change.kind) {
     case Change::Kind::insert:
+        if (wait) {
+            return false;
+        }
         fill(row, 0, plan, change.after, desc);
         if (!superseded(source, change.after)) {
             execute(plan->upsert, row);
         }
-        return;
+        return true;
     case Change::Kind::remove:
         fill(row, 0, plan, change.before, desc);
         execute(plan->remove, row);
-        return;
+        return true;
     case Change::Kind::update:
         fill(row, 0, plan, change.after, desc);
         fill(row, plan->columns, plan, change.before, desc);
         if (same(row, plan, desc)) {
-            return;
+            return true;
         }
         if (superseded(source, change.after)) {
             // What it became is there already; what it was must not stay under another key.
             execute(plan->remove, {row.values + plan->columns, row.nulls + plan->columns});
-            return;
+            return true;
         }
         // Addressed by the OLD key. No row there (not yet copied): the whole row is written.
         if (execute(plan->update, row) == 0) {
+            if (wait) {
+                return false;
+            }
             execute(plan->upsert, row);
         }
     }
+    return true;
 }
 
 } // namespace pg

@@ -19,7 +19,8 @@ Change change_of(const TriggerData* data);
 // change was then mirrored before ours: the row as it was here is no news any more. `slot` is one of the relation.
 bool superseded(Relation source, HeapTuple tuple, TupleTableSlot* slot);
 
-// The mirrored write of one row, as the current user. Within SPI.
-void write_row(const MirrorPlan* plan, Relation source, const Change& change);
+// The mirrored write of one row, as the current user. Within SPI. `wait`: a row that is not there yet is not made, and
+// the answer is false.
+bool write_row(const MirrorPlan* plan, Relation source, const Change& change, bool wait);
 
 } // namespace pg

@@ -136,6 +136,10 @@ SELECT lives_ok($$WITH h AS (INSERT INTO legacy.head SELECT i, 'h' FROM generate
     'parents and children in one statement on legacy');
 SELECT lives_ok($$WITH h AS (INSERT INTO fresh.head SELECT i, 'h' FROM generate_series(31, 50) AS i RETURNING id) INSERT INTO fresh.line SELECT 10 * id + n, id FROM h, generate_series(1, 3) AS n$$,
     '... and on new');
+INSERT INTO legacy.head SELECT i, 'h' FROM generate_series(1001, 3000) AS i;
+INSERT INTO legacy.line SELECT i, i FROM generate_series(1001, 3000) AS i;
+SELECT lives_ok($$WITH l AS (DELETE FROM legacy.line WHERE head > 1000) DELETE FROM legacy.head WHERE id > 1000$$, 'two thousand parents are deleted before their children by one statement');
+SELECT is((SELECT count(*) FROM fresh.head WHERE id > 1000), 0::bigint, '... on both sides');
 SELECT lives_ok($$WITH l AS (DELETE FROM legacy.line WHERE head <= 10 RETURNING head) DELETE FROM legacy.head WHERE id <= 10$$, 'children and parents are deleted by one statement, in whatever order');
 SELECT pg_temp.equal('legacy.line', 'fresh.line', 'children are the same');
 SELECT pg_temp.equal('legacy.head', 'fresh.head', 'parents are the same');
@@ -247,14 +251,36 @@ UPDATE fresh.address SET street = 'lane ' || person_id WHERE person_id BETWEEN 5
 SELECT pg_temp.split('... as does one on the other');
 UPDATE fresh.customer SET id = id + 1000 WHERE id BETWEEN 2 AND 9;
 SELECT pg_temp.split('a key that changes in one of them changes in legacy and in the other');
+SELECT lives_ok($$INSERT INTO fresh.customer VALUES (199, 'later'); UPDATE fresh.customer SET name = 'more' WHERE id = 199; INSERT INTO fresh.address VALUES (199, 's', 'c')$$,
+    'a row is inserted into one, changed, and inserted into the other');
+SELECT lives_ok($$INSERT INTO fresh.address VALUES (198, 's', 'c'); INSERT INTO fresh.customer VALUES (198, 'later')$$, '... in whatever order');
+SELECT is((SELECT string_agg(name || street, ' ' ORDER BY id) FROM legacy.person WHERE id IN (198, 199)), 'laters mores', '... legacy has all of it');
 INSERT INTO fresh.customer VALUES (200, 'two hundred');
-SELECT is((SELECT city FROM fresh.address WHERE person_id = 200), 'nowhere', 'a row that is inserted into one is made in the other, with the defaults of legacy');
+SELECT is((SELECT count(*) FROM fresh.address WHERE person_id = 200), 0::bigint, 'a row that is inserted into one alone is not yet in the other');
+SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;
+SELECT is((SELECT city FROM fresh.address WHERE person_id = 200), 'nowhere', '... and is made there when the transaction ends, with the defaults of legacy');
 INSERT INTO fresh.address VALUES (200, 'here', 'there') ON CONFLICT (person_id) DO UPDATE SET street = EXCLUDED.street, city = EXCLUDED.city;
 SELECT is((SELECT name || street || city FROM legacy.person WHERE id = 200), 'two hundredherethere', '... and filled by ON CONFLICT DO UPDATE');
 DELETE FROM fresh.address WHERE person_id = 200;
 SELECT is((SELECT count(*) FROM fresh.customer WHERE id = 200), 0::bigint, 'a delete in one is a delete in all');
+INSERT INTO fresh.customer VALUES (201, 'gone again'), (202, 'gone again');
+DELETE FROM legacy.person WHERE id = 201;
+DELETE FROM fresh.customer WHERE id = 202;
+SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;
+SELECT is((SELECT count(*) FROM fresh.address WHERE person_id IN (201, 202)), 0::bigint, 'what is deleted again is not made');
+SELECT is((SELECT count(*) FROM tandem.sibling_wait), 0::bigint, 'nothing waits any more');
 SELECT pg_temp.split('nothing else moved');
+-- a row that new refuses, at the end of the transaction
+ALTER TABLE fresh.address ADD CONSTRAINT known CHECK (city <> 'nowhere');
+SELECT lives_ok($$INSERT INTO fresh.customer VALUES (203, 'refused'), (204, 'refused'); SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED$$, 'in shadow a row that new refuses then does not fail the user');
+SELECT is((SELECT array_agg(legacy_row ORDER BY legacy_row) FROM tandem.mirror_failures WHERE run = 'split'), '{"[\"203\"]","[\"204\"]"}', '... each is recorded');
+DELETE FROM legacy.person WHERE id IN (203, 204);
 SELECT ok((SELECT bool_and(clean) FROM tandem.validate('split')), 'so says a validation');
+SELECT tandem.promote('split') \g /dev/null
+SELECT is((SELECT stage FROM tandem.status('split')), 'live', 'promoted');
+SELECT throws_ok($$INSERT INTO fresh.customer VALUES (205, 'refused'); SET CONSTRAINTS ALL IMMEDIATE$$, '23514', NULL, 'in live it fails the transaction');
+SELECT lives_ok($$INSERT INTO fresh.address VALUES (206, 's', 'c'); INSERT INTO fresh.customer VALUES (206, 'fine'); SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED$$, '... and both inserts pass');
+SELECT pg_temp.split('both sides are equal');
 
 -- what is no one's reverse
 CREATE TABLE legacy.wide (id integer PRIMARY KEY, a text, b text);

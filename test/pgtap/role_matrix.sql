@@ -66,7 +66,7 @@ nobody: guard_look guard_partitions guard_round guard_truth guard_values guards_
 nobody: held_by_load home host_facts html identity_gap import_state import_task index_order install_mirrors invalidate is_authorized is_limit is_locked
 nobody: is_measured is_news is_pending is_reachable is_reconciled is_rolled_back is_row_fault job_command judge_ddl judge_differences keep_baseline
 nobody: keep_capture_state keep_check keep_measurement keep_shapes keep_slot keep_success key_conditions key_difference know_batch_job known_keys lag_limit
-nobody: load_limit lock_run lock_source lock_tables lock_tables_and_run make_check make_checkpoint make_daily_report make_event_partition make_guard
+nobody: load_limit lock_run lock_source lock_tables lock_tables_and_run make_check make_checkpoint make_daily_report make_event_partition make_guard make_sibling make_siblings
 nobody: mapping_order markdown markup_in markup_out measure metric_acts metric_due metric_evidence metric_moved metric_round mirror mirror_check
 nobody: mirror_columns mirror_failed mirror_statements mirror_triggers move_by_machine move_run next_step next_target number_text observe_round observed open_minutes
 nobody: open_slot option others_mapping owner_needs_login pack_texts parameter_row pause_run pending_differences plain_verb preflight_blocked preflight_disk
@@ -79,7 +79,7 @@ nobody: report_line report_metrics report_moves report_ms report_number report_p
 nobody: report_ticks report_time report_timezone report_tone report_top report_x require_cron resolve_alert restart_metrics retrospective_facts retry_blockers
 nobody: retry_now reverse_columns roll_back rollback_loss rollback_row_round rollback_strategy rollback_timeline rollback_times rollback_to_repair
 nobody: round_trip_losses run_comparison run_hold run_is_watched run_restored run_round run_verdict same_values sample_metrics scaled sequence_columns
-nobody: sequence_plan sequence_round set_capture settle_guard_alerts shape_of shrink_captured sibling_gives siblings slot_gap slot_name sparkline
+nobody: sequence_plan sequence_round set_capture settle_guard_alerts shape_of shrink_captured sibling_gives sibling_sql siblings slot_gap slot_name sparkline
 nobody: standing_acceptances start_sequences state_document state_of state_plan state_records state_task state_time statements_on_new step_payload step_round
 nobody: switch_capture take_failures take_lock take_measurement task_step tell_alert trigger_columns try_lock unpack_keys unwatch_metric uses_policy
 nobody: validate_run values_text watch_check watch_metric whole_xid worker_poke worker_wake worse_operations
@@ -100,7 +100,7 @@ nobody: acceptance alert alert_rule alert_watch audit_dropped audit_progress aud
 nobody: batch_job_known brake capture_slot capture_state captured check_result check_rule checklist_item checkpoint comparison ddl_change decision difference
 nobody: dirty_key gate guard_firing guard_progress guard_rule guard_view latency_baseline lesson log_mark mapping mapping_column mapping_shape measurement
 nobody: metric metric_reading metric_restart mirror_failure operation policy rollback rollback_row run run_activity run_domain run_option run_sequence
-nobody: run_template schedule series sla_breach sla_calendar sla_policy state_backup state_migrated success_metric success_metric_day success_values
+nobody: run_template schedule series sibling_wait sla_breach sla_calendar sla_policy state_backup state_migrated success_metric success_metric_day success_values
 nobody: task_deadline task_kind task_ready worker
 $$) \g /dev/null
 

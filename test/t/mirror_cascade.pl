@@ -12,7 +12,7 @@ use IPC::Run ();
 use Test::More;
 
 my $seed = seed();
-my $transactions = $ENV{TANDEM_RANDOM_STEPS} // ($ENV{TANDEM_QUICK} ? 60 : 200);
+my $transactions = $ENV{TANDEM_RANDOM_STEPS} // ($ENV{TANDEM_QUICK} ? 60 : 120);
 
 my $node = tandem_node('cascade');
 $node->start;
