@@ -8,7 +8,7 @@ SELECT l.level, f.function
         -- runs
         ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,report,rollback_report,dashboard,run_health,waiting_for,health_checks,check_orchestrator_health,health_score,nagios,perfdata,status_rank,sees_tenant}'::name[]),
         ('{operator,oncall,admin}', '{rollback,pause}'),
-        ('{operator,admin}', '{preflight,create_run,map_table,set_option,throttle,start,promote,resume,resume_from,checkpoint,set_domain,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
+        ('{operator,admin}', '{preflight,create_run,map_table,unmap_table,set_option,throttle,start,promote,resume,resume_from,checkpoint,set_domain,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
         -- gates: who asks for an approval does not give it
         ('{operator,admin}', '{add_gate}'),
         ('{approver,admin}', '{sign_off}'),

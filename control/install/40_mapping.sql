@@ -52,6 +52,11 @@ SELECT m.id, r.name AS run, m.domain, tandem.relation_of(m.legacy_schema, m.lega
   FROM tandem.mapping AS m JOIN tandem.run AS r ON r.id = m.run_id;
 COMMENT ON VIEW tandem.mappings IS 'Mappings with the resolved expressions of both directions';
 
+CREATE FUNCTION tandem.mapping_label(m tandem.mapping) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('%s.%s %s %s.%s', m.legacy_schema, m.legacy_table, tandem.glyph('to'), m.new_schema, m.new_table) $$;
+COMMENT ON FUNCTION tandem.mapping_label IS 'A mapping, as messages call it';
+
 -- The expressions that write each column of new, over the legacy row.
 CREATE FUNCTION tandem.forward_columns(legacy regclass, new regclass, forward jsonb)
 RETURNS TABLE (name name, expression text, attnum smallint)
@@ -238,3 +243,33 @@ END
 $$;
 COMMENT ON FUNCTION tandem.map_table IS
     'Maps a legacy table to a new one: key, forward and reverse expressions, comparison rules, domain, and the column whose text is the routing key';
+
+-- By names, not as regclass: one of the tables may be gone. SECURITY DEFINER, as map_table().
+CREATE FUNCTION tandem.unmap_table(run text, legacy text, new text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+    m tandem.mapping;
+    found boolean := false;
+BEGIN
+    PERFORM tandem.authorize(r, 'unmap_table');
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+    IF r.stage <> 'off' OR r.phase <> 'pending' THEN
+        RAISE EXCEPTION 'cannot unmap tables of run "%" any more', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('It is in stage %s, phase %s.', r.stage, r.phase), HINT = 'set_domain() takes a domain off the new side; cancel() ends the run at weight 0.';
+    END IF;
+    FOR m IN DELETE FROM tandem.mapping AS x
+              WHERE x.run_id = r.id AND unmap_table.legacy IN (x.legacy_table, quote_ident(x.legacy_table), format('%I.%I', x.legacy_schema, x.legacy_table))
+                AND (unmap_table.new IS NULL OR unmap_table.new IN (x.new_table, quote_ident(x.new_table), format('%I.%I', x.new_schema, x.new_table))) RETURNING x.* LOOP
+        found := true;
+        DELETE FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.name = m.domain AND NOT EXISTS (SELECT FROM tandem.mapping AS o WHERE o.run_id = r.id AND o.domain = m.domain);
+        PERFORM tandem.record_event(r, 'unmap_table', NULL, to_jsonb(m) - 'id' - 'run_id');
+    END LOOP;
+    IF NOT found THEN
+        RAISE EXCEPTION 'run "%" has no mapping of "%"', r.name, concat_ws(' to ', coalesce(left(legacy, 130), 'NULL'), left(new, 130)) USING ERRCODE = 'undefined_object',
+              HINT = format('SELECT legacy, new FROM tandem.mappings WHERE run = %L lists them.', r.name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.unmap_table IS 'Takes the mappings of a legacy table, or the one to that new table, out of a run that was not started; the event keeps what they were, and map_table() can map it anew';

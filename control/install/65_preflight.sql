@@ -37,13 +37,22 @@ COMMENT ON FUNCTION tandem.round_trip_losses IS
 CREATE TYPE tandem.preflight_row AS (check_name text, status text, detail text, hint text);
 COMMENT ON TYPE tandem.preflight_row IS 'A check of preflight(): status OK, WARNING or CRITICAL';
 
+-- Mapped again it has another expression: what is given is resolved when it is mapped.
+CREATE FUNCTION tandem.remap_hint(r tandem.run, m tandem.mapping, direction text, columns text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT tandem.unmap_table(%L, %L, %L); then map_table() again, with %s => ''{"%s": "SQL expression over the %s row"}''', r.name,
+                  format('%I.%I', m.legacy_schema, m.legacy_table), format('%I.%I', m.new_schema, m.new_table), direction, columns, CASE direction WHEN 'forward' THEN 'legacy' ELSE 'new' END)
+$$;
+COMMENT ON FUNCTION tandem.remap_hint IS 'How a mapping gets an expression that it lacks';
+
 CREATE FUNCTION tandem.preflight_mapping(r tandem.run, m tandem.mapping) RETURNS SETOF tandem.preflight_row
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     source regclass := tandem.relation_of(m.legacy_schema, m.legacy_table);
     target regclass := tandem.relation_of(m.new_schema, m.new_table);
-    label text := format('%s.%s %s %s.%s', m.legacy_schema, m.legacy_table, tandem.glyph('to'), m.new_schema, m.new_table);
+    label text := tandem.mapping_label(m);
     side record;
     problem text;
     hint text;
@@ -51,7 +60,8 @@ DECLARE
 BEGIN
     IF source IS NULL OR target IS NULL THEN
         RETURN NEXT ('tables', 'CRITICAL', format('%s: %s does not exist', label, CASE WHEN source IS NULL THEN m.legacy_schema || '.' || m.legacy_table ELSE m.new_schema || '.' || m.new_table END),
-                     'It was renamed or dropped after map_table(): make the run again.')::tandem.preflight_row;
+                     format('It was renamed or dropped after map_table(). SELECT tandem.unmap_table(%L, %L, %L), and map what took its place.', r.name,
+                            format('%I.%I', m.legacy_schema, m.legacy_table), format('%I.%I', m.new_schema, m.new_table)))::tandem.preflight_row;
         RETURN;
     END IF;
 
@@ -98,7 +108,7 @@ BEGIN
 
     IF cardinality(m.missing_reverse) > 0 THEN
         RETURN NEXT ('reverse_path', 'CRITICAL', format('%s: a forward expression reads %s, and nothing gives it back', label, m.missing_reverse),
-                     format('map_table(..., reverse => ''{"%s": "SQL expression over the new row"}'')', m.missing_reverse[1]))::tandem.preflight_row;
+                     tandem.remap_hint(r, m, 'reverse', m.missing_reverse[1]))::tandem.preflight_row;
     END IF;
     FOR side IN SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS needed, tandem.sibling_gives(m, a.attname) AS shared FROM pg_attribute AS a
                  WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname <> ALL (m.missing_reverse)
@@ -108,14 +118,14 @@ BEGIN
                      format('%s: column %I of legacy has no counterpart: rows written on the new side %s', label, side.attname,
                             CASE WHEN side.needed THEN 'cannot be written there, as it is NOT NULL without a default' ELSE 'get its default' END),
                      CASE WHEN side.shared THEN format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT ...: another new table gives it back, but later', source, side.attname)
-                          ELSE format('map_table(..., reverse => ''{"%s": "SQL expression over the new row"}'')', side.attname) END)::tandem.preflight_row;
+                          ELSE tandem.remap_hint(r, m, 'reverse', side.attname) END)::tandem.preflight_row;
     END LOOP;
     RETURN QUERY SELECT * FROM tandem.preflight_siblings(m);
     FOR side IN SELECT a.attname FROM pg_attribute AS a
                  WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
                    AND NOT EXISTS (SELECT FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id AND c.direction = 'forward' AND c.name = a.attname) LOOP
         RETURN NEXT ('forward_path', 'CRITICAL', format('%s: column %I of new is NOT NULL without a default, and nothing is mapped to it', label, side.attname),
-                     format('map_table(..., forward => ''{"%s": "SQL expression over the legacy row"}'')', side.attname))::tandem.preflight_row;
+                     tandem.remap_hint(r, m, 'forward', side.attname))::tandem.preflight_row;
     END LOOP;
 
     FOR side IN SELECT x.direction, CASE x.direction WHEN 'forward' THEN target ELSE source END AS target

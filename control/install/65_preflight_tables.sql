@@ -67,7 +67,7 @@ AS $$
 DECLARE
     source regclass := tandem.relation_of(m.legacy_schema, m.legacy_table);
     target regclass := tandem.relation_of(m.new_schema, m.new_table);
-    label text := format('%s.%s %s %s.%s', m.legacy_schema, m.legacy_table, tandem.glyph('to'), m.new_schema, m.new_table);
+    label text := tandem.mapping_label(m);
     found record;
     problem text;
 BEGIN

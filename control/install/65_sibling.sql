@@ -96,8 +96,8 @@ ALTER TABLE tandem.sibling_wait ENABLE ALWAYS TRIGGER make_siblings;
 CREATE FUNCTION tandem.preflight_siblings(m tandem.mapping) RETURNS SETOF tandem.preflight_row
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'siblings', 'CRITICAL', format('%s.%s %s %s.%s: column %I of legacy is given back, but never read: it would overwrite what another new table of it wrote',
-                                         m.legacy_schema, m.legacy_table, tandem.glyph('to'), m.new_schema, m.new_table, c.name),
+    SELECT 'siblings', 'CRITICAL', format('%s: column %I of legacy is given back, but never read: it would overwrite what another new table of it wrote',
+                                         tandem.mapping_label(m), c.name),
            format('Leave "%s" out of reverse, and give the column a default in legacy.', c.name)
       FROM tandem.mapping_column AS c
      WHERE c.mapping_id = m.id AND c.direction = 'reverse' AND tandem.sibling_gives(m, c.name)

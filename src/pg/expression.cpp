@@ -2,6 +2,7 @@
 // reads, and whether it is a bare column; and under which equality two types are compared. Asked of
 // PostgreSQL's own parser, so that nothing but one scalar expression ever reaches generated SQL.
 #include "pg/expression.hpp"
+#include "pg/explaining.hpp"
 
 extern "C" {
 #include "access/sysattr.h"
@@ -133,46 +134,33 @@ ArrayType* column_names(Oid relid, Bitmapset* columns) {
     return result;
 }
 
-// Runs f, which parses an expression. The parser's own message stays; what it was about and what to do is
-// added.
 template <class F>
-void explaining(Oid relid, const char* expression, F&& f) {
+void explaining_expression(Oid relid, const char* expression, F&& f) {
     const char* relation = call([&] {
         const char* name = get_rel_name(relid);
         return name == nullptr ? "the relation"
                                : const_cast<const char*>(
                                      quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name));
     });
-    try {
-        call([&] { f(); });
-    } catch (const Error& error) {
-        ErrorData* data = error.data();
-        if (data != nullptr) {
-            call([&] {
-                if (data->detail == nullptr) {
-                    data->detail = psprintf("In the expression: %s", expression);
-                }
-                if (data->hint == nullptr) {
-                    data->hint =
-                        psprintf("Write one SQL scalar over the columns of %s; qualify functions that are not in "
-                                 "pg_catalog with their schema.",
-                                 relation);
-                }
-                // A position in the expression; by now it has become one in whatever statement asked.
-                data->cursorpos = 0;
-                data->internalpos = 0;
-                data->internalquery = nullptr;
-            });
-        }
-        throw;
-    }
+    explaining([&] { f(); },
+               [&](ErrorData* data) {
+                   if (data->detail == nullptr) {
+                       data->detail = psprintf("In the expression: %s", expression);
+                   }
+                   if (data->hint == nullptr) {
+                       data->hint =
+                           psprintf("Write one SQL scalar over the columns of %s; qualify functions that are not in "
+                                    "pg_catalog with their schema.",
+                                    relation);
+                   }
+               });
 }
 
 Datum expression_info(FunctionCallInfo fcinfo) {
     const Oid relid = PG_GETARG_OID(0);
     const char* expression = call([&] { return text_to_cstring(PG_GETARG_TEXT_PP(1)); });
     ExpressionInfo info{};
-    explaining(relid, expression, [&] { info = describe(relid, expression); });
+    explaining_expression(relid, expression, [&] { info = describe(relid, expression); });
 
     return call([&] {
         TupleDesc desc = nullptr;
@@ -199,7 +187,7 @@ Datum expression_info(FunctionCallInfo fcinfo) {
 Datum condition_check(FunctionCallInfo fcinfo) {
     const Oid relid = PG_GETARG_OID(0);
     const char* condition = call([&] { return text_to_cstring(PG_GETARG_TEXT_PP(1)); });
-    explaining(relid, condition, [&] { check_condition(relid, condition); });
+    explaining_expression(relid, condition, [&] { check_condition(relid, condition); });
     PG_RETURN_VOID();
 }
 

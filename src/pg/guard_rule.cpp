@@ -2,6 +2,7 @@
 // the last is core/guard_state; control/install/66_guard_rule.sql keeps rules, states and firings.
 #include "pg/expression.hpp"
 #include "pg/compat.hpp"
+#include "pg/explaining.hpp"
 #include "pg/kept_plan.hpp"
 #include "pg/sandbox.hpp"
 
@@ -111,25 +112,14 @@ Datum check_condition(const char* condition) {
     return PointerGetDatum(construct_array(texts, names.count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-// The parser's own message stays; what it was about and what to do is added.
 Datum guard_metrics(FunctionCallInfo fcinfo) {
     const char* condition = call([&] { return text_to_cstring(PG_GETARG_TEXT_PP(0)); });
-    try {
-        return call([&] { return check_condition(condition); });
-    } catch (const Error& error) {
-        ErrorData* data = error.data();
-        if (data != nullptr) {
-            call([&] {
-                data->detail = data->detail == nullptr ? psprintf("In the condition: %s", condition) : data->detail;
-                data->hint = data->hint == nullptr ? pstrdup(kConditionHint) : data->hint;
-                // A position in the condition; by now it has become one in whatever statement asked.
-                data->cursorpos = 0;
-                data->internalpos = 0;
-                data->internalquery = nullptr;
-            });
-        }
-        throw;
-    }
+    return explaining([&] { return check_condition(condition); },
+                      [&](ErrorData* data) {
+                          data->detail =
+                              data->detail == nullptr ? psprintf("In the condition: %s", condition) : data->detail;
+                          data->hint = data->hint == nullptr ? pstrdup(kConditionHint) : data->hint;
+                      });
 }
 
 // --- when it is asked

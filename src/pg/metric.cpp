@@ -2,6 +2,7 @@
 //
 // Asking happens in the sandbox: read only, rolled back, and for so long at most. Query and conditions are planned once
 // in a session. What goes wrong with them is a verdict, never an error of the round.
+#include "pg/explaining.hpp"
 #include "pg/kept_plan.hpp"
 #include "pg/sandbox.hpp"
 
@@ -67,23 +68,12 @@ Datum check_metric_query(FunctionCallInfo fcinfo) {
         arguments.sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
         arguments.search_path = text_to_cstring(PG_GETARG_TEXT_PP(1));
     });
-    try {
-        return call([&] { return CStringGetTextDatum(qualified(arguments.sql, arguments.search_path)); });
-    } catch (const Error& error) {
-        ErrorData* data = error.data();
-        if (data != nullptr) {
-            call([&] {
-                data->detail = psprintf("%s%sIn the query: %s", data->detail == nullptr ? "" : data->detail,
-                                        data->detail == nullptr ? "" : "\n", arguments.sql);
-                data->hint = data->hint == nullptr ? pstrdup(kQueryHint) : data->hint;
-                // A position in the query; by now it has become one in whatever statement asked.
-                data->cursorpos = 0;
-                data->internalpos = 0;
-                data->internalquery = nullptr;
-            });
-        }
-        throw;
-    }
+    return explaining([&] { return CStringGetTextDatum(qualified(arguments.sql, arguments.search_path)); },
+                      [&](ErrorData* data) {
+                          data->detail = psprintf("%s%sIn the query: %s", data->detail == nullptr ? "" : data->detail,
+                                                  data->detail == nullptr ? "" : "\n", arguments.sql);
+                          data->hint = data->hint == nullptr ? pstrdup(kQueryHint) : data->hint;
+                      });
 }
 
 // --- when it is asked

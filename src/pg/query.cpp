@@ -1,6 +1,7 @@
 // What a query that is compared is: one SELECT that reads, its columns, and its text with every name qualified. Asked
 // of PostgreSQL's own parser, as CREATE VIEW does it: what the text means is settled once, by the caller's search_path,
 // and nothing but that one SELECT ever reaches generated SQL.
+#include "pg/explaining.hpp"
 #include "pg/prelude.hpp"
 
 extern "C" {
@@ -148,30 +149,19 @@ Datum query_source(FunctionCallInfo fcinfo, Volatile allowed) {
         arguments.label = text_to_cstring(PG_GETARG_TEXT_PP(1));
         arguments.search_path = text_to_cstring(PG_GETARG_TEXT_PP(2));
     });
-    QuerySource source{};
-    try {
-        source = call([&] { return describe(arguments.sql, arguments.search_path, allowed); });
-    } catch (const Error& error) {
-        ErrorData* data = error.data();
-        if (data != nullptr) {
-            call([&] {
-                data->detail = psprintf("%s%sIn %s: %s", data->detail == nullptr ? "" : data->detail,
-                                        data->detail == nullptr ? "" : "\n", arguments.label, arguments.sql);
-                if (data->hint == nullptr) {
-                    data->hint =
-                        data->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE
-                            ? pstrdup("It runs with your rights: GRANT them, or leave out what you may not read.")
-                            : pstrdup("Write one SELECT, VALUES, TABLE or WITH ... SELECT that only reads, without "
-                                      "parameters and volatile functions.");
-                }
-                // A position in the query; by now it has become one in whatever statement asked.
-                data->cursorpos = 0;
-                data->internalpos = 0;
-                data->internalquery = nullptr;
-            });
-        }
-        throw;
-    }
+    const QuerySource source = explaining(
+        [&] { return describe(arguments.sql, arguments.search_path, allowed); },
+        [&](ErrorData* data) {
+            data->detail = psprintf("%s%sIn %s: %s", data->detail == nullptr ? "" : data->detail,
+                                    data->detail == nullptr ? "" : "\n", arguments.label, arguments.sql);
+            if (data->hint == nullptr) {
+                data->hint =
+                    data->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE
+                        ? pstrdup("It runs with your rights: GRANT them, or leave out what you may not read.")
+                        : pstrdup("Write one SELECT, VALUES, TABLE or WITH ... SELECT that only reads, without "
+                                  "parameters and volatile functions.");
+            }
+        });
 
     return call([&] {
         TupleDesc desc = nullptr;

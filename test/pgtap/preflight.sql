@@ -68,6 +68,36 @@ SELECT is(pg_temp.after('GRANT SELECT ON a.t, b.t TO pf_app; REVOKE USAGE ON SCH
 SELECT is(pg_temp.after('GRANT SELECT ON a.t TO PUBLIC', 'permissions'), format('WARNING: a.t %s b.t: role PUBLIC may SELECT on legacy, and not on new', tandem.glyph('to')), 'PUBLIC');
 SELECT is(pg_temp.after('ALTER TABLE b.t ADD CONSTRAINT known FOREIGN KEY (v) REFERENCES b.kind', 'foreign_keys'), format('WARNING: a.t %s b.t: known of the new table refers to b.kind, which the run does not map', tandem.glyph('to')), 'a foreign key to a table outside of the run');
 
+-- --- what it says to type, typed: a mapping is mapped anew
+GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA pg_temp TO PUBLIC; -- pgTAP's own
+SET ROLE pf_owner;
+CREATE TABLE a."Odd ""t"" x" (id integer PRIMARY KEY, cents integer NOT NULL); CREATE TABLE b."Odd ""t"" x" (id integer PRIMARY KEY, amount numeric NOT NULL, note text NOT NULL);
+SELECT FROM tandem.map_table('p', 'a."Odd ""t"" x"', 'b."Odd ""t"" x"', forward => '{"amount": "cents / 100.0"}', domain => 'odd');
+CREATE TEMP TABLE hint AS SELECT DISTINCT regexp_replace(p.hint, '; then map_table.*', '') AS statement, p.check_name FROM tandem.preflight('p') AS p WHERE p.hint LIKE '%unmap_table%';
+RESET ROLE;
+SELECT is((SELECT array_agg(check_name ORDER BY check_name) FROM hint), '{forward_path,reverse_path}', 'columns without a counterpart');
+SELECT is((SELECT array_agg(DISTINCT statement) FROM hint), ARRAY[$$SELECT tandem.unmap_table('p', 'a."Odd ""t"" x"', 'b."Odd ""t"" x"')$$], '... and what to do about them');
+SET ROLE pf_owner;
+SELECT throws_ok($$SELECT tandem.unmap_table('p', 'a.gone')$$, '42704', NULL, 'a table that is not mapped');
+SELECT throws_ok($$SELECT tandem.unmap_table('p', NULL)$$, '42704', NULL, 'no table');
+SELECT throws_ok($$SELECT tandem.unmap_table('p', 'a.t', 'b."Odd ""t"" x"')$$, '42704', NULL, 'a mapping that there is not');
+SELECT lives_ok((SELECT max(statement) FROM hint), 'the hint, typed');
+SELECT is((SELECT count(*) FROM tandem.mappings WHERE run = 'p'), 1::bigint, '... the mapping is gone');
+SELECT is((SELECT array_agg(domain) FROM tandem.domains WHERE run = 'p'), '{default}', '... and its domain, which has no other');
+SELECT lives_ok($$SELECT tandem.map_table('p', 'a."Odd ""t"" x"', 'b."Odd ""t"" x"', forward => '{"amount": "cents / 100.0", "note": "''''::text"}', reverse => '{"cents": "(amount * 100)::integer"}')$$, 'mapped anew');
+SELECT is((SELECT count(*) FROM tandem.preflight('p') WHERE check_name IN ('forward_path', 'reverse_path')), 0::bigint, '... nothing is missing');
+DROP TABLE b."Odd ""t"" x";
+SELECT matches((SELECT hint FROM tandem.preflight('p') WHERE check_name = 'tables' AND status = 'CRITICAL'), 'SELECT tandem\.unmap_table\(''p'', ''a\."Odd ""t"" x"'', ''b\."Odd ""t"" x"''\)', 'a table that is gone');
+SELECT lives_ok($$SELECT tandem.unmap_table('p', 'Odd "t" x')$$, '... is unmapped by its name alone');
+SELECT is((SELECT count(*) FROM tandem.events('p') WHERE kind = 'unmap_table' AND evidence ->> 'legacy_table' = 'Odd "t" x'), 2::bigint, 'and it is on record');
+SELECT tandem.create_run('begun', 'a', 'b') \g /dev/null
+RESET ROLE;
+UPDATE tandem.run SET stage = 'dualwrite', phase = 'progressing' WHERE name = 'begun';
+SET ROLE pf_owner;
+SELECT throws_ok($$SELECT tandem.unmap_table('begun', 'a.t')$$, '55000', NULL, 'not under way');
+RESET ROLE;
+DELETE FROM tandem.run WHERE name = 'begun';
+
 -- --- what the new side holds already
 SELECT is(pg_temp.after('INSERT INTO b.t SELECT * FROM a.t WHERE id < 50', 'content'), format('OK: a.t %s b.t: the new table holds rows already, all of them as in legacy; 51 are missing', tandem.glyph('to')), 'some of the rows are there');
 SELECT is(pg_temp.after($$INSERT INTO b.t SELECT * FROM a.t WHERE id < 50; UPDATE b.t SET v = 'x' WHERE id < 4; INSERT INTO b.t VALUES (-1), (-2)$$, 'content'),

@@ -110,6 +110,47 @@ SELECT matches(pg_temp.refused('status', '{"run": "r"}'), '^PT403 \| permission 
 SELECT throws_ok($$SELECT * FROM "The ""API""".runs$$, '42501', NULL, '... and reads nothing');
 RESET ROLE;
 
+-- --- a request as PostgREST makes it: logged in as a role that has no rights, which takes those of the token for one transaction; GET is read only
+CREATE ROLE rest_web LOGIN NOINHERIT;
+GRANT rest_operator, rest_viewer TO rest_web;
+CREATE FUNCTION pg_temp.request(method text, role text, name text, body json) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    answer text;
+BEGIN
+    PERFORM set_config('search_path', '"The ""API""", "public"', true), set_config('role', request.role, true), set_config('request.jwt.claims', json_build_object('role', request.role, 'sub', 'ann')::text, true),
+            set_config('request.method', method, true), set_config('request.path', '/rpc/' || name, true), set_config('request.headers', '{"accept": "application/json"}', true), set_config('request.cookies', '{}', true);
+    IF method = 'GET' THEN
+        PERFORM set_config('transaction_read_only', 'on', true);
+    END IF;
+    answer := pg_temp.refused(name, body);
+    IF method = 'GET' THEN
+        RAISE EXCEPTION USING ERRCODE = 'DONE0'; -- so that what follows is not read only
+    END IF;
+    PERFORM set_config('role', 'none', true), set_config('search_path', 'pg_catalog, public', true);
+    RETURN answer;
+EXCEPTION WHEN SQLSTATE 'DONE0' THEN
+    RETURN answer;
+WHEN OTHERS THEN
+    RETURN SQLSTATE || ' ' || SQLERRM;
+END $$;
+GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA pg_temp TO PUBLIC;
+SELECT current_setting('search_path') AS test_path \gset
+SET SESSION AUTHORIZATION rest_web;
+SELECT set_config('search_path', 'pg_catalog', true) = 'pg_catalog' AS bare, pg_temp.request('POST', 'rest_operator', 'pause', '{"run": "r", "reason": "by HTTP"}') AS paused,
+       pg_temp.request('POST', 'rest_viewer', 'resume', '{"run": "r"}') AS resumed, pg_temp.request('POST', 'rest_stranger', 'status', '{"run": "r"}') AS strange,
+       pg_temp.request('POST', 'none', 'status', '{"run": "r"}') AS nobody, pg_temp.request('GET', 'rest_viewer', 'status', '{"run": "r"}') AS got,
+       pg_temp.request('GET', 'rest_viewer', 'report', '{"run": "r"}') AS page, pg_temp.request('GET', 'rest_operator', 'resume', '{"run": "r"}') AS written \gset
+RESET SESSION AUTHORIZATION;
+SELECT set_config('search_path', :'test_path', true) \g /dev/null
+SELECT is((:'paused'::text ~ '^answered: ') AND (substr(:'paused', 11)::json -> 0 ->> 'phase') = 'paused', true, 'the role of the token may what its level may');
+SELECT results_eq($$SELECT role, actor FROM tandem.events('r') WHERE kind = 'pause'$$, $$VALUES ('rest_operator', 'rest_web')$$, '... and the record knows both roles');
+SELECT matches(:'resumed'::text, E'^PT403 \\| permission denied for function resume \\| .*SQLSTATE 42501', '... and no more');
+SELECT matches(:'strange'::text, '^(42501|22023) ', 'a role that the web server has not cannot be taken');
+SELECT matches(:'nobody'::text, '^(42501|PT403) ', 'without a token it may nothing');
+SELECT is(substr(:'got', 11)::json -> 0 ->> 'phase', 'paused', 'GET of a function that reads, in a transaction that is read only');
+SELECT matches(:'page'::text, '^answered: .*<!DOCTYPE html>', '... of the page, too');
+SELECT matches(:'written'::text, '^PT409 \| cannot execute .* in a read-only transaction', '... of one that writes is refused');
+
 -- --- every SQLSTATE that our functions raise has its status
 SELECT is(tandem.rest_sqlstate(s), status, s) FROM (VALUES ('42501', 'PT403'), ('42704', 'PT404'), ('3F000', 'PT404'), ('55000', 'PT409'), ('42710', 'PT409'), ('40001', 'PT409'), ('25001', 'PT409'), ('22023', 'PT400'), ('22004', 'PT400'),
     ('42601', 'PT400'), ('0A000', 'PT400'), ('54000', 'PT413'), ('53200', 'PT503'), ('57014', 'PT503'), ('XX000', 'PT500'), ('P0001', 'PT500'), ('PT418', 'PT418')) AS v (s, status);
