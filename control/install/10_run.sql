@@ -72,6 +72,13 @@ INSERT INTO tandem.option_default VALUES
     ('batch_size', 'integer', '10000', 'Most rows that a backfill batch copies in one transaction'),
     ('throttle_delay', 'interval', '0 seconds', 'Pause between backfill batches'),
     ('lock_timeout', 'interval', '5 seconds', 'How long start(), cancel() and complete() wait for a lock on a mapped table'),
+    ('dirty_attempts', 'count', '8', 'How often a write that the new side refused in dualwrite or shadow is tried again before it counts as a difference; 0: it counts at once'),
+    ('dirty_backoff', 'interval', '1 second', 'Pause before the first of these tries; each further one is twice as long, with jitter'),
+    ('dirty_backoff_max', 'interval', '5 minutes', 'The longest pause between these tries; keys beyond dirty_attempts are tried on at this pace'),
+    ('sequences', 'interleave or bump or off', 'interleave', 'What start() does where both sides draw keys from sequences of their own: lets them take turns, only moves them on, or nothing'),
+    ('sequence_headroom', 'integer', '1000', 'How far a sequence is moved beyond the greatest key of both sides'),
+    ('on_ddl', 'refuse or pause', 'refuse', 'What DDL on a mapped table does that changes what the mapping stands on: it is refused, or pauses the run where the mirror can go on'),
+    ('write_fence', 'on or off', 'off', 'Whether a write to the side that does not serve the key is refused'),
     ('holds', 'intervals', '{}', 'The hold of each step in turn, in place of the hold of the run: as many as there are steps'),
     ('consecutive', 'integer', '1', 'Clean validations in a row that the worker wants to see before it goes on'),
     ('min_samples', 'count', '0', 'Statements that the new side must have been seen to serve since the run came to its step'),
@@ -138,6 +145,7 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'tandem_invalidate';
 COMMENT ON FUNCTION tandem.invalidate IS 'Trigger: every backend reads its cached routes and mirrors again after this commit';
 CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE ON tandem.run FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
 CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE ON tandem.run_domain FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
+CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE ON tandem.run_option FOR EACH STATEMENT EXECUTE FUNCTION tandem.invalidate();
 
 CREATE FUNCTION tandem.home() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -8,7 +8,7 @@ SELECT l.level, f.function
         -- runs
         ('{viewer,operator,approver,oncall,admin}'::text[], '{status,events,report,rollback_report,dashboard,run_health,waiting_for,health_checks,check_orchestrator_health,health_score,nagios,perfdata,status_rank,sees_tenant}'::name[]),
         ('{operator,oncall,admin}', '{rollback,pause}'),
-        ('{operator,admin}', '{preflight,create_run,map_table,unmap_table,set_option,throttle,start,promote,resume,resume_from,checkpoint,set_domain,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,create_policy,drop_policy}'),
+        ('{operator,admin}', '{preflight,create_run,map_table,unmap_table,set_option,throttle,start,promote,resume,resume_from,checkpoint,set_domain,retry,cancel,complete,validate,accept_difference,withdraw_acceptance,repair,retry_dirty_keys,create_policy,drop_policy}'),
         -- gates: who asks for an approval does not give it
         ('{operator,admin}', '{add_gate}'),
         ('{approver,admin}', '{sign_off}'),
@@ -112,7 +112,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON tandem.operations, tandem.latency, tandem.latency_totals, tandem.latency_comparison, tandem.operation_counts, tandem.latency_trend, '
                        'tandem.latency_hour, tandem.observe_memory TO %I', role);
         EXECUTE format('GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.backfill_runs, tandem.backfill_rejections, tandem.comparisons, tandem.differences, tandem.accepted_differences, '
-                       'tandem.rollback_proofs, tandem.rollback_rows, tandem.checkpoints, tandem.domains, tandem.mirror_failures, tandem.health, tandem.health_scores, tandem.task_analytics, '
+                       'tandem.rollback_proofs, tandem.rollback_rows, tandem.checkpoints, tandem.domains, tandem.mirror_failures, tandem.dirty_keys, tandem.sequences, tandem.health, tandem.health_scores, tandem.task_analytics, '
                        'tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, tandem.guards, tandem.guard_firings, tandem.guard_template, '
                        'tandem.checks, tandem.check_results, tandem.parallel_run_metrics, '
                        'tandem.run_templates, tandem.success_metrics, tandem.checklist, tandem.lessons, '

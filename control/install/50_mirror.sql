@@ -121,9 +121,15 @@ CREATE TABLE tandem.mirror_failure (
     legacy_row text NOT NULL,
     sqlstate   text NOT NULL,
     message    text NOT NULL,
-    transaction xid8 DEFAULT pg_current_xact_id()
+    transaction xid8 DEFAULT pg_current_xact_id(),
+    legacy_key jsonb,
+    old_key    jsonb,
+    taken      boolean NOT NULL DEFAULT false
 );
+CREATE INDEX mirror_failure_untaken ON tandem.mirror_failure (mapping_id) WHERE NOT taken;
 COMMENT ON TABLE tandem.mirror_failure IS 'Writes that the new side refused while nobody read it yet (stages dualwrite and shadow)';
+COMMENT ON COLUMN tandem.mirror_failure.legacy_key IS 'Where the row stands in legacy, as text; old_key: where it stood before an UPDATE';
+COMMENT ON COLUMN tandem.mirror_failure.taken IS 'A round has made the keys dirty (51_dirty.sql)';
 COMMENT ON COLUMN tandem.mirror_failure.transaction IS 'The transaction that met it; NULL after a restore: its numbers mean nothing there';
 
 CREATE VIEW tandem.mirror_failures AS
@@ -131,11 +137,14 @@ SELECT r.name AS run, m.new_schema || '.' || m.new_table AS new, f.at, f.event, 
   FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id JOIN tandem.run AS r ON r.id = m.run_id;
 COMMENT ON VIEW tandem.mirror_failures IS 'Writes that the new side refused in stages dualwrite and shadow, with the legacy row as text';
 
-CREATE FUNCTION tandem.mirror_failed(mapping_id integer, event text, legacy_row text, sqlstate text, message text) RETURNS void
+-- It only appends: a writer in an old snapshot must meet no conflict here, and no round waits for writers. The rounds take the rows up.
+CREATE FUNCTION tandem.mirror_failed(mapping_id integer, event text, legacy_row text, sqlstate text, message text, legacy_key text[], old_key text[]) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT tandem.take_lock('tandem.mapping', $1, shared => true);
-    INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message) VALUES ($1, $2, $3, $4, $5)
+    INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message, legacy_key, old_key)
+    SELECT m.id, $2, $3, $4, $5, jsonb_object(m.legacy_key::text[], $6), CASE WHEN $7 <> $6 THEN jsonb_object(m.legacy_key::text[], $7) END
+      FROM tandem.mapping AS m WHERE m.id = $1
 $$;
 COMMENT ON FUNCTION tandem.mirror_failed IS 'Records a write that the new side refused; called by the mirror. Its lock tells failures_known() that there is one to come';
 
@@ -180,11 +189,11 @@ COMMENT ON FUNCTION tandem.mirror_triggers IS 'Names and events of the triggers 
 -- All mapped tables, or none as yet: who waits for the second table while he holds the first stops the application, and deadlocks with
 -- transactions that go through the tables in another order. So each wait is shorter than deadlock_timeout, what was got is given back
 -- before the next try, and that begins with the table at which this one failed: so it comes to go through them as the application does.
-CREATE FUNCTION tandem.lock_tables(run_id integer, mode text) RETURNS void
+CREATE FUNCTION tandem.lock_tables(run_id integer, mode text, at_most interval DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    patience interval := tandem.option(run_id, 'lock_timeout')::interval;
+    patience interval := coalesce(at_most, tandem.option(run_id, 'lock_timeout')::interval);
     give_up timestamptz := clock_timestamp() + patience;
     one_wait integer := (SELECT least(greatest(s.setting::integer / 2, 1), 200) FROM pg_settings AS s WHERE s.name = 'deadlock_timeout');
     tables regclass[] := ARRAY(SELECT DISTINCT t.relation
@@ -216,7 +225,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.lock_tables IS
-    'Locks all tables of a run, in tries that neither hold up nor deadlock the application; 55P03 after the option lock_timeout';
+    'Locks all tables of a run, in tries that neither hold up nor deadlock the application; 55P03 after the option lock_timeout, or at_most';
 
 -- ENABLE ALWAYS: also what logical replication applies is mirrored. PostgreSQL gives a row trigger to every partition, also to one that
 -- is made later; a statement trigger it gives to none, and TRUNCATE may name a partition.

@@ -42,11 +42,13 @@ CREATE TABLE tandem.difference (
     key           jsonb,
     columns       text[],
     legacy        jsonb,
-    new           jsonb
+    new           jsonb,
+    dirty         jsonb
 );
 CREATE INDEX difference_comparison ON tandem.difference (comparison_id);
 COMMENT ON TABLE tandem.difference IS 'Differences that comparisons of runs found and nobody had accepted, at most max_stored_differences for each';
 COMMENT ON COLUMN tandem.difference.status IS 'open; repaired by repair(); gone: repair() found it no more';
+COMMENT ON COLUMN tandem.difference.dirty IS 'The dirty keys of legacy (51_dirty.sql) of which it was a row, in the comparison''s snapshot';
 
 
 CREATE VIEW tandem.comparisons AS
@@ -112,7 +114,7 @@ BEGIN
         END IF;
         SELECT j.accepted, j.severities, j.seen, j.kept INTO accepted, severities, seen, kept
           FROM tandem.judge_differences(m, r.owner, result, stored) AS j;
-        result.differences := kept;
+        result.differences := tandem.mark_dirty(r, m, kept);
         RETURN NEXT;
     END LOOP;
 END
@@ -148,9 +150,9 @@ BEGIN
                 c.legacy_rows, c.new_rows, c.missing, c.extra, c.changed, c.duplicates, c.errors, c.accepted, c.severities, c.method,
                 CASE WHEN c.reason IS NULL THEN 'changes' ELSE 'full' END, c.reason)
         RETURNING t.* INTO made;
-        INSERT INTO tandem.difference (comparison_id, kind, severity, key, columns, legacy, new)
-        SELECT made.id, d.kind, d.severity, d.key, d.columns, d.legacy, d.new
-          FROM jsonb_to_recordset(c.differences) AS d (kind text, severity text, key jsonb, columns text[], legacy jsonb, new jsonb);
+        INSERT INTO tandem.difference (comparison_id, kind, severity, key, columns, legacy, new, dirty)
+        SELECT made.id, d.kind, d.severity, d.key, d.columns, d.legacy, d.new, d.dirty
+          FROM jsonb_to_recordset(c.differences) AS d (kind text, severity text, key jsonb, columns text[], legacy jsonb, new jsonb, dirty jsonb);
         UPDATE tandem.acceptance AS a SET seen_at = c.started_at WHERE a.id = ANY (c.seen);
         IF (SELECT d.enabled FROM tandem.mapping AS m JOIN tandem.run_domain AS d ON d.run_id = m.run_id AND d.name = m.domain WHERE m.id = c.mapping_id) THEN
             total := total + c.missing + c.extra + c.changed + c.duplicates + c.errors - c.accepted;
@@ -196,12 +198,18 @@ AS $$
 DECLARE
     r tandem.run;
     different bigint;
+    marks jsonb;
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id;
+    marks := tandem.dirty_marks(run_id);
     different := tandem.run_comparison(r, 'validate', wanted => wanted);
+    IF marks IS NOT NULL THEN
+        PERFORM tandem.forget_equal_keys(run_id, marks);
+    END IF;
     -- The comparison held no lock on the run: who moved it meanwhile has the say, and after a promotion the differences are as true as before.
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id;
-    IF different > 0 AND tandem.guards_armed(r) THEN
+    -- Rows that the new side refused, where nobody reads it yet, are tried again first: docs/dirty_keys.md.
+    IF different > 0 AND tandem.guards_armed(r) AND different > tandem.pending_differences(r) THEN
         PERFORM tandem.guard_differences(r, different);
     END IF;
     RETURN different;

@@ -245,6 +245,7 @@ BEGIN
         RETURN NEXT step;
     END LOOP;
     IF NOT dry_run THEN
+        PERFORM tandem.retry_mended(r);
         PERFORM tandem.record_event(r, 'repair', NULL, jsonb_build_object(
             'repaired', (SELECT count(*) FROM jsonb_array_elements(done) AS x WHERE (x ->> 'applied')::boolean),
             'gone', (SELECT count(*) FROM jsonb_array_elements(done) AS x WHERE x ->> 'note' = 'no longer differs'),

@@ -202,16 +202,6 @@ BEGIN
         RETURN NEXT ('expressions', 'WARNING', format('%s: %s expression(s) use STABLE functions', label, n),
                      'Their value must not depend on the time or the session, else both sides drift apart: now() does, to_char() does not under pinned settings.')::tandem.preflight_row;
     END IF;
-    -- Two sequences that do not know of each other give the same key twice once traffic is on both sides.
-    IF EXISTS (SELECT FROM (SELECT pg_get_serial_sequence(format('%I.%I', m.new_schema, m.new_table), m.new_key[1]) AS own,
-                                   pg_get_expr(d.adbin, d.adrelid) AS expression
-                              FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-                             WHERE a.attrelid = target AND a.attname = m.new_key[1]) AS n
-               JOIN (SELECT pg_get_serial_sequence(format('%I.%I', m.legacy_schema, m.legacy_table), m.legacy_key[1]) AS own) AS l
-                 ON l.own IS NOT NULL AND n.own IS NOT NULL AND l.own <> n.own) THEN
-        RETURN NEXT ('sequences', 'WARNING', format('%s: each side draws keys from a sequence of its own', label),
-                     'Once traffic is on both sides they give the same key twice: let the new column''s default be nextval() of the legacy sequence.')::tandem.preflight_row;
-    END IF;
 END
 $$;
 COMMENT ON FUNCTION tandem.preflight_mapping IS 'The checks of one mapping';
@@ -251,6 +241,9 @@ BEGIN
             RETURN QUERY SELECT p.* FROM tandem.preflight_tables(r, m) AS p;
         END IF;
     END LOOP;
+    IF NOT EXISTS (SELECT FROM tandem.mapping AS x WHERE x.run_id = r.id AND tandem.preflight_blocked(x)) THEN
+        RETURN QUERY SELECT p.* FROM tandem.preflight_sequences(r) AS p;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION tandem.preflight IS 'What stands in the way of start(): checks with status OK, WARNING or CRITICAL, and what to do';

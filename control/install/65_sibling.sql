@@ -60,7 +60,7 @@ EXCEPTION WHEN OTHERS THEN
     IF left(state, 2) IN ('40', '53', '57', 'XX') OR state = '55P03' THEN
         RAISE; -- not new's fault, as in src/pg/mirror.cpp
     END IF;
-    PERFORM tandem.mirror_failed(mapping_id, 'INSERT', key::text, state, problem);
+    PERFORM tandem.mirror_failed(mapping_id, 'INSERT', key::text, state, problem, ARRAY(SELECT jsonb_array_elements_text(key)), NULL);
     IF (SELECT r.stage NOT IN ('dualwrite', 'shadow') FROM tandem.run AS r JOIN tandem.mapping AS m ON m.run_id = r.id WHERE m.id = mapping_id) THEN
         RAISE;
     END IF;

@@ -335,15 +335,17 @@ BEGIN
     -- Of every mapping, also of domains that are switched off.
     SELECT coalesce(sum(c.missing + c.extra + c.changed + c.duplicates + c.errors - c.accepted), 0) INTO different
       FROM tandem.comparison AS c WHERE c.rollback_id = b.id AND c.purpose = 'proof';
-    -- Explained: the same row of the same table, differing in the same way as when the rollback was decided.
+    PERFORM tandem.take_failures(run.id);
+    -- Explained: the same row of the same table, differing in the same way as when the rollback was decided, or refused by the new side and
+    -- about to be tried again.
     SELECT count(*) INTO known
       FROM tandem.comparison AS p JOIN tandem.difference AS d ON d.comparison_id = p.id
      WHERE p.rollback_id = b.id AND p.purpose = 'proof'
-       AND EXISTS (SELECT FROM tandem.comparison AS c JOIN tandem.difference AS e ON e.comparison_id = c.id
+       AND (tandem.is_pending(p.mapping_id, d.dirty) OR EXISTS (SELECT FROM tandem.comparison AS c JOIN tandem.difference AS e ON e.comparison_id = c.id
                     WHERE c.mapping_id = p.mapping_id AND c.purpose = 'validate' AND c.started_at < b.at AND c.epoch < b.epoch
                       AND c.started_at = (SELECT max(y.started_at) FROM tandem.comparison AS y
                                            WHERE y.mapping_id = p.mapping_id AND y.purpose = 'validate' AND y.started_at < b.at)
-                      AND e.kind = d.kind AND e.key = d.key AND e.columns IS NOT DISTINCT FROM d.columns);
+                      AND e.kind = d.kind AND e.key = d.key AND e.columns IS NOT DISTINCT FROM d.columns));
     UPDATE tandem.rollback AS x SET proof_at = clock_timestamp(), differences = different, unexplained = different - known WHERE x.id = b.id;
     outcome := jsonb_build_object('rollback', b.id, 'differences', different, 'unexplained', different - known);
     PERFORM tandem.record_event(run, 'proof', NULL, outcome);

@@ -17,7 +17,7 @@ AS $$
         -- Rows that were not copied yet are no difference: a proof waits until all are.
         WHEN run.stage = 'dualwrite' AND EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = run.id AND b.finished_at IS NULL)
             THEN CASE WHEN run.phase = 'progressing' AND tandem.backfill_due(run.id) THEN 'tandem.backfill_batch' END
-        WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN 'tandem.comparison'
+        WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN CASE WHEN NOT tandem.has_dirty_keys(run.id, 'pending') THEN 'tandem.comparison' END
         WHEN tandem.rollback_to_repair(run.id) IS NOT NULL THEN 'tandem.repair'
         WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = run.id AND b.proof_at IS NULL AND b.entered) THEN 'tandem.proof'
         WHEN run.stage = 'dualwrite' THEN NULL

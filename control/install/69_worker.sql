@@ -34,8 +34,7 @@ AS $$
                UNION ALL SELECT 'differences' WHERE active AND activity.differences > 0
                UNION ALL SELECT 'degraded' WHERE active AND run.phase = 'degraded'
                UNION ALL SELECT 'failing rounds' WHERE active AND activity.error IS NOT NULL
-               UNION ALL SELECT 'writes that the new side refused' WHERE active
-                     AND EXISTS (SELECT FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = run.id AND f.at > run.moved_at)
+               UNION ALL SELECT 'writes that the new side refused' WHERE active AND tandem.has_dirty_keys(run.id)
                UNION ALL SELECT 'critical checks that fail' WHERE active AND EXISTS (SELECT FROM tandem.check_rule AS c WHERE c.run_id = run.id AND c.failures > 0 AND c.severity = 'critical')
                UNION ALL SELECT 'checks that fail' WHERE active AND EXISTS (SELECT FROM tandem.check_rule AS c WHERE c.run_id = run.id AND c.failures > 0 AND c.severity <> 'critical')
                UNION ALL SELECT 'critical metrics that fail' WHERE EXISTS (SELECT FROM metric AS m WHERE m.fails AND m.critical)
@@ -67,6 +66,8 @@ BEGIN
     UNION ALL
     SELECT 'rounds', format('The rounds of the run fail, since %s: %s.', a.error_at, rtrim(a.error, '.')), 'Whether the sides are equal is not known: mend what fails first.'
       FROM a WHERE to_stage = 'live' AND a.error IS NOT NULL
+    UNION ALL
+    SELECT * FROM tandem.dirty_blockers(run, to_stage, to_weight)
     UNION ALL
     SELECT 'validation', 'No validation has compared the sides yet.', format('SELECT * FROM tandem.validate(%L), or wait for the worker to do it.', run.name)
       FROM a WHERE to_stage = 'live' AND a.differences IS NULL
@@ -132,7 +133,8 @@ BEGIN
     WHEN run.stage <> 'off' AND NOT tandem.run_is_watched(run, activity) THEN
         RETURN format('the worker: no round since %s; preload pg_tandem or call tick()', coalesce(activity.round_at::text, 'the start'));
     WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN
-        RETURN coalesce((SELECT x.waiting_for FROM tandem.backfill_runs AS x WHERE x.run = run.name), 'a clean comparison');
+        RETURN coalesce((SELECT x.waiting_for FROM tandem.backfill_runs AS x WHERE x.run = run.name),
+                        CASE WHEN tandem.has_dirty_keys(run.id, 'pending') THEN 'rows that the new side refused and that are tried again: see tandem.dirty_keys' END, 'a clean comparison');
     ELSE
         t := tandem.next_target(run);
     END CASE;
@@ -162,6 +164,13 @@ BEGIN
     IF run.phase NOT IN ('progressing', 'waiting_approval') OR t.stage IS NULL
        OR EXISTS (SELECT FROM tandem.promotion_blockers(run, t.stage, t.weight) AS b WHERE b.blocker <> 'gate') AND run.phase = 'progressing' THEN
         RETURN NULL;
+    END IF;
+    IF t.stage = 'live' AND tandem.option(run.id, 'write_fence') = 'on' AND NOT EXISTS (SELECT FROM tandem.promotion_blockers(run, t.stage, t.weight)) THEN
+        BEGIN
+            PERFORM tandem.drain_writers(run, interval '0.5 seconds'); -- guards look in between
+        EXCEPTION WHEN lock_not_available THEN -- a long transaction: the next round tries again
+            RETURN 'promotion waits for writers to end';
+        END;
     END IF;
     -- Who moved the run meanwhile has the say.
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run.id AND x.epoch = run.epoch FOR NO KEY UPDATE;
@@ -254,6 +263,19 @@ BEGIN
     report_of := tandem.daily_report_due(r);
     IF report_of IS NOT NULL THEN
         did := tandem.daily_report_round(r, report_of);
+        wait_ms := 0;
+        RETURN;
+    END IF;
+
+    IF tandem.ddl_round(r) THEN
+        did := 'paused: DDL on a mapped table';
+        RETURN;
+    END IF;
+    PERFORM tandem.sequence_round(r);
+    -- A transaction of its own: it holds the locks of the rows that it copies.
+    did := tandem.dirty_round(r);
+    IF did IS NOT NULL THEN
+        did := 'refused rows: ' || did;
         wait_ms := 0;
         RETURN;
     END IF;

@@ -199,7 +199,7 @@ BEGIN
     END IF;
     PERFORM tandem.check_blockers(r, 'dualwrite', 0, 'started');
     IF NOT dry_run THEN
-        PERFORM tandem.install_mirrors(r.id), tandem.backfill_begin(r.id);
+        PERFORM tandem.install_mirrors(r.id), tandem.keep_shapes(r.id), tandem.start_sequences(r), tandem.backfill_begin(r.id);
         UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
         PERFORM tandem.move_run(r.id, 'start', NULL, NULL);
     END IF;
@@ -218,6 +218,11 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'promote');
     PERFORM tandem.check_isolation('promote');
+    IF NOT dry_run AND tandem.option(r.id, 'write_fence') = 'on' THEN
+        target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
+        PERFORM tandem.check_blockers(r, target.to_stage, target.new_weight, 'promoted'); -- before writers are kept out
+        PERFORM tandem.drain_writers(r);
+    END IF;
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
     PERFORM tandem.check_blockers(r, target.to_stage, target.new_weight, 'promoted');
@@ -274,8 +279,10 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'retry');
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
+    PERFORM tandem.take_lock('tandem.run', r.id);
+    PERFORM tandem.forgive_dirty_keys(r.id);
     IF r.stage <> 'dualwrite' THEN
-        PERFORM tandem.take_lock('tandem.run', r.id);
+        PERFORM tandem.retry_now(r); -- what the new side refused before may go in now
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
         PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
         SELECT * INTO barred FROM tandem.retry_blockers(r) LIMIT 1;
@@ -287,6 +294,9 @@ BEGIN
             RAISE EXCEPTION 'run "%" is not ready: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0),
                   HINT = 'Mend them on the side that is wrong; SELECT * FROM tandem.differences shows what the last validation found.';
+        END IF;
+        IF EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.enabled AND d.weight < r.weight) THEN
+            PERFORM tandem.drain_writers(r);
         END IF;
         PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR NO KEY UPDATE;
         IF NOT FOUND THEN
@@ -316,7 +326,7 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'cancel');
     PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
-    PERFORM tandem.drop_mirrors(r.id);
+    PERFORM tandem.drop_mirrors(r.id), tandem.end_sequences(r);
     RETURN tandem.status(run);
 END
 $$;
@@ -398,7 +408,7 @@ BEGIN
     PERFORM tandem.check_blockers(r, target.stage, target.weight, 'completed');
     PERFORM tandem.move_run(r.id, target.stage, NULL, NULL, tandem.promotion_evidence(r, target.stage, target.weight));
     IF target.stage = 'complete' THEN
-        PERFORM tandem.drop_mirrors(r.id);
+        PERFORM tandem.drop_mirrors(r.id), tandem.end_sequences(r);
     END IF;
     RETURN tandem.status(run);
 END

@@ -74,6 +74,7 @@ BEGIN
                                                        WHERE f.run = r.name AND f.domain = set_domain.domain ORDER BY f.comparison_id DESC, f.id LIMIT 1) AS x)),
                   HINT = format('SELECT * FROM tandem.repair(%L) shows what would make them equal.', r.name);
         END IF;
+        PERFORM tandem.drain_writers(r);
     END IF;
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     r := tandem.enter_rollbacks(r, 'set_domain');

@@ -107,6 +107,18 @@ AS $$
                   CASE WHEN o.dropped > 0 THEN format('; %s observation(s) found no room: raise tandem.observe_memory, or observe fewer operations', o.dropped) ELSE '' END)
       FROM tandem.observe_memory AS o WHERE o.bytes_limit > 0
     UNION ALL
+    SELECT 'dirty_keys', d.run, CASE WHEN bool_or(d.state = 'exhausted') THEN 'CRITICAL' ELSE 'WARNING' END, count(*), NULL, NULL, 'rows',
+           format('the new side refused %s row(s): %s', count(*), (array_agg(format('%s %s, %s tries: %s', d.new, d.key, d.attempts, left(d.error, 200)) ORDER BY d.attempts DESC, d.since))[1])
+      FROM tandem.dirty_keys AS d JOIN tandem.run AS r ON r.name = d.run
+     WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY d.run
+    UNION ALL
+    SELECT 'sequences', s.run, CASE WHEN bool_or(s.state LIKE 'cannot%' OR s.state LIKE 'has no%') THEN 'CRITICAL' ELSE 'WARNING' END, count(*), NULL, NULL, 'sequences', left(string_agg(format('%s: %s', s.sequence, s.state), '; '), 500)
+      FROM tandem.sequences AS s JOIN tandem.run AS r ON r.name = s.run
+     WHERE s.state NOT IN ('watched', 'takes turns', 'restored') AND tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY s.run
+    UNION ALL
+    SELECT 'ddl', NULL, 'WARNING', NULL, NULL, NULL, NULL, format('DDL on mapped tables goes unnoticed: ALTER EVENT TRIGGER %I ENABLE', min(e.evtname))
+      FROM pg_event_trigger AS e WHERE e.evtname IN ('tandem_ddl', 'tandem_drop', 'tandem_rewrite') AND e.evtenabled IN ('D', 'R') HAVING count(*) > 0
+    UNION ALL
     SELECT 'batches', b.run, CASE WHEN bool_or(b.verdict = 'fail') THEN 'CRITICAL' WHEN sum(b.recent_failed) > 0 OR bool_or(b.verdict = 'inconclusive' AND b.recent > 0) THEN 'WARNING' ELSE 'OK' END,
            sum(b.recent_failed), NULL, NULL, 'batches', left(string_agg(format('%s: %s', b.job, b.reason), '; ' ORDER BY b.job), 500)
       FROM tandem.batch_jobs AS b JOIN tandem.run AS r ON r.name = b.run

@@ -290,7 +290,7 @@ BEGIN
     SELECT array_agg(DISTINCT m.domain) INTO at_fault
       FROM tandem.comparison AS c JOIN tandem.mapping AS m ON m.id = c.mapping_id JOIN tandem.run_domain AS d ON d.run_id = m.run_id AND d.name = m.domain
      WHERE c.run_id = run.id AND c.started_at = (SELECT max(x.started_at) FROM tandem.comparison AS x WHERE x.run_id = run.id)
-       AND c.missing + c.extra + c.changed + c.duplicates + c.errors > c.accepted
+       AND c.missing + c.extra + c.changed + c.duplicates + c.errors - c.accepted > tandem.pending_of(c.mapping_id, c.id) -- rows that are tried again
        AND d.enabled AND (run.phase <> 'degraded' OR d.weight > 0); -- a domain that is off, or went back alone, may differ
     FOR g IN SELECT x.* FROM tandem.guard_rule AS x WHERE x.run_id = run.id AND x.template = 'any_difference' LOOP
         alone := g.severity = 1 AND tandem.option(run.id, 'rollback_strategy') = 'domain';

@@ -70,7 +70,7 @@ GRANT EXECUTE ON FUNCTION
 TO PUBLIC;
 GRANT SELECT ON tandem.own_mappings TO PUBLIC; -- it shows each reader his own
 
-GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.backfill_runs, tandem.comparisons, tandem.rollback_proofs, tandem.domains, tandem.checkpoints, tandem.health, tandem.capture TO pg_monitor;
+GRANT SELECT ON tandem.runs, tandem.mappings, tandem.backfill_progress, tandem.backfill_runs, tandem.comparisons, tandem.dirty_keys, tandem.sequences, tandem.rollback_proofs, tandem.domains, tandem.checkpoints, tandem.health, tandem.capture TO pg_monitor;
 GRANT SELECT ON tandem.task_analytics, tandem.emergency_response_metrics, tandem.sla_breaches, tandem.sla_policies TO pg_monitor;
 GRANT SELECT ON tandem.metrics, tandem.measurements, tandem.alerts, tandem.alert_rules, tandem.guards, tandem.guard_firings, tandem.guard_template, tandem.health_scores TO pg_monitor;
 GRANT SELECT ON tandem.gates, tandem.decisions TO pg_monitor;

@@ -16,6 +16,8 @@
 // key is noted.
 #include "pg/backfill.hpp"
 #include "pg/capture.hpp"
+#include "pg/dirty.hpp"
+#include "pg/fence.hpp"
 #include "pg/mirror_bulk.hpp"
 #include "pg/mirror_scope.hpp"
 #include "pg/mirror_sibling.hpp"
@@ -35,10 +37,11 @@ struct Frame {
     int depth;
     bool capture_echo;                    // see MirrorPlan
     const scope::Group* groups = nullptr; // several tables together, in place of that mapping
+    bool one_way = false;                 // nothing that this writes comes back to legacy, by whatever cascade
+    bool ours = true;                     // what is written is written by us, and what triggers make of it
 };
 
-Frame current_frame = {0, Direction::forward, -1, false};
-SPIPlanPtr failure_query = nullptr;
+Frame current_frame = {0, Direction::forward, -1, false, nullptr, false, false};
 
 // Puts the enclosing frame back, also when the mirrored write fails: pg::call turns the ERROR into an exception.
 class FrameScope {
@@ -105,27 +108,7 @@ bool is_new_sides_fault(int sqlerrcode) {
 
 void record_failure(const MirrorPlan* plan, Relation source, const Change& change, Oid function,
                     const ErrorData* error) {
-    ActAs extension(function_owner(function), ActAs::Mode::write);
-    if (failure_query == nullptr) {
-        Oid types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-        failure_query = prepare_kept("SELECT tandem.mirror_failed($1, $2, $3, $4, $5)", 5, types);
-    }
-    HeapTuple tuple = change.after != nullptr ? change.after : change.before;
-    const Datum row = heap_copy_tuple_as_datum(tuple, RelationGetDescr(source));
-    Oid out = InvalidOid;
-    bool varlena = false;
-    getTypeOutputInfo(RelationGetForm(source)->reltype, &out, &varlena);
-    const char* event = change.kind == Change::Kind::insert   ? "INSERT"
-                        : change.kind == Change::Kind::remove ? "DELETE"
-                                                              : "UPDATE";
-    Datum values[5] = {Int32GetDatum(plan->key.mapping), CStringGetTextDatum(event),
-                       CStringGetTextDatum(OidOutputFunctionCall(out, row)),
-                       CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
-                       CStringGetTextDatum(error->message != nullptr ? error->message : "")};
-    if (SPI_execute_plan(failure_query, values, nullptr, false, 0) < 0) {
-        elog(ERROR, "could not record a failed mirror write");
-    }
-    extension.release();
+    dirty::record(plan->key.mapping, source, change.before, change.after, function, error);
 }
 
 // Recording may have waited for a promotion: nobody reads the new side yet, is it so still?
@@ -204,10 +187,14 @@ void mirror_row(const TriggerData* data, Oid function) {
     const PlanKey key = call([&] { return key_of(data); });
     const int depth = trigger_depth();
     const bool below = current_frame.depth + 1 == depth;
-    const bool echo = below && current_frame.mapping == key.mapping && current_frame.direction != key.direction;
+    const bool echo = (below && current_frame.mapping == key.mapping && current_frame.direction != key.direction) ||
+                      (current_frame.one_way && key.direction == Direction::reverse);
     // Our own write, coming back. Its key is noted already, unless it may have become another one on the way.
     if (echo && !current_frame.capture_echo && !changes_rows_before(source)) {
         return;
+    }
+    if (!current_frame.ours) {
+        call([&] { fence::check(key, data, function); });
     }
     const MirrorPlan* plan = call([&] {
         const MirrorPlan* found = plan_of(key, source, function);
@@ -390,6 +377,16 @@ TANDEM_FUNCTION(tandem_repair_as) {
         const pg::FrameScope scope({PG_GETARG_INT32(2),
                                     strcmp(direction, "forward") == 0 ? pg::Direction::forward : pg::Direction::reverse,
                                     pg::trigger_depth(), true});
+        return pg::call([&] { return pg::query_as(fcinfo, pg::ActAs::Mode::write); });
+    });
+}
+
+// dirty_as(role, query, mapping): the same for rows of the new side that legacy has the say about. Nothing comes back
+// to legacy, also not what a foreign key's cascade does to other tables: the next validation looks at it.
+TANDEM_FUNCTION(tandem_dirty_as) {
+    return pg::entry([&]() -> Datum {
+        const pg::FrameScope scope(
+            {PG_GETARG_INT32(2), pg::Direction::forward, pg::trigger_depth(), true, nullptr, true});
         return pg::call([&] { return pg::query_as(fcinfo, pg::ActAs::Mode::write); });
     });
 }

@@ -134,6 +134,7 @@ SELECT throws_ok($$SELECT tandem.mirror()$$, '39P01', NULL, 'the trigger functio
 
 -- in shadow a failing write on the new side does not fail the user: it is kept, and the validation finds it
 ALTER TABLE fresh.goods ADD CONSTRAINT modest CHECK (price_eur < 1000);
+SELECT tandem.set_option('m', 'dirty_attempts', '0') \g /dev/null
 SELECT lives_ok($$UPDATE legacy.item SET price = 1000000 WHERE id = 18$$, 'a write that the new side refuses');
 SELECT is((SELECT sqlstate FROM tandem.mirror_failures), '23514', '... is recorded with its SQLSTATE');
 SELECT lives_ok($$SELECT tandem.validate('m')$$, 'a validation');
@@ -154,9 +155,11 @@ SELECT pg_temp.writes($$INSERT INTO legacy.item (id, price) VALUES (81, 3)$$, 'a
 ALTER TABLE fresh.goods DROP COLUMN only_new;
 SELECT pg_temp.writes($$UPDATE legacy.item SET price = 4 WHERE id = 81$$, 'after DROP COLUMN');
 
+SET LOCAL session_replication_role = replica; -- past the event triggers, which refuse it
 ALTER TABLE fresh.goods RENAME COLUMN note TO remark;
 SELECT throws_ok($$SELECT tandem.validate('m')$$, '42703', NULL, 'a mapped column that was renamed is no equal column');
 ALTER TABLE fresh.goods RENAME COLUMN remark TO note;
+RESET session_replication_role;
 SELECT lives_ok($$SELECT tandem.validate('m')$$, '... and has its name back');
 
 SELECT lives_ok($$SELECT tandem.rollback('m', 'enough')$$, 'rollback');
@@ -249,9 +252,11 @@ SELECT is((SELECT count(*) FROM legacy.deep), 80::bigint, 'writes that write aga
 SELECT is((SELECT count(*) FROM tandem.diff('legacy.deep', 'fresh.deep')), 0::bigint, '... are all mirrored');
 
 -- what the mirror cannot find any more is named
+SET LOCAL session_replication_role = replica;
 ALTER TABLE fresh.deep RENAME TO deeper;
 SELECT throws_ok($$INSERT INTO legacy.deep VALUES (1000, 0)$$, '42P01', NULL, 'a mapped table was renamed');
 ALTER TABLE fresh.deeper RENAME TO deep;
+RESET session_replication_role;
 SELECT lives_ok($$INSERT INTO legacy.deep VALUES (1000, 0)$$, '... and has its name back');
 
 SELECT lives_ok($$SET CONSTRAINTS ALL IMMEDIATE$$, 'deferred foreign keys hold');

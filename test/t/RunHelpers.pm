@@ -10,6 +10,7 @@
 # workers($node)                 names of our processes at work in $node's test database, sorted
 # traffic($node, NAME, { 'script@weight' => TEXT }, OPTIONS...)   starts pgbench, which goes on until
 # finish_traffic(TRAFFIC)        a test: none of its clients met an error but conflicts; returns about how many transactions it made
+# kill_postmaster($node)         kill -9, and start again: a test that without their postmaster all processes leave, ours among them
 # seed()                         of this run's random choices: TANDEM_SEED, or another each time; printed
 #
 # All but the first take the database 'postgres', or the one named in $RunHelpers::database.
@@ -21,7 +22,8 @@ use Exporter 'import';
 use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Test::More;
-our @EXPORT = qw(becomes value sqlstate state_of side_of workers traffic finish_traffic seed);
+use Time::HiRes qw(usleep);
+our @EXPORT = qw(becomes value sqlstate state_of side_of workers traffic finish_traffic kill_postmaster seed);
 
 our $database = 'postgres';
 
@@ -99,6 +101,23 @@ sub finish_traffic
 	my $done = 0;
 	$done += $1 while $traffic->{err} =~ /^progress: [0-9.]+ s, ([0-9.]+) tps/mg; # one line a second
 	return int $done;
+}
+
+sub kill_postmaster
+{
+	my ($node) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my @pids = ($postmaster, split / /, value($node, "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE pid <> pg_backend_pid()"));
+	$node->kill9;
+	for (1 .. 200)
+	{
+		last unless @pids = grep { kill 0, $_ } @pids;
+		usleep(50_000);
+	}
+	is("@pids", '', 'every process leaves when the postmaster has gone');
+	$node->start;
+	return;
 }
 
 sub seed

@@ -167,21 +167,6 @@ foreach my $capture ('trigger', 'logical')
 };
 }
 
-sub kill_postmaster
-{
-	my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	my @pids = ($postmaster, split / /, value($node, "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE pid <> pg_backend_pid()"));
-	$node->kill9;
-	for (1 .. 200)
-	{
-		last unless @pids = grep { kill 0, $_ } @pids;
-		usleep(50_000);
-	}
-	is("@pids", '', 'every process is gone');
-	$node->start;
-	return;
-}
-
 subtest 'the slot: what goes wrong with it is told, and everything is compared' => sub {
 	mend();
 	is(round(), 'changes', 'the slot is there');
@@ -235,7 +220,7 @@ subtest 'the slot: what goes wrong with it is told, and everything is compared' 
 	value($node, "CREATE ROLE plain; SELECT tandem.grant_role('plain', 'operator')");
 	is(sqlstate($node, "SET ROLE plain; SELECT tandem.set_option('r', 'capture', 'logical')"), '42501', 'who has no REPLICATION cannot ask for a slot');
 	is(sqlstate($node, "BEGIN; CREATE TABLE public.x (); SELECT tandem.set_option('r', 'capture', 'logical')"), '25001', 'nor in a transaction that has written');
-	kill_postmaster();
+	kill_postmaster($node);
 	value($node, 'UPDATE legacy.item SET qty = 1000 WHERE id = 60');
 	is(round(), 'changes', 'after a crash the slot is there');
 	is(value($node, $found), value($node, $there), 'and says what is there');
@@ -255,7 +240,7 @@ subtest 'kill -9 under load: what was committed before is looked at after it' =>
 	round();
 	value($node, "UPDATE legacy.item SET qty = 1000 WHERE id IN (2, 3)"); # acknowledged, and no round has seen it
 	usleep(200_000 + 1000 * int rand 300);
-	kill_postmaster();
+	kill_postmaster($node);
 	eval { $traffic->{run}->finish; };
 	cmp_ok(value($node, 'SELECT count(*) FROM tandem.captured'), '>', 2, 'the keys are there after the crash');
 	is(round(), 'changes', 'a round looks at the changes');
@@ -268,7 +253,7 @@ subtest 'a transaction that is prepared across a crash' => sub {
 	mend();
 	value($node, "BEGIN; UPDATE legacy.item SET qty = 1000 WHERE id = 1; PREPARE TRANSACTION 'x'");
 	round();
-	kill_postmaster();
+	kill_postmaster($node);
 	round();
 	is(value($node, $found), 'none', 'is not seen before it is committed');
 	value($node, "COMMIT PREPARED 'x'");

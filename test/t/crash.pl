@@ -66,22 +66,6 @@ sub wait_until_up
 	return;
 }
 
-# Without their postmaster all processes leave, ours among them; only then another can start.
-sub kill_postmaster
-{
-	my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	my @pids = ($postmaster, split / /, value($node, "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE pid <> pg_backend_pid()"));
-	$node->kill9;
-	for (1 .. 200)
-	{
-		last unless @pids = grep { kill 0, $_ } @pids;
-		usleep(50_000);
-	}
-	is("@pids", '', 'every process leaves when the postmaster has gone');
-	$node->start;
-	return;
-}
-
 sub kill_backend
 {
 	my ($what) = @_;
@@ -94,7 +78,7 @@ sub kill_backend
 
 my %ways = (
 	'an immediate stop' => sub { $node->stop('immediate'); $node->start; },
-	'kill -9 of the postmaster' => \&kill_postmaster,
+	'kill -9 of the postmaster' => sub { kill_postmaster($node); },
 	'kill -9 of the executor' => sub { kill_backend("backend_type = 'pg_tandem executor'"); },
 	'kill -9 of the coordinator' => sub { kill_backend("backend_type = 'pg_tandem coordinator'"); },
 	'kill -9 of the client' => sub { kill_backend("application_name = 'writer'"); },

@@ -112,7 +112,7 @@ subtest 'writes that one side cannot hold are refused, not cut' => sub {
 	is(sqlstate($node, 'TRUNCATE shop.state'), '55000', 'TRUNCATE, which no row trigger sees');
 	is(sqlstate($node, "INSERT INTO shop.customer (customer_code, company, contact_given, contact_family) VALUES ('NEWCO', 'New & Co', 'Ann', 'van der Berg')"), '', 'what fits is written');
 	is(value($node, "SELECT contact_name FROM legacy.customers WHERE customer_id = 'NEWCO'"), 'Ann van der Berg', 'and merged on the legacy side');
-	is(sqlstate($node, 'INSERT INTO shop.category (name) VALUES ($$Taken$$)'), '23505', 'an identity that begins at 1 meets a copied key');
+	is(sqlstate($node, 'INSERT INTO shop.category (name) VALUES ($$Taken$$)'), '', 'an identity that began at 1 was moved beyond the copied keys');
 	is(sqlstate($node, "INSERT INTO legacy.categories VALUES (100, 'Seeds')"), '', 'a key given on the legacy side');
 	is(value($node, 'SELECT name FROM shop.category WHERE category_id = 100'), 'Seeds', 'is written into the GENERATED ALWAYS column');
 	is(value($node, 'SELECT count(*) FROM tandem.differences'), 0, 'still no difference');

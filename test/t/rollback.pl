@@ -204,21 +204,6 @@ subtest 'ten at once are one' => sub {
 	$_->quit foreach @sessions;
 };
 
-# Without their postmaster all processes leave, ours among them; only then another can start.
-sub kill_postmaster
-{
-	my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	my @pids = ($postmaster, split / /, value($node, "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE pid <> pg_backend_pid()"));
-	$node->kill9;
-	for (1 .. 200)
-	{
-		last unless @pids = grep { kill 0, $_ } @pids;
-		usleep(50_000);
-	}
-	$node->start;
-	return;
-}
-
 my @strategies = ('emergency', 'integrity', 'domain', 'complete');
 push @strategies, @strategies unless $ENV{TANDEM_QUICK};
 foreach my $strategy (@strategies)
@@ -245,7 +230,7 @@ foreach my $strategy (@strategies)
 			[ $node->installed_command('psql'), '-XqAt', '-d', $node->connstr('postgres'), '-c', "SELECT proof FROM tandem.rollback('r', 'under load', strategy => '$strategy'$domain)" ],
 			'<', \undef, '>', \$out, '2>', \$err);
 		usleep(1000 * $delay);
-		kill_postmaster();
+		kill_postmaster($node);
 		eval { $rollback->finish; };
 		eval { $traffic->{run}->signal('INT'); $traffic->{run}->finish; };
 		my $acknowledged = $out =~ /^(\d+)$/m ? $1 : 0;
