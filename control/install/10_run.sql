@@ -71,7 +71,7 @@ INSERT INTO tandem.option_default VALUES
     ('capture', 'trigger or logical or none', 'trigger', 'How validations learn what changed: from the mirror''s trigger or by logical decoding; with none they compare everything'),
     ('batch_size', 'integer', '10000', 'Most rows that a backfill batch copies in one transaction'),
     ('throttle_delay', 'interval', '0 seconds', 'Pause between backfill batches'),
-    ('lock_timeout', 'interval', '5 seconds', 'How long start(), cancel() and complete() wait for a lock on a mapped table'),
+    ('lock_timeout', 'interval', '5 seconds', 'How long start(), cancel() and complete() wait for a lock on a mapped table, and those that compare the tables for who holds the run'),
     ('dirty_attempts', 'count', '8', 'How often a write that the new side refused in dualwrite or shadow is tried again before it counts as a difference; 0: it counts at once'),
     ('dirty_backoff', 'interval', '1 second', 'Pause before the first of these tries; each further one is twice as long, with jitter'),
     ('dirty_backoff_max', 'interval', '5 minutes', 'The longest pause between these tries; keys beyond dirty_attempts are tried on at this pace'),
@@ -238,6 +238,9 @@ BEGIN
     UPDATE tandem.run_domain AS d SET weight = CASE WHEN d.enabled THEN r.weight ELSE 0 END
      WHERE d.run_id = r.id AND verb IN ('promote', 'rollback', 'retry', 'cancel', 'complete') AND d.weight <> CASE WHEN d.enabled THEN r.weight ELSE 0 END;
     PERFORM tandem.record_event(r, verb, reason, evidence), tandem.worker_wake();
+    IF verb IN ('retry', 'cancel', 'complete') THEN
+        PERFORM tandem.tell_armed(r);
+    END IF;
     RETURN r;
 END
 $$;
@@ -258,21 +261,24 @@ END
 $$;
 COMMENT ON FUNCTION tandem.move_by_machine IS 'move_run() for rounds: NULL, and no error, where a rollback that is not entered yet comes before the move';
 
--- The machine pauses a run: DDL on a mapped table, a guard that cannot tell, a check whose action it is, a gate that says no.
+-- The machine pauses a run: a metric at its limit, a check whose action it is, a gate that says no. Who holds the run is not waited for: the process
+-- that asks does other things for the run besides, and it, or its transaction, may be what that one waits for.
 CREATE FUNCTION tandem.pause_run(run_id integer, reason text, evidence jsonb DEFAULT '{}') RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run;
 BEGIN
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
-    IF NOT tandem.run_is_armed(r.stage) OR r.phase NOT IN ('progressing', 'waiting_approval') THEN
+    r := tandem.lock_run(run_id, interval '100 milliseconds');
+    IF r.id IS NULL THEN
+        RETURN NULL;
+    ELSIF NOT tandem.run_is_armed(r.stage) OR r.phase NOT IN ('progressing', 'waiting_approval') THEN
         RETURN false;
     END IF;
     RETURN (tandem.move_by_machine(run_id, 'pause', reason, evidence)).id IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION tandem.pause_run IS 'Pauses a run that progresses or waits for approval, for the machine; false where there is nothing to pause';
+COMMENT ON FUNCTION tandem.pause_run IS 'Pauses a run that progresses or waits for approval, for the machine; false where there is nothing to pause, NULL where somebody holds the run';
 
 CREATE FUNCTION tandem.run_hold(run tandem.run) RETURNS interval
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

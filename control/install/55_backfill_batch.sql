@@ -159,6 +159,20 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT j.key FROM tandem.backfill_rejection AS j WHERE j.mapping_id = $1 ORDER BY j.attempts, j.at, j.key LIMIT 1000 $$;
 COMMENT ON FUNCTION tandem.rejected_keys IS 'Keys of rows that are set apart, at most a thousand of them, those first that were tried least';
 
+-- cancel() takes the mirrors off with both tables locked. Holding the new one we come before it, or see that it has been: then nobody keeps in step
+-- any more what we would copy, and it would stand in the way of the next run.
+CREATE FUNCTION tandem.backfill_targets(r tandem.run, targets text[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF cardinality(targets) > 0 THEN
+        PERFORM tandem.execute_as(r.owner, format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', array_to_string(targets, ', ')));
+    END IF;
+    RETURN EXISTS (SELECT FROM tandem.run AS x WHERE x.id = r.id AND x.stage = 'dualwrite' AND x.phase <> 'cancelled');
+END
+$$;
+COMMENT ON FUNCTION tandem.backfill_targets IS 'Locks new tables for a batch; false where the run is not to be copied any more. 55P03 where somebody holds one for longer than lock_timeout';
+
 -- The rows that were set apart, all together first: they may need each other, also across tables. Then one by one.
 -- Pauses between the tries grow up to half a minute.
 CREATE FUNCTION tandem.backfill_retry(r tandem.run) RETURNS bigint
@@ -176,6 +190,10 @@ DECLARE
     may_defer text := tandem.constraints_sql(waiting, false);
     deferred text := tandem.constraints_sql(waiting, true);
 BEGIN
+    IF NOT tandem.backfill_targets(r, ARRAY(SELECT DISTINCT tandem.relation_of(m.new_schema, m.new_table)::text FROM tandem.mapping AS m
+                                                 WHERE m.id = ANY (waiting) AND tandem.relation_of(m.new_schema, m.new_table) IS NOT NULL)) THEN
+        RETURN NULL;
+    END IF;
     BEGIN
         IF may_defer IS NOT NULL THEN
             PERFORM FROM tandem.copy_as(r.owner, format('SET CONSTRAINTS %s DEFERRED', may_defer), waiting[1]) AS x (nothing text);
@@ -222,7 +240,7 @@ BEGIN
     RETURN total;
 END
 $$;
-COMMENT ON FUNCTION tandem.backfill_retry IS 'Tries the rows that were set apart again, all together and then one by one; returns how many were copied';
+COMMENT ON FUNCTION tandem.backfill_retry IS 'Tries the rows that were set apart again, all together and then one by one; returns how many were copied, NULL where the run was cancelled';
 
 -- What a batch needs to know of a mapping, once for many batches; -1 while it must wait, 0 while it may begin.
 CREATE FUNCTION tandem.backfill_prepare(r tandem.run, m tandem.mapping) RETURNS integer
@@ -303,23 +321,24 @@ BEGIN
             IF NOT tandem.backfill_due(r.id) THEN
                 RETURN NULL;
             END IF;
-            RETURN tandem.backfill_retry(r);
+            BEGIN
+                RETURN tandem.backfill_retry(r);
+            EXCEPTION WHEN lock_not_available THEN
+                RETURN -1;
+            END;
         ELSIF tandem.backfill_prepare(r, m) < 0 THEN
             RETURN -1;
         END IF;
     END IF;
     SELECT * INTO s FROM tandem.backfill_statement AS x WHERE x.mapping_id = m.id;
     SELECT * INTO b FROM tandem.backfill AS x WHERE x.mapping_id = m.id FOR UPDATE;
-    -- cancel() takes the mirrors off with both tables locked. Holding the new one we come before it, or see that it has been: then nobody keeps in
-    -- step any more what we would copy, and it would stand in the way of the next run.
     BEGIN
-        PERFORM tandem.execute_as(r.owner, format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', s.target));
+        IF NOT tandem.backfill_targets(r, ARRAY[s.target]) THEN
+            RETURN NULL;
+        END IF;
     EXCEPTION WHEN lock_not_available THEN
         RETURN -1;
     END;
-    IF NOT EXISTS (SELECT FROM tandem.run AS x WHERE x.id = r.id AND x.stage = 'dualwrite' AND x.phase <> 'cancelled') THEN
-        RETURN NULL;
-    END IF;
     SELECT coalesce(max(x.value) FILTER (WHERE x.name = 'batch_size'), max(d.value) FILTER (WHERE d.name = 'batch_size'))::integer,
            extract(epoch FROM coalesce(max(x.value) FILTER (WHERE x.name = 'batch_time'), max(d.value) FILTER (WHERE d.name = 'batch_time'))::interval)
       INTO most, time_wanted

@@ -37,18 +37,19 @@ DECLARE
     evidence jsonb := jsonb_build_object('check', rule.name, 'severity', rule.severity, 'group_key', rule.group_key, 'legacy_value', rule.legacy_value, 'new_value', rule.new_value,
                                          'difference_percent', rule.difference_percent, 'tolerance_percent', rule.tolerance_percent, 'checked_at', rule.checked_at);
 BEGIN
-    -- The queries held no lock on the run: who moved it meanwhile has the say.
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run.id FOR NO KEY UPDATE;
+    -- The queries held no lock on the run: who moved it meanwhile has the say. Who holds it for longer is not waited for: roll_back() knows what to do.
+    PERFORM tandem.lock_run(run.id, interval '10 milliseconds');
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run.id;
     IF NOT tandem.is_reconciled(r) THEN
         RETURN;
     ELSIF rule.on_fail = 'rollback' AND r.phase IN ('progressing', 'paused', 'waiting_approval') THEN
-        PERFORM tandem.roll_back(r.id, NULL, why, 'emergency', true, evidence);
-    ELSIF rule.on_fail = 'pause' THEN
-        PERFORM tandem.pause_run(r.id, why, evidence);
+        PERFORM tandem.roll_back(r.id, NULL, why, NULL, true, evidence);
+    ELSIF rule.on_fail = 'pause' AND tandem.pause_run(r.id, why, evidence) IS NULL THEN
+        PERFORM tandem.refuse_held(r);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem.act_on_check IS 'What on_fail of a check that fails says: pauses the run or rolls it back';
+COMMENT ON FUNCTION tandem.act_on_check IS 'What on_fail of a check that fails says: pauses the run or rolls it back; 55P03 where somebody holds the run that it would pause';
 
 -- Who calls it has the check's row locked.
 CREATE FUNCTION tandem.keep_check(run tandem.run, rule tandem.check_rule, at timestamptz, outcomes tandem.check_outcome[]) RETURNS tandem.check_rule
@@ -129,8 +130,12 @@ BEGIN
     FOR c IN SELECT x.* FROM tandem.check_rule AS x WHERE x.run_id = r.id AND tandem.check_time(x) <= clock_timestamp() ORDER BY x.checked_at NULLS FIRST, x.name FOR UPDATE SKIP LOCKED LOOP
         EXIT WHEN made <> '{}' AND clock_timestamp() - started >= tandem.option(r.id, 'check_timeout')::interval;
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = check_round.run_id; -- one that failed may have moved it
-        c := tandem.make_check(r, c);
-        made := made || c.status;
+        BEGIN
+            c := tandem.make_check(r, c);
+            made := made || c.status;
+        EXCEPTION WHEN lock_not_available THEN
+            made := made || 'put off'::text; -- somebody holds the run: it is due still
+        END;
     END LOOP;
     RETURN (SELECT string_agg(format('%s check(s) %s', m.n, m.status), ', ' ORDER BY m.status) FROM (SELECT u.status, count(*) AS n FROM unnest(made) AS u (status) GROUP BY u.status) AS m);
 END
@@ -155,7 +160,11 @@ BEGIN
     IF execute_checks.name IS NOT NULL THEN
         SELECT * INTO c FROM tandem.check_rule AS x WHERE x.run_id = r.id AND x.name = execute_checks.name FOR UPDATE SKIP LOCKED;
         IF FOUND THEN
-            PERFORM tandem.make_check(r, c);
+            BEGIN
+                PERFORM tandem.make_check(r, c);
+            EXCEPTION WHEN lock_not_available THEN -- somebody holds the run: it is due still
+                UPDATE tandem.check_rule AS x SET attempting = false WHERE x.run_id = c.run_id AND x.name = c.name;
+            END;
         END IF;
     END IF;
     FOR c IN SELECT x.* FROM tandem.check_rule AS x WHERE more AND x.run_id = r.id AND tandem.check_time(x) <= clock_timestamp() ORDER BY x.checked_at NULLS FIRST, x.name FOR UPDATE SKIP LOCKED LOOP

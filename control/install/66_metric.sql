@@ -241,7 +241,7 @@ COMMENT ON FUNCTION tandem.metric_moved IS 'Records that a metric reached a limi
 -- What a metric at its limit means for the run, asked at every measurement: a run that came to where it matters with the limit reached, or
 -- that somebody resumed in between, is treated like any other. A critical metric that fails rolls back; any other limit pauses, and
 -- validation, guards and metrics go on. While rows are still being copied a metric only reports.
-CREATE FUNCTION tandem.metric_acts(run_id integer, metric tandem.metric) RETURNS void
+CREATE FUNCTION tandem.metric_acts(run_id integer, metric tandem.metric) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -252,30 +252,33 @@ DECLARE
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = metric_acts.run_id;
     IF metric.dry_run OR breach IS NULL OR metric.verdict = 'pass' OR r.stage = 'dualwrite' OR tandem.guards_armed(r) IS NOT TRUE OR fails <> (metric.verdict = 'fail') THEN
-        RETURN;
+        RETURN false;
     END IF;
     IF fails AND metric.critical THEN
-        -- Who moved the run meanwhile has the say.
-        SELECT * INTO r FROM tandem.run AS x WHERE x.id = metric_acts.run_id FOR NO KEY UPDATE;
+        -- Who moved the run meanwhile has the say; who holds it for longer is not waited for: roll_back() knows what to do.
+        PERFORM tandem.lock_run(metric_acts.run_id, interval '10 milliseconds');
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = metric_acts.run_id;
         IF tandem.guards_armed(r) THEN
-            PERFORM tandem.roll_back(r.id, NULL, reason, 'emergency', true, tandem.metric_evidence(metric));
+            PERFORM tandem.roll_back(r.id, NULL, reason, NULL, true, tandem.metric_evidence(metric));
+            RETURN true;
         END IF;
-    ELSE
-        PERFORM tandem.pause_run(r.id, reason, tandem.metric_evidence(metric));
+        RETURN false;
     END IF;
+    RETURN coalesce(tandem.pause_run(r.id, reason, tandem.metric_evidence(metric)), false); -- else the next measurement does
 END
 $$;
-COMMENT ON FUNCTION tandem.metric_acts IS 'Rolls a run back, or pauses it, for a metric that has reached a limit';
+COMMENT ON FUNCTION tandem.metric_acts IS 'Rolls a run back, or pauses it, for a metric that has reached a limit; says whether it did';
 
--- What was found becomes the metric's state and a measurement; who calls it has the metric's row locked.
+-- What was found becomes the metric's state and a measurement; who calls it has the metric's row locked. True where somebody is told of more than a value.
 CREATE FUNCTION tandem.keep_measurement(
-    run tandem.run, metric tandem.metric, at timestamptz, value double precision, samples bigint, verdict text, reason text, failed boolean, lost boolean) RETURNS void
+    run tandem.run, metric tandem.metric, at timestamptz, value double precision, samples bigint, verdict text, reason text, failed boolean, lost boolean) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     m tandem.metric;
     answer text := CASE WHEN failed THEN 'error' ELSE verdict END;
     restarted bigint := coalesce((SELECT max(x.id) FROM tandem.metric_restart AS x WHERE x.run_id = metric.run_id), 0);
+    told text;
 BEGIN
     IF restarted > metric.restart THEN
         metric.failures := 0;
@@ -293,20 +296,23 @@ BEGIN
      WHERE x.run_id = metric.run_id AND x.name = metric.name RETURNING * INTO m;
     INSERT INTO tandem.measurement VALUES (m.run_id, m.name, m.measured_at, m.value, m.samples, m.verdict, m.reason);
     IF m.verdict = 'fail' AND tandem.metric_breach(m) IN ('failure_limit', 'total_failure_limit') AND tandem.metric_breach(m) IS DISTINCT FROM tandem.metric_breach(metric) THEN
-        PERFORM tandem.metric_moved(run, m, 'metric_failed');
+        told := 'metric_failed';
     ELSIF metric.errors < m.error_limit AND m.errors >= m.error_limit THEN
-        PERFORM tandem.metric_moved(run, m, 'metric_error');
+        told := 'metric_error';
     ELSIF metric.inconclusive < m.inconclusive_limit AND m.inconclusive >= m.inconclusive_limit THEN
-        PERFORM tandem.metric_moved(run, m, 'metric_inconclusive');
+        told := 'metric_inconclusive';
     ELSIF m.verdict = 'pass' AND tandem.metric_breach(metric) <> coalesce(tandem.metric_breach(m), '') THEN
-        PERFORM tandem.metric_moved(run, m, 'metric_recovered');
+        told := 'metric_recovered';
     END IF;
-    PERFORM tandem.metric_acts(run.id, m);
+    IF told IS NOT NULL THEN
+        PERFORM tandem.metric_moved(run, m, told);
+    END IF;
+    RETURN tandem.metric_acts(run.id, m) OR told IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION tandem.keep_measurement IS 'Keeps the verdict of a metric, counts it, records a limit that is reached or left, and acts on it';
+COMMENT ON FUNCTION tandem.keep_measurement IS 'Keeps the verdict of a metric, counts it, records a limit that is reached or left, and acts on it; true where it did either';
 
-CREATE FUNCTION tandem.take_measurement(run tandem.run, metric tandem.metric) RETURNS void
+CREATE FUNCTION tandem.take_measurement(run tandem.run, metric tandem.metric) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -316,10 +322,10 @@ DECLARE
 BEGIN
     answer := tandem.measure(run.owner::name, metric.resolved, metric.success_condition, metric.failure_condition, metric.min_samples,
                              greatest(10, least(extract(epoch FROM timeout) * 1000, 600000))::integer);
-    PERFORM tandem.keep_measurement(run, metric, at, answer.value, answer.samples, answer.verdict, answer.reason, answer.failed, false);
+    RETURN tandem.keep_measurement(run, metric, at, answer.value, answer.samples, answer.verdict, answer.reason, answer.failed, false);
 END
 $$;
-COMMENT ON FUNCTION tandem.take_measurement IS 'Asks the query of a metric and keeps the answer';
+COMMENT ON FUNCTION tandem.take_measurement IS 'Asks the query of a metric and keeps the answer; true as keep_measurement() says it';
 
 CREATE FUNCTION tandem.metric_due(metric tandem.metric) RETURNS timestamptz
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -359,7 +365,8 @@ $$;
 COMMENT ON FUNCTION tandem.sample_metrics IS 'Measures those metrics of a run that are due; says how many, NULL for none';
 
 -- The executor's way: a transaction for each metric, which also chooses the next and says so before it is asked. So of a metric that ends its
--- process it is known which it was, and the others had their turn.
+-- process it is known which it was, and the others had their turn. A measurement that a crash takes is made again, and its commit waits for no disk;
+-- where more came of it, an event, a pause or a rollback, nobody hears of that before it is there to stay.
 -- SECURITY DEFINER: the executor is connected as the run's owner, who does not own the extension's tables.
 CREATE FUNCTION tandem.execute_sampling(run_id integer, metric text, more boolean, OUT next text, OUT wait_ms integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
@@ -367,6 +374,7 @@ AS $$
 DECLARE
     r tandem.run;
     m tandem.metric;
+    told boolean := false;
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = execute_sampling.run_id;
     IF tandem.is_measured(r) IS NOT TRUE OR NOT EXISTS (SELECT FROM tandem.metric AS x WHERE x.run_id = r.id) THEN
@@ -376,7 +384,7 @@ BEGIN
     IF metric IS NOT NULL THEN
         SELECT * INTO m FROM tandem.metric AS x WHERE x.run_id = r.id AND x.name = metric FOR UPDATE SKIP LOCKED;
         IF FOUND THEN
-            PERFORM tandem.take_measurement(r, m);
+            told := tandem.take_measurement(r, m);
         END IF;
     END IF;
     FOR m IN SELECT x.* FROM tandem.metric AS x WHERE more AND x.run_id = r.id AND tandem.metric_due(x) <= clock_timestamp() ORDER BY x.lost, tandem.metric_due(x), x.name FOR UPDATE SKIP LOCKED LOOP
@@ -385,8 +393,11 @@ BEGIN
             next := m.name;
             EXIT;
         END IF;
-        PERFORM tandem.keep_measurement(r, m, clock_timestamp(), NULL, NULL, 'inconclusive', 'the process that asked the query has ended, perhaps by the query', true, true);
+        told := tandem.keep_measurement(r, m, clock_timestamp(), NULL, NULL, 'inconclusive', 'the process that asked the query has ended, perhaps by the query', true, true) OR told;
     END LOOP;
+    IF NOT told THEN
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
     SELECT CASE WHEN next IS NOT NULL THEN 0 ELSE greatest(100, extract(epoch FROM min(greatest(tandem.metric_due(x), now())) - clock_timestamp()) * 1000) END INTO wait_ms
       FROM tandem.metric AS x WHERE x.run_id = r.id;
 END

@@ -111,6 +111,35 @@ END
 $$;
 COMMENT ON FUNCTION tandem.lock_run IS 'Locks the row of a run, if nobody holds it for long; else NULL';
 
+CREATE FUNCTION tandem.refuse_held(run tandem.run) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'run "%" is held by another transaction', run.name USING ERRCODE = 'lock_not_available',
+          DETAIL = CASE current_setting('transaction_isolation') WHEN 'read committed' THEN 'It moves the run, and is open still.'
+                        ELSE format('It moves the run, and is open still; or it has moved it since this %s transaction began.', current_setting('transaction_isolation')) END,
+          HINT = format('Try again once it has ended: see pg_stat_activity; or SELECT tandem.set_option(%L, ''lock_timeout'', ...) to wait longer.', run.name);
+END
+$$;
+COMMENT ON FUNCTION tandem.refuse_held IS 'Says (55P03) that somebody else holds the run';
+
+-- The order of locks: first the rounds (take_lock('tandem.run')), then the mapped tables, then the run's row. Who has compared the tables holds them until
+-- his transaction ends. Who holds the run may be waiting for these, in a transaction in which he has moved it before; were we to wait for him in
+-- turn, the server would end one of us. So we look from time to time, and give up.
+CREATE FUNCTION tandem.hold_run(run_id integer) RETURNS tandem.run
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.lock_run(run_id, tandem.option(run_id, 'lock_timeout')::interval);
+BEGIN
+    IF r.id IS NULL THEN
+        PERFORM tandem.refuse_held(x) FROM tandem.run AS x WHERE x.id = run_id;
+    END IF;
+    RETURN r;
+END
+$$;
+COMMENT ON FUNCTION tandem.hold_run IS 'Locks the row of a run for who holds its tables; 55P03 where somebody else does for longer than the option lock_timeout';
+
 CREATE FUNCTION tandem.is_rolled_back(run tandem.run, domain text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -149,8 +178,15 @@ DECLARE
     r tandem.run := run;
     b tandem.rollback;
 BEGIN
-    IF verb = 'complete' THEN
-        PERFORM tandem.take_lock('tandem.brake', run.id);
+    IF verb = 'complete' THEN -- with the tables locked: who has called a rollback and lets his transaction lie is not waited for
+        FOR i IN 1..20 LOOP
+            EXIT WHEN tandem.try_lock('tandem.brake', run.id);
+            IF i = 20 THEN
+                RAISE EXCEPTION 'run "%" is being rolled back', run.name USING ERRCODE = 'lock_not_available',
+                      DETAIL = 'A rollback was called in a transaction that is open still.', HINT = 'Look at status() once it has ended: see pg_stat_activity.';
+            END IF;
+            PERFORM pg_sleep(0.005);
+        END LOOP;
     END IF;
     FOR b IN SELECT x.* FROM tandem.brake AS k JOIN tandem.rollback AS x ON x.id = k.rollback_id WHERE k.run_id = run.id ORDER BY x.id LOOP
         IF r.stage NOT IN ('off', 'complete') AND NOT tandem.is_rolled_back(r, b.domain) THEN
@@ -218,10 +254,9 @@ DECLARE
     preserved bigint;
     result tandem.rollback;
 BEGIN
-    -- Nor is a standby waited for: were it to take over without this rollback, both sides would hold all writes all the same.
-    IF current_setting('synchronous_commit') IN ('on', 'remote_write', 'remote_apply') THEN
-        PERFORM set_config('synchronous_commit', 'local', true);
-    END IF;
+    -- Nor is a standby waited for: were it to take over without this rollback, both sides would hold all writes all the same. Of our own disk it is
+    -- known that it holds it before anybody hears of it.
+    PERFORM set_config('synchronous_commit', 'local', true);
     -- Two at once: the second waits a moment, to be answered with the first.
     FOR i IN 1..200 LOOP
         EXIT WHEN tandem.try_lock('tandem.rollback', run_id);

@@ -114,40 +114,47 @@ DECLARE
     t record;
     b record;
     what text;
+    no_round text; -- why the machine does not do its part
 BEGIN
-    CASE
-    WHEN run.phase = 'cancelled' THEN
+    IF run.phase = 'cancelled' THEN
         RETURN 'nothing: the run was cancelled';
-    WHEN run.stage = 'complete' THEN
+    ELSIF run.stage = 'complete' THEN
         RETURN 'nothing: the run is complete';
-    WHEN EXISTS (SELECT FROM tandem.brake AS x WHERE x.run_id = run.id) THEN
+    ELSIF EXISTS (SELECT FROM tandem.brake AS x WHERE x.run_id = run.id) THEN
         RETURN 'whoever holds the run in an open transaction: a rollback counts already, and is entered then';
-    WHEN run.stage <> 'off' AND run.phase = 'paused' THEN
+    ELSIF run.stage <> 'off' AND run.phase = 'paused' THEN
         RETURN 'resume()';
-    WHEN run.phase = 'degraded' THEN
+    END IF;
+    IF activity.error_at > activity.round_at THEN -- and none has been made since
+        no_round := format('a round that does not fail: %s', rtrim(activity.error, '.'));
+    ELSIF NOT tandem.run_is_watched(run, activity) THEN
+        no_round := format('the worker: no round since %s; preload pg_tandem or call tick()', coalesce(activity.round_at::text, 'the start'));
+    END IF;
+    IF run.phase = 'degraded' THEN
         IF run.stage <> 'dualwrite' AND EXISTS (SELECT FROM tandem.rollback AS x WHERE x.run_id = run.id AND x.proof_at IS NULL) THEN
-            RETURN 'the proof of the rollback';
+            RETURN coalesce(no_round, 'the proof of the rollback');
         END IF;
         SELECT x.* INTO b FROM tandem.retry_blockers(run) AS x LIMIT 1;
         RETURN CASE WHEN FOUND THEN format('retry(), once it is signed: %s', rtrim(b.detail, '.')) ELSE 'retry(), once both sides are equal again' END;
-    WHEN run.stage <> 'off' AND NOT tandem.run_is_watched(run, activity) THEN
-        RETURN format('the worker: no round since %s; preload pg_tandem or call tick()', coalesce(activity.round_at::text, 'the start'));
-    WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN
-        RETURN coalesce((SELECT x.waiting_for FROM tandem.backfill_runs AS x WHERE x.run = run.name),
-                        CASE WHEN tandem.has_dirty_keys(run.id, 'pending') THEN 'rows that the new side refused and that are tried again: see tandem.dirty_keys' END, 'a clean comparison');
-    ELSE
-        t := tandem.next_target(run);
-    END CASE;
+    END IF;
+    t := tandem.next_target(run);
     IF t.stage IS NULL THEN
         RETURN 'rollback() and cancel(): its steps end below 100 %';
+    ELSIF t.stage IN ('shadow', 'live') AND no_round IS NOT NULL THEN
+        RETURN no_round;
+    ELSIF run.stage = 'dualwrite' AND run.phase = 'progressing' THEN
+        RETURN coalesce((SELECT x.waiting_for FROM tandem.backfill_runs AS x WHERE x.run = run.name),
+                        CASE WHEN tandem.has_dirty_keys(run.id, 'pending') THEN 'rows that the new side refused and that are tried again: see tandem.dirty_keys' END, 'a clean comparison');
     END IF;
     what := CASE WHEN t.stage = 'live' THEN 'weight ' || t.weight WHEN run.stage = 'off' THEN 'start()' WHEN t.stage = 'shadow' THEN 'stage shadow' ELSE 'complete()' END;
     SELECT x.* INTO b FROM tandem.promotion_blockers(run, t.stage, t.weight) AS x LIMIT 1;
-    RETURN CASE WHEN NOT FOUND THEN CASE t.stage WHEN 'live' THEN 'the next round, then ' || what ELSE what END
-                ELSE CASE WHEN b.blocker IN ('validation', 'consecutive') AND coalesce(activity.validated_at < run.moved_at, true) THEN 'a validation'
-                          WHEN b.blocker = 'hold' THEN format('the hold until %s', (run.moved_at + tandem.run_hold(run))::timestamptz(0))
-                          WHEN b.blocker = 'gate' THEN format('sign_off(): %s', rtrim(b.detail, '.'))
-                          ELSE format('%s: %s', b.blocker, rtrim(b.detail, '.')) END || ', then ' || what END;
+    IF NOT FOUND THEN
+        RETURN CASE WHEN t.stage IN ('shadow', 'live') OR run.phase = 'waiting_approval' THEN coalesce(no_round, 'the next round, then ' || what) ELSE what END;
+    END IF;
+    RETURN CASE WHEN b.blocker IN ('validation', 'consecutive') AND coalesce(activity.validated_at < run.moved_at, true) THEN 'a validation'
+                WHEN b.blocker = 'hold' THEN format('the hold until %s', (run.moved_at + tandem.run_hold(run))::timestamptz(0))
+                WHEN b.blocker = 'gate' THEN format('sign_off(): %s', rtrim(b.detail, '.'))
+                ELSE format('%s: %s', b.blocker, rtrim(b.detail, '.')) END || ', then ' || what;
 END
 $$;
 COMMENT ON FUNCTION tandem.waiting_for IS 'What the next step of a run waits for';
@@ -172,9 +179,9 @@ BEGIN
             RETURN 'promotion waits for writers to end';
         END;
     END IF;
-    -- Who moved the run meanwhile has the say.
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run.id AND x.epoch = run.epoch FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    -- Who moved the run meanwhile has the say; who holds it is not waited for, as he may be waiting for a table that this round has read.
+    r := tandem.lock_run(run.id, interval '10 milliseconds');
+    IF r.id IS NULL OR r.epoch <> run.epoch THEN
         RETURN NULL;
     END IF;
     barred := ARRAY(SELECT b.blocker FROM tandem.promotion_blockers(r, t.stage, t.weight) AS b);
@@ -200,6 +207,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run;
+    held tandem.run;
     a tandem.run_activity;
     step text;
     about jsonb;
@@ -306,12 +314,14 @@ BEGIN
         PERFORM tandem.end_step(r, step, about, jsonb_build_object('differences', different));
         IF r.stage = 'dualwrite' THEN
             IF different = 0 THEN
-                -- Who moved the run meanwhile has the say.
-                PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR NO KEY UPDATE;
-                IF FOUND AND EXISTS (SELECT FROM tandem.promotion_blockers(r, 'shadow', 0)) THEN
+                -- Who moved the run meanwhile has the say. All is compared again where he holds it for longer.
+                held := tandem.lock_run(r.id, interval '1 second');
+                IF held.id IS NULL THEN
+                    wait_ms := 1000;
+                ELSIF held.epoch = r.epoch AND EXISTS (SELECT FROM tandem.promotion_blockers(r, 'shadow', 0)) THEN
                     deeds := array_append(deeds, tandem.step_round(r));
                     wait_ms := 1000;
-                ELSIF FOUND THEN
+                ELSIF held.epoch = r.epoch THEN
                     PERFORM tandem.move_by_machine(r.id, 'synced', 'backfill complete, both sides equal', tandem.promotion_evidence(r, 'shadow', 0));
                 END IF;
             END IF;

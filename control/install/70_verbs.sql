@@ -298,8 +298,7 @@ BEGIN
         IF EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.enabled AND d.weight < r.weight) THEN
             PERFORM tandem.drain_writers(r);
         END IF;
-        PERFORM FROM tandem.run AS x WHERE x.id = r.id AND x.epoch = r.epoch FOR NO KEY UPDATE;
-        IF NOT FOUND THEN
+        IF (tandem.hold_run(r.id)).epoch <> r.epoch THEN
             RAISE EXCEPTION 'run "%" was moved while its sides were compared', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('It stood in stage %s, phase %s, epoch %s.', r.stage, r.phase, r.epoch), HINT = 'See where it stands now: SELECT * FROM tandem.status(run).';
         END IF;
@@ -318,20 +317,6 @@ END
 $$;
 COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal, or, where the first one did not, after another backfill of what is missing; a domain that went back alone takes the weight of the run again';
 
-CREATE FUNCTION tandem.cancel(run text, reason text DEFAULT NULL) RETURNS tandem.runs
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    r tandem.run := tandem.get_run(run);
-BEGIN
-    PERFORM tandem.authorize(r, 'cancel');
-    PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
-    PERFORM tandem.drop_mirrors(r.id), tandem.end_sequences(r);
-    RETURN tandem.status(run);
-END
-$$;
-COMMENT ON FUNCTION tandem.cancel IS 'Ends a run at weight 0: its mirrors go in the same transaction, its record stays';
-
 -- The tables and then the run, whose lock an emergency rollback must not wait for while a writer holds a table: who moves the run is waited
 -- for without the tables, which he may be about to write.
 CREATE FUNCTION tandem.lock_tables_and_run(run_id integer) RETURNS tandem.run
@@ -344,7 +329,10 @@ BEGIN
     LOOP
         BEGIN
             PERFORM tandem.lock_tables(run_id, 'ACCESS EXCLUSIVE');
-            SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE NOWAIT;
+            r := tandem.lock_run(run_id, interval '0');
+            IF r.id IS NULL THEN
+                PERFORM tandem.refuse_held(x) FROM tandem.run AS x WHERE x.id = run_id;
+            END IF;
             RETURN r;
         EXCEPTION WHEN lock_not_available THEN -- gives the tables back
             IF clock_timestamp() >= give_up THEN
@@ -352,7 +340,7 @@ BEGIN
             END IF;
         END;
         BEGIN
-            PERFORM FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
+            PERFORM tandem.lock_run(run_id, give_up - clock_timestamp());
             RAISE EXCEPTION USING ERRCODE = 'transaction_rollback', MESSAGE = 'gives the run back';
         EXCEPTION WHEN transaction_rollback THEN
             IF SQLERRM <> 'gives the run back' THEN
@@ -363,6 +351,50 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.lock_tables_and_run IS 'Locks the mapped tables and then the run, which is free while the tables are waited for; 55P03 after the option lock_timeout';
+
+-- No round from here on, and none in the middle: what a round has begun to copy is there, or is not begun.
+CREATE FUNCTION tandem.stop_rounds(run tandem.run) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    saved text := current_setting('lock_timeout');
+    patience interval := tandem.option(run.id, 'lock_timeout')::interval;
+BEGIN
+    PERFORM set_config('lock_timeout', greatest(1, extract(epoch FROM patience) * 1000)::bigint || 'ms', true);
+    PERFORM tandem.take_lock('tandem.run', run.id);
+    PERFORM set_config('lock_timeout', saved, true);
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION 'a round of run "%" has been at it for longer than %', run.name, patience USING ERRCODE = 'lock_not_available', DETAIL = 'It compares or copies the tables.',
+          HINT = format('Try again, or SELECT tandem.set_option(%L, ''lock_timeout'', ...) to wait longer.', run.name);
+END
+$$;
+COMMENT ON FUNCTION tandem.stop_rounds IS 'Keeps rounds, and whoever else compares the run, out until the transaction ends; 55P03 where one takes longer than the option lock_timeout';
+
+CREATE FUNCTION tandem.cancel(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := tandem.get_run(run);
+BEGIN
+    PERFORM tandem.authorize(r, 'cancel');
+    -- What the law says against it is said before anybody's table is locked; the run is given back.
+    BEGIN
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+        r := tandem.enter_rollbacks(r, 'cancel');
+        PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'cancel', r.steps, NULL);
+        RAISE EXCEPTION USING ERRCODE = 'transaction_rollback', MESSAGE = 'gives the run back';
+    EXCEPTION WHEN transaction_rollback THEN
+        IF SQLERRM <> 'gives the run back' THEN
+            RAISE;
+        END IF;
+    END;
+    PERFORM tandem.stop_rounds(r), tandem.lock_tables_and_run(r.id);
+    PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
+    PERFORM tandem.drop_mirrors(r.id), tandem.end_sequences(r);
+    RETURN tandem.status(run);
+END
+$$;
+COMMENT ON FUNCTION tandem.cancel IS 'Ends a run at weight 0: its mirrors go in the same transaction, its record stays';
 
 CREATE FUNCTION tandem.complete(run text, confirm text, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -401,7 +433,7 @@ BEGIN
     IF target.stage = 'complete' THEN
         r := tandem.lock_tables_and_run(r.id);
     ELSE
-        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+        r := tandem.hold_run(r.id);
     END IF;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
     target := tandem.next_target(r);

@@ -76,7 +76,11 @@ BEGIN
         END IF;
         PERFORM tandem.drain_writers(r);
     END IF;
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+    IF different IS NULL THEN
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+    ELSE
+        r := tandem.hold_run(r.id);
+    END IF;
     r := tandem.enter_rollbacks(r, 'set_domain');
     SELECT * INTO d FROM tandem.run_domain AS x WHERE x.run_id = r.id AND x.name = domain;
     IF different IS NULL AND enabled AND r.weight > d.weight THEN -- moved since

@@ -95,13 +95,30 @@ CREATE FUNCTION tandem.guards_moved() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM tandem.arm_guards(NEW, NULL, CASE WHEN NEW.phase = 'progressing' THEN 'retry' ELSE 'the run has ended' END);
+    UPDATE tandem.guard_firing AS x SET armed_at = clock_timestamp(), armed_by = CASE WHEN NEW.phase = 'progressing' THEN 'retry' ELSE 'the run has ended' END
+     WHERE x.run_id = NEW.id AND x.armed_at IS NULL;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION tandem.guards_moved IS 'Trigger: a run that is retried begins with all its guards armed; so ends one that ends';
+COMMENT ON FUNCTION tandem.guards_moved IS 'Trigger: a run that is retried begins with all its guards armed; so ends one that ends. move_run() tells of it, behind the move';
 CREATE TRIGGER guards_moved AFTER UPDATE ON tandem.run FOR EACH ROW
   WHEN ((OLD.phase = 'degraded' AND NEW.phase = 'progressing') OR (NEW.phase IN ('cancelled', 'succeeded') AND OLD.phase <> NEW.phase)) EXECUTE FUNCTION tandem.guards_moved();
+
+CREATE FUNCTION tandem.tell_armed(run tandem.run) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    armed text[];
+    cause text;
+BEGIN
+    SELECT array_agg(DISTINCT f.guard), max(f.armed_by) INTO armed, cause
+      FROM tandem.guard_firing AS f WHERE f.run_id = run.id AND f.armed_at >= run.moved_at AND f.armed_by IN ('retry', 'the run has ended');
+    IF armed IS NOT NULL THEN
+        PERFORM tandem.record_event(run, 'guards_armed', cause, jsonb_build_object('guards', to_jsonb(armed)));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.tell_armed IS 'Records which guards a move has armed again';
 
 -- Acknowledged by somebody who holds his transaction open: the next round looks again.
 CREATE FUNCTION tandem.settle_guard_alerts() RETURNS void

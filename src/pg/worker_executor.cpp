@@ -79,11 +79,6 @@ long ask_due(int32 run, const char* sql) {
         }
         bool isnull = false;
         const int32 wait_ms = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-        // A measurement that a crash takes is made again; a check may have rolled the run back.
-        if (sql == kSampling) {
-            (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-                                    false);
-        }
         end_transaction();
         CHECK_FOR_INTERRUPTS();
         if (!chosen) {

@@ -140,6 +140,22 @@ SELECT is((SELECT count(*) FROM tandem.backfill_rejections), 0::bigint, 'nothing
 SELECT FROM tandem.cancel('b');
 DELETE FROM tandem.run;
 
+-- A round that has looked at the run, and then comes behind cancel().
+TRUNCATE dst.item, dst.part;
+ALTER TABLE dst.item ADD CONSTRAINT few CHECK (id < 490);
+SELECT FROM tandem.create_run('b', 'src', 'dst', steps => '{100}', hold => '1 hour');
+SELECT FROM tandem.map_table('b', 'src.item', 'dst.item');
+SELECT FROM tandem.start('b');
+SELECT pg_temp.ticks(3) \g /dev/null
+CREATE TEMP TABLE seen AS SELECT r, (SELECT count(*) FROM dst.item) AS copied FROM tandem.run AS r WHERE r.name = 'b';
+ALTER TABLE dst.item DROP CONSTRAINT few;
+UPDATE tandem.backfill SET retry_at = clock_timestamp() WHERE retry_at IS NOT NULL;
+SELECT FROM tandem.cancel('b');
+SELECT is((SELECT tandem.backfill_retry(seen.r) FROM seen), NULL::bigint, 'rows that were set apart are not tried again behind cancel()');
+SELECT is((SELECT tandem.backfill_batch((seen.r).id) FROM seen), NULL::bigint, '... nor is a batch made');
+SELECT is((SELECT count(*) FROM dst.item), (SELECT copied FROM seen), '... and nothing is copied');
+DELETE FROM tandem.run;
+
 -- Too many of them: it stops, and says so, and goes on where it stopped.
 TRUNCATE dst.item, dst.part;
 UPDATE src.item SET qty = CASE WHEN id % 2 = 0 THEN -1 ELSE 1 END;

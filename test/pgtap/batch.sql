@@ -103,7 +103,7 @@ SELECT count(pg_temp.timed('slow', 1 + (i * 7 % 10) / 20.0, 50, CASE i % 5 WHEN 
 SELECT is((SELECT count(*) FROM tandem.batches WHERE job = 'slow' AND anomaly IS NOT NULL), 0::bigint, 'batches like the others');
 SELECT results_eq($$SELECT verdict, anomaly, integrity FROM pg_temp.timed('slow', 1.3)$$, $$VALUES ('pass', NULL::text, 'ok')$$, 'one more');
 SELECT results_eq($$SELECT verdict, anomaly FROM pg_temp.timed('slow', 20)$$, $$VALUES ('inconclusive', 'duration')$$, 'a batch of twenty seconds');
-SELECT is((SELECT reason LIKE 'it took longer than its job''s batches do: seconds per row 0.4 against a median of 0.0% over 21 points: %scaled median deviations above, more than 3.5' FROM tandem.batches WHERE anomaly = 'duration'), true, '... says what it is compared with');
+SELECT is((SELECT reason LIKE 'it took longer than its job''s batches do: seconds per row 0.4% against a median of 0.0% over 21 points: %scaled median deviations above, more than 3.5' FROM tandem.batches WHERE anomaly = 'duration'), true, '... says what it is compared with');
 SELECT is((SELECT anomaly FROM pg_temp.timed('slow', 0.26, 10)), NULL, 'a short batch is as fast, by the row');
 SELECT is((SELECT anomaly FROM pg_temp.timed('slow', 0.01)), NULL, 'a fast one is no anomaly');
 SELECT is((SELECT anomaly FROM pg_temp.timed('slow', 1, 50, 1)), NULL, 'one failure is what happens');
@@ -133,7 +133,12 @@ CREATE SCHEMA j1; CREATE SCHEMA j2;
 SELECT tandem.create_run('j', 'j1', 'j2') \g /dev/null
 UPDATE tandem.run SET stage = 'shadow', phase = 'progressing' WHERE name = 'j';
 SELECT is(pg_temp.batch_metrics(), 'batch_anomalies , batch_failed_percent , batch_success_rate , batch_violations ', 'no batch, no value');
-CREATE FUNCTION pg_temp.of_job(job text, checked bigint, updated bigint, failed bigint) RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT x.verdict FROM tandem.batch_end(tandem.batch_begin('j', job), checked, updated, failed) AS x $$;
+CREATE FUNCTION pg_temp.of_job(job text, checked bigint, updated bigint, failed bigint) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE b bigint := tandem.batch_begin('j', job);
+BEGIN -- a quarter of an hour, more or less: what the machine takes for it besides is nothing
+    UPDATE tandem.batch SET started_at = clock_timestamp() - (900 + b * 7 % 10 * 10) * interval '1 second' WHERE id = b;
+    RETURN (SELECT x.verdict FROM tandem.batch_end(b, checked, updated, failed) AS x);
+END $$;
 SELECT count(pg_temp.of_job('good', 50, 50, 0)) FROM generate_series(1, 4) AS i \g /dev/null
 SELECT is(pg_temp.batch_metrics(), 'batch_anomalies 0.0, batch_failed_percent 0.0, batch_success_rate 100.0, batch_violations 0.0', 'four good ones');
 SELECT is((SELECT status FROM tandem.health WHERE check_name = 'batches' AND run = 'j'), 'OK', '... are well');
@@ -142,8 +147,7 @@ SELECT pg_temp.of_job('bad', 50, 45, 0) \g /dev/null
 SELECT is(pg_temp.batch_metrics(), 'batch_anomalies 0.0, batch_failed_percent 50.0, batch_success_rate 95.0, batch_violations 1.0', '... is what the metrics tell');
 SELECT is((SELECT status FROM tandem.health WHERE check_name = 'batches' AND run = 'j'), 'CRITICAL', '... and health');
 SELECT count(pg_temp.of_job('bad', 50, 45, 0)) FROM generate_series(1, 20) AS i \g /dev/null
--- One of twenty that take a millisecond may take ten by chance.
-SELECT matches(pg_temp.batch_metrics(), '^batch_anomalies \d\.0, batch_failed_percent 0\.0, batch_success_rate 100\.0, batch_violations 0\.0$', 'twenty good ones later it is history');
+SELECT is(pg_temp.batch_metrics(), 'batch_anomalies 0.0, batch_failed_percent 0.0, batch_success_rate 100.0, batch_violations 0.0', 'twenty good ones later it is history');
 UPDATE tandem.batch SET anomaly = 'duration', verdict = 'inconclusive' WHERE id IN (SELECT id FROM tandem.batch WHERE job = 'bad' ORDER BY id DESC LIMIT 5);
 SELECT matches(pg_temp.batch_metrics(), '^batch_anomalies 5.0,', 'anomalies are counted');
 SELECT is((SELECT status FROM tandem.health WHERE check_name = 'batches' AND run = 'j'), 'WARNING', '... and more than a fifth of them are a warning');

@@ -275,13 +275,13 @@ SELECT is((SELECT count(*) FROM tandem.alert_rules WHERE rule LIKE 'check stops%
 SET ROLE check_owner;
 DELETE FROM cl.now;
 SELECT FROM tandem.add_check('c', 'back', 'SELECT 10', 'SELECT count(*) FROM cl.now', on_fail => 'rollback');
-SELECT FROM tandem.validate('c'), tandem.promote('c');
+SELECT FROM tandem.validate('c'), tandem.promote('c'), tandem.set_option('c', 'rollback_strategy', 'complete');
 SELECT is((SELECT concat_ws(' ', stage, phase, weight) FROM tandem.runs), 'live progressing 5', 'live');
 SELECT FROM tandem.reconcile('c', 'back');
 SELECT is((SELECT concat_ws(' ', stage, phase, weight) FROM tandem.runs), 'shadow degraded 0', 'a check that fails rolls back');
 RESET ROLE;
-SELECT results_eq($$SELECT reason, automatic, evidence ->> 'check', evidence -> 'difference_percent' FROM tandem.rollback$$,
-                  $$VALUES ('check back: legacy 10, new 0: 100 % apart, 0 % are tolerated', true, 'back', '100'::jsonb)$$, '... with its evidence');
+SELECT results_eq($$SELECT reason, automatic, evidence ->> 'check', evidence -> 'difference_percent', strategy FROM tandem.rollback$$,
+                  $$VALUES ('check back: legacy 10, new 0: 100 % apart, 0 % are tolerated', true, 'back', '100'::jsonb, 'complete')$$, '... with its evidence, by the run''s strategy');
 SELECT FROM tandem.reconcile('c', 'back');
 SELECT is((SELECT count(*) FROM tandem.rollback), 1::bigint, '... once');
 SELECT is((SELECT rollback_at.kind FROM (SELECT kind FROM tandem.events('c') ORDER BY seq DESC LIMIT 1) AS rollback_at), 'reconcile', 'the record goes on');

@@ -84,6 +84,34 @@ SELECT is(pg_temp.measured('{30,30,30,30}', critical => true, stage => 'dualwrit
 SELECT is(pg_temp.measured('{30,30,30}', critical => true, stage => 'shadow', phase => 'degraded', weight => 0), 'degraded 0 failure_limit', 'a run that is back stays as it is');
 SELECT is((SELECT count(*) FROM tandem.rollback_proofs WHERE run = 'm'), 5::bigint, '... without another rollback');
 
+-- --- how it goes back, and when somebody hears of it
+SELECT FROM tandem.set_option('m', 'rollback_strategy', 'integrity');
+SELECT is(pg_temp.measured('{30,30,30}', critical => true), 'degraded 0 failure_limit', 'a run with a strategy of its own');
+SELECT is((SELECT strategy FROM tandem.rollback_proofs WHERE run = 'm' ORDER BY proof DESC LIMIT 1), 'integrity', '... goes back by it');
+SELECT FROM tandem.set_option('m', 'rollback_strategy', 'emergency');
+CREATE FUNCTION pg_temp.commits(v text, critical boolean DEFAULT false) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    found text;
+BEGIN
+    PERFORM pg_temp.stage('live', 'progressing', 50);
+    PERFORM tandem.add_metric('m', 'x', 'SELECT ml.value(), samples FROM ml.now', 'result < 10', 'result >= 20', every => '0', critical => critical, failure_limit => 1, error_limit => 2);
+    UPDATE ml.now SET value = v;
+    PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM tandem.execute_sampling((SELECT r.id FROM tandem.run AS r WHERE r.name = 'm'), 'x', false);
+    found := current_setting('synchronous_commit');
+    PERFORM set_config('synchronous_commit', 'on', true), tandem.drop_metric('m', 'x');
+    RETURN format('%s: %s', (SELECT r.phase FROM tandem.run AS r WHERE r.name = 'm'), found);
+END $$;
+SELECT is(pg_temp.commits('1'), 'progressing: off', 'a measurement may be lost in a crash, and is made again');
+SELECT is(pg_temp.commits('error'), 'progressing: off', '... whatever it says');
+SELECT is(pg_temp.commits('30'), 'paused: on', 'a pause is there to stay before anybody hears of it');
+SELECT is(pg_temp.commits('30', critical => true), 'degraded: local', '... so is a rollback, which waits for no standby');
+SELECT set_config('synchronous_commit', 'off', true) \g /dev/null
+SELECT pg_temp.stage('live', 'progressing', 50);
+SELECT FROM tandem.rollback('m', 'by hand');
+SELECT is(current_setting('synchronous_commit'), 'local', '... by hand, too, where others'' commits may be lost');
+SET LOCAL synchronous_commit = 'on';
+
 -- --- what is acted on at every measurement
 SELECT is(pg_temp.measured('{30,30,30,30}', critical => true, stage => 'dualwrite', weight => 0, keep => true), 'progressing 0 failure_limit', 'a limit that was reached while rows were copied');
 SELECT is(pg_temp.measured('{30}', stage => 'shadow', weight => 0), 'degraded 0 failure_limit', '... counts as soon as it matters');

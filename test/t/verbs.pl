@@ -45,16 +45,16 @@ value($node, <<~'SQL');
 	END $$;
 	SELECT test.renew(i) FROM generate_series(1, 3) AS i;
 
-	-- A verb, said to whatever run is in the slot. That it is refused is no error: what is refused is not done. Behind another verb in its
-	-- transaction, none that compares: it would wait for a comparison with the run locked, and that for the run.
-	CREATE FUNCTION test.say(slot integer, dice integer, behind boolean DEFAULT false) RETURNS void LANGUAGE plpgsql AS $$
+	-- A verb, said to whatever run is in the slot. That it is refused is no error: what is refused is not done. In a transaction with another verb, no
+	-- tick(), which locks several runs and the other verb one of them; and no option behind the other verb, as it may stand before it elsewhere.
+	CREATE FUNCTION test.say(slot integer, dice integer, longer boolean DEFAULT false, behind boolean DEFAULT false) RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE
 		r tandem.runs;
 		verbs CONSTANT text[] := '{start,start,start,start,promote,promote,promote,promote,promote,promote,pause,resume,resume,resume,rollback,retry,retry,retry,retry,cancel,complete,complete,complete,complete,go,go,go,go,go,no_go,tick,tick,domain,option}';
 		verb text := verbs[1 + dice % cardinality(verbs)];
 	BEGIN
 		SELECT v.* INTO r FROM test.slot AS s JOIN tandem.runs AS v ON v.run = s.run WHERE s.n = slot;
-		IF verb IN ('rollback', 'domain', 'cancel') AND dice / 64 % 3 > 0 OR behind AND verb IN ('retry', 'complete', 'tick') THEN
+		IF verb IN ('rollback', 'domain', 'cancel') AND dice / 64 % 3 > 0 OR longer AND verb = 'tick' OR behind AND verb = 'option' THEN
 			RETURN;
 		END IF;
 		IF r.phase IN ('cancelled', 'succeeded') THEN
@@ -79,7 +79,7 @@ value($node, <<~'SQL');
 		ELSE PERFORM tandem.sign_off(r.run, 'half', verb);
 		END CASE;
 		PERFORM set_config('role', 'none', true);
-	EXCEPTION WHEN object_not_in_prerequisite_state OR lock_not_available OR invalid_parameter_value OR deadlock_detected THEN
+	EXCEPTION WHEN object_not_in_prerequisite_state OR lock_not_available OR invalid_parameter_value THEN
 		PERFORM set_config('role', 'none', true);
 	END $$;
 
@@ -96,7 +96,7 @@ value($node, <<~'SQL');
 			roles := '{}';
 			CREATE TEMP TABLE IF NOT EXISTS stood (epoch bigint, place text);
 			TRUNCATE stood;
-			FOR e IN SELECT * FROM tandem.event AS x WHERE x.run = r.name AND x.stage IS NOT NULL AND x.kind NOT IN ('brake', 'guards_armed') ORDER BY x.seq LOOP -- a brake is called beside the run; guards are told of from within the move
+			FOR e IN SELECT * FROM tandem.event AS x WHERE x.run = r.name AND x.stage IS NOT NULL AND x.kind <> 'brake' ORDER BY x.seq LOOP -- a brake is called beside the run
 				IF e.kind = 'create_run' THEN
 					stage := e.stage; phase := e.phase; weight := e.weight; epoch := e.epoch;
 					IF (stage, phase, weight, epoch) IS DISTINCT FROM ('off', 'pending', 0, 0) THEN
@@ -144,7 +144,7 @@ value($node, <<~'SQL');
 my %scripts = (
 	'alone.sql@6' => "\\set n random(1, 3)\n\\set dice random(0, 100000)\nSELECT test.say(:n, :dice);\n",
 	'longer.sql@2' => "\\set n random(1, 3)\n\\set dice random(0, 100000)\n\\set other random(0, 100000)\n\\set us random(0, 30000)\n"
-	  . "BEGIN;\nSELECT test.say(:n, :dice);\n\\sleep :us us\nSELECT test.say(:n, :other, true);\nCOMMIT;\n",
+	  . "BEGIN;\nSELECT test.say(:n, :dice, true);\n\\sleep :us us\nSELECT test.say(:n, :other, true, true);\nCOMMIT;\n",
 	'aborted.sql@1' => "\\set n random(1, 3)\n\\set dice random(0, 100000)\n\\set us random(0, 30000)\nBEGIN;\nSELECT test.say(:n, :dice);\n\\sleep :us us\nROLLBACK;\n");
 my $said = 0;
 for my $life (1 .. $crashes + 1)
@@ -175,13 +175,9 @@ is(value($node, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM test.repla
 my $moves = value($node, "SELECT string_agg(x.kind || ' ' || x.n, ', ' ORDER BY x.kind) FROM (SELECT kind, count(*) AS n FROM tandem.event WHERE kind IN (SELECT verb FROM tandem.run_law()) GROUP BY kind) AS x");
 diag("moves: $moves");
 like($moves, qr/\b$_ \d/, "there was a $_") foreach qw(start synced promote pause resume rollback retry cancel);
-is(value($node, "SELECT count(*) FROM tandem.event WHERE kind = 'round_failed' AND evidence ->> 'sqlstate' <> '40P01'"), 0, 'no round failed, but to give way')
+is(value($node, "SELECT count(*) FROM tandem.event WHERE kind = 'round_failed'"), 0, 'no round failed')
   or diag(value($node, "SELECT reason, evidence FROM tandem.event WHERE kind = 'round_failed'"));
-TODO: # retry() compares the tables and then locks the run; who waits for the tables with the run locked meets it there
-{
-	local $TODO = 'the lock order of retry() against cancel() and complete()';
-	unlike(slurp_file($node->logfile), qr/deadlock detected/, 'nobody waited for each other');
-}
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'nobody waited for each other');
 
 subtest 'no run is stuck: each can be ended' => sub {
 	foreach my $run (split /\n/, value($node, "SELECT run FROM tandem.runs WHERE phase NOT IN ('cancelled', 'succeeded')"))
@@ -194,14 +190,10 @@ subtest 'no run is stuck: each can be ended' => sub {
 		is(sqlstate($node, "SELECT tandem.cancel('$run')"), '', "$run is cancelled");
 	}
 	is(value($node, "SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tandem.mirror()'::regprocedure"), 0, 'and no mirror is left');
-	TODO:
-	{
-		local $TODO = 'seen with differences once in some ten runs, and not understood';
-		is(value($node, "SELECT count(*) FROM tandem.rollback_proofs WHERE verdict IN ('explained', 'unexplained')"), 0, 'no proof found a difference')
-		  or diag(value($node, 'SELECT p.run, p.proof, p.at, p.reason, p.verdict, p.proof_at, p.evidence FROM tandem.rollback_proofs AS p WHERE p.automatic OR p.differences > 0 ORDER BY p.proof')
-			  . "\n" . value($node, 'SELECT run, id, purpose, started_at, scope, reason, missing, extra, changed, epoch FROM tandem.comparisons WHERE NOT clean ORDER BY id')
-			  . "\n" . value($node, 'SELECT run, kind, key, legacy, new, found_at FROM tandem.differences ORDER BY id'));
-	}
+	is(value($node, "SELECT count(*) FROM tandem.rollback_proofs WHERE verdict IN ('explained', 'unexplained')"), 0, 'no proof found a difference')
+	  or diag(value($node, 'SELECT p.run, p.proof, p.at, p.reason, p.verdict, p.proof_at, p.evidence FROM tandem.rollback_proofs AS p WHERE p.automatic OR p.differences > 0 ORDER BY p.proof')
+		  . "\n" . value($node, 'SELECT run, id, purpose, started_at, scope, reason, missing, extra, changed, epoch FROM tandem.comparisons WHERE NOT clean ORDER BY id')
+		  . "\n" . value($node, 'SELECT run, kind, key, legacy, new, found_at FROM tandem.differences ORDER BY id'));
 	is(value($node, 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM test.replay(); COMMIT'), '', 'the events still follow');
 };
 

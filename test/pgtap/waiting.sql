@@ -1,0 +1,145 @@
+-- What a run waits for, and what it is refused: every stage and phase that the law can lead to, with whatever may stand in the way. waiting_for is never
+-- empty, and true: it names what has to be done first, and where that is no verb of somebody's, a reason that promotion_blockers() has. Every verb is
+-- taken where the law has it, and else refused with what is missing.
+BEGIN;
+SELECT no_plan();
+SET client_min_messages = warning;
+CREATE SCHEMA wl; CREATE SCHEMA wn;
+CREATE TABLE wl.t (id integer PRIMARY KEY); CREATE TABLE wn.t (id integer PRIMARY KEY);
+INSERT INTO wl.t SELECT generate_series(1, 5);
+SELECT FROM tandem.create_run('w', 'wl', 'wn', steps => '{50,100}', hold => '0');
+SELECT FROM tandem.map_table('w', 'wl.t', 'wn.t');
+SELECT FROM tandem.set_option('w', 'validate_every', '1 hour');
+SELECT FROM tandem.start('w');
+
+-- --- the states that there are: from the beginning, by every verb of the law
+CREATE TEMP TABLE state AS
+WITH RECURSIVE reached AS (
+    SELECT 'off' AS stage, 'pending' AS phase
+    UNION
+    SELECT coalesce(l.to_stage, r.stage), coalesce(l.to_phase, r.phase) FROM reached AS r JOIN tandem.run_law() AS l ON r.stage = ANY (l.stages) AND r.phase = ANY (l.phases)
+) SELECT r.stage, r.phase, w.weight FROM reached AS r
+   CROSS JOIN LATERAL unnest(CASE r.stage WHEN 'live' THEN '{50,100}'::integer[] WHEN 'rampdown' THEN '{100}' WHEN 'complete' THEN '{100}' ELSE '{0}' END) AS w (weight);
+INSERT INTO state SELECT s.stage, 'degraded', s.weight FROM state AS s WHERE s.stage IN ('live', 'rampdown') AND s.phase = 'paused'; -- one domain went back alone
+SELECT is((SELECT count(DISTINCT (stage, phase)) FROM state), 19::bigint, 'every stage and phase');
+
+CREATE FUNCTION pg_temp.stands(stage text, phase text, weight integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE tandem.run AS r SET stage = $1, phase = $2, weight = $3, moved_at = clock_timestamp() - interval '1 minute',
+                               rampdown_at = CASE WHEN $1 = 'rampdown' THEN clock_timestamp() - interval '1 minute' END WHERE r.name = 'w';
+    UPDATE tandem.run_domain SET weight = $3;
+    UPDATE tandem.backfill SET finished_at = clock_timestamp(), read_at = clock_timestamp();
+    UPDATE tandem.run_activity SET round_at = clock_timestamp(), validated_at = clock_timestamp(), differences = 0, error = NULL, error_at = NULL, successes = 5,
+                                   counted_from = (SELECT r.moved_at FROM tandem.run AS r WHERE r.name = 'w');
+END $$;
+
+-- --- what stands in the way, one at a time, and all of it
+CREATE TEMP TABLE obstacle (name text, sql text);
+INSERT INTO obstacle VALUES
+    ('nothing', 'SELECT'),
+    ('no worker', $$UPDATE tandem.run_activity SET round_at = clock_timestamp() - interval '1 hour'$$),
+    ('rounds fail', $$UPDATE tandem.run_activity SET error = '22012: division by zero', error_at = clock_timestamp(), round_at = clock_timestamp() - interval '1 hour'$$),
+    ('a round failed', $$UPDATE tandem.run_activity SET error = '22012: division by zero', error_at = clock_timestamp() - interval '1 second'$$),
+    ('no validation', $$UPDATE tandem.run_activity SET differences = NULL, validated_at = NULL, successes = 0$$),
+    ('differences', $$UPDATE tandem.run_activity SET differences = 3$$),
+    ('successes', $$SELECT tandem.set_option('w', 'consecutive', '7')$$),
+    ('hold', $$UPDATE tandem.run SET moved_at = clock_timestamp(), hold = '1 hour'; UPDATE tandem.run_activity SET counted_from = (SELECT moved_at FROM tandem.run)$$),
+    ('samples', $$SELECT tandem.set_option('w', 'min_samples', '1000')$$),
+    ('retention', $$SELECT tandem.set_option('w', 'retention', '1 hour')$$),
+    ('rows to copy', $$UPDATE tandem.backfill SET finished_at = NULL, read_at = NULL$$),
+    ('a guard', $$SELECT tandem.add_guard('w', 'on the way', 'health_score < 0'); INSERT INTO tandem.guard_progress SELECT id, clock_timestamp(), 0, 0, NULL, '[]' FROM tandem.guard_rule WHERE name = 'on the way'$$),
+    ('a check', $$SELECT tandem.add_check('w', 'rows', 'SELECT 1', 'SELECT 1', severity => 'critical')$$),
+    ('a domain', $$UPDATE tandem.run_domain SET enabled = false, weight = 0$$),
+    ('a proof', $$INSERT INTO tandem.rollback (run_id, strategy, automatic, reason, from_weight, epoch, evidence, elapsed) SELECT id, 'emergency', false, 'x', 0, 1, '{}', '0' FROM tandem.run$$),
+    ('a brake', $$WITH b AS (INSERT INTO tandem.rollback (run_id, strategy, automatic, reason, from_weight, epoch, evidence, elapsed, entered) SELECT id, 'emergency', false, 'x', 0, 1, '{}', '0', false FROM tandem.run
+                   RETURNING id, run_id) INSERT INTO tandem.brake SELECT b.id, b.run_id FROM b$$);
+INSERT INTO obstacle SELECT 'gate before ' || s, format($$SELECT tandem.add_gate('w', %1$L, %1$L)$$, s) FROM unnest('{dualwrite,shadow,live,rampdown,complete}'::text[]) AS s;
+INSERT INTO obstacle SELECT 'all', string_agg(o.sql, '; ') FROM obstacle AS o WHERE o.name NOT IN ('nothing', 'a brake');
+
+CREATE TEMP TABLE said (stage text, phase text, weight integer, obstacle text, waiting_for text, blockers text[], promotes boolean);
+CREATE FUNCTION pg_temp.look(s state, o obstacle) RETURNS said LANGUAGE plpgsql AS $$
+DECLARE
+    x said;
+    r tandem.run;
+    t record;
+BEGIN
+    PERFORM pg_temp.stands(s.stage, s.phase, s.weight);
+    BEGIN
+        EXECUTE o.sql;
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN -- a run that is over takes no gates
+        RETURN NULL;
+    END;
+    SELECT * INTO r FROM tandem.run;
+    t := tandem.next_target(r);
+    x := ROW(s.stage, s.phase, s.weight, o.name, (SELECT v.waiting_for FROM tandem.runs AS v), ARRAY(SELECT b.blocker FROM tandem.promotion_blockers(r, t.stage, t.weight) AS b), false);
+    x.promotes := coalesce(tandem.step_round(r) LIKE 'promoted%', false);
+    RAISE EXCEPTION USING ERRCODE = 'P0042', MESSAGE = to_jsonb(x)::text;
+EXCEPTION WHEN SQLSTATE 'P0042' THEN
+    RETURN jsonb_populate_record(NULL::said, SQLERRM::jsonb);
+END $$;
+INSERT INTO said SELECT (x).* FROM state AS s, obstacle AS o, LATERAL pg_temp.look(s, o) AS x WHERE x IS DISTINCT FROM NULL AND (x).stage IS NOT NULL;
+SELECT cmp_ok((SELECT count(*) FROM said), '>', 400::bigint, 'looked at all of them');
+SELECT is_empty($$SELECT * FROM said WHERE coalesce(waiting_for, '') = ''$$, 'a run always says what it waits for');
+SELECT is_empty($$SELECT * FROM said WHERE (waiting_for LIKE 'nothing: %') <> (phase IN ('cancelled', 'succeeded'))$$, 'nothing, only where it is over');
+
+-- Whose turn it is: a verb that must then be legal there, or the machine's.
+CREATE TEMP VIEW judged AS
+SELECT s.*, CASE WHEN s.waiting_for ~ '^(start|resume|retry|complete)\(\)' THEN substring(s.waiting_for FROM '^[a-z]+') WHEN s.waiting_for LIKE 'sign_off()%' THEN 'approve' END AS verb,
+       CASE WHEN s.waiting_for LIKE 'whoever holds%' THEN 'a brake'
+            WHEN s.waiting_for LIKE 'the worker:%' THEN 'worker' WHEN s.waiting_for LIKE 'a round that%' THEN 'rounds'
+            WHEN s.waiting_for LIKE 'a validation, then%' THEN 'validation' WHEN s.waiting_for LIKE 'the hold until%' THEN 'hold' WHEN s.waiting_for LIKE 'sign_off()%' THEN 'gate'
+            ELSE substring(s.waiting_for FROM '^([a-z ]+): .*, then ') END AS names,
+       (SELECT count(*) FROM unnest(s.blockers) AS b WHERE b <> 'worker') AS others
+  FROM said AS s WHERE s.phase NOT IN ('cancelled', 'succeeded');
+SELECT is_empty($$SELECT * FROM judged AS j WHERE j.verb <> 'approve' AND NOT EXISTS (SELECT FROM tandem.run_law() AS l WHERE l.verb = j.verb AND j.stage = ANY (l.stages) AND j.phase = ANY (l.phases))$$,
+                'a verb that is waited for is one that the law has there');
+SELECT is_empty($$SELECT * FROM judged WHERE phase = 'paused' AND waiting_for <> 'resume()' AND names IS DISTINCT FROM 'a brake'$$, 'a paused run waits for resume()');
+SELECT is_empty($$SELECT * FROM judged WHERE stage = 'off' AND NOT (waiting_for = 'start()' OR verb = 'approve')$$, 'one that is not started, for a signature, or start()');
+SELECT is_empty($$SELECT * FROM judged WHERE phase = 'degraded' AND NOT (verb = 'retry' OR names IN ('a brake', 'worker', 'rounds') OR waiting_for = 'the proof of the rollback')$$,
+                'one that was rolled back for its proof and then retry()');
+SELECT is_empty($$SELECT * FROM judged WHERE phase = 'degraded' AND waiting_for = 'the proof of the rollback' AND obstacle IN ('no worker', 'rounds fail', 'all')$$, '... and not for a proof that nobody makes');
+SELECT is_empty($$SELECT * FROM judged WHERE phase IN ('progressing', 'waiting_approval') AND names IN ('validation', 'hold', 'gate', 'differences', 'refused write', 'samples', 'retention', 'guard', 'check', 'domain', 'rounds')
+                     AND NOT names = ANY (CASE WHEN names = 'validation' THEN blockers || CASE WHEN 'consecutive' = ANY (blockers) THEN '{validation}'::text[] END ELSE blockers END) AND stage <> 'dualwrite' AND NOT (phase = 'waiting_approval' AND blockers = '{}')$$,
+                'what stands in the way of the next step is what promotion_blockers() has');
+SELECT is_empty($$SELECT * FROM judged WHERE stage IN ('shadow', 'live') AND phase IN ('progressing', 'waiting_approval') AND cardinality(blockers) > 0
+                     AND (names IS NULL OR waiting_for LIKE 'the next round%')$$, '... and where it has something, one of it is named');
+SELECT is_empty($$SELECT * FROM judged WHERE (waiting_for LIKE 'the next round, then weight%') <> promotes$$, 'the next round promotes exactly where it is waited for');
+SELECT is_empty($$SELECT * FROM judged WHERE stage IN ('live', 'rampdown') AND weight = 100 AND phase = 'progressing' AND blockers = '{}' AND names IS NULL AND waiting_for <> 'complete()'$$,
+                'at the end complete() is waited for');
+SELECT results_eq($$SELECT DISTINCT obstacle, waiting_for FROM judged WHERE stage = 'dualwrite' AND phase = 'progressing' AND obstacle IN ('nothing', 'rounds fail', 'rows to copy') ORDER BY 1$$,
+                  $$VALUES ('nothing', 'a clean comparison'), ('rounds fail', 'a round that does not fail: 22012: division by zero'), ('rows to copy', 'the backfill: 0.0 % of what is left')$$, 'rows, and then a comparison');
+SELECT is_empty($$SELECT * FROM judged WHERE obstacle = 'no worker' AND stage <> 'off' AND phase IN ('progressing', 'waiting_approval') AND weight < 100 AND names IS DISTINCT FROM 'worker'$$, 'without a worker nothing goes on, and that is said');
+
+-- --- every verb in every state
+CREATE TEMP TABLE call AS
+SELECT * FROM (VALUES ('start', $$SELECT tandem.start('w')$$), ('promote', $$SELECT tandem.promote('w')$$), ('pause', $$SELECT tandem.pause('w')$$), ('resume', $$SELECT tandem.resume('w')$$),
+    ('rollback', $$SELECT tandem.rollback('w', 'why')$$), ('retry', $$SELECT tandem.retry('w')$$), ('cancel', $$SELECT tandem.cancel('w')$$), ('complete', $$SELECT tandem.complete('w', 'w')$$)) AS v (verb, sql);
+CREATE FUNCTION pg_temp.say(s state, c call) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    detail text;
+    hint text;
+BEGIN
+    PERFORM pg_temp.stands(s.stage, s.phase, s.weight);
+    IF s.stage = 'off' THEN
+        PERFORM tandem.drop_mirrors((SELECT r.id FROM tandem.run AS r));
+        DELETE FROM tandem.backfill;
+    END IF;
+    EXECUTE c.sql;
+    RAISE EXCEPTION USING ERRCODE = 'P0042', MESSAGE = 'taken';
+EXCEPTION WHEN SQLSTATE 'P0042' THEN
+    RETURN SQLERRM;
+WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RETURN CASE WHEN SQLSTATE <> '55000' THEN SQLSTATE WHEN detail = '' OR hint = '' THEN 'without a word: ' ELSE '' END || SQLERRM;
+END $$;
+INSERT INTO wn.t SELECT * FROM wl.t ON CONFLICT DO NOTHING; -- equal, so that only the law is asked
+CREATE TEMP TABLE answer AS
+SELECT s.stage, s.phase, s.weight, c.verb, pg_temp.say(s, c) AS answer,
+       EXISTS (SELECT FROM tandem.run_law() AS l WHERE l.verb = c.verb AND s.stage = ANY (l.stages) AND s.phase = ANY (l.phases)
+                  AND NOT (c.verb = 'complete' AND s.weight < 100) AND NOT (c.verb = 'promote' AND s.weight = 100)) AS legal
+  FROM state AS s, call AS c;
+SELECT is_empty($$SELECT * FROM answer WHERE NOT legal AND answer !~ '^(cannot [a-z]+ the run in its present state|the run is (not at 100 %|at its last step))$'$$, 'what the law has not is refused (55000) with a detail and a hint');
+SELECT is_empty($$SELECT * FROM answer WHERE legal AND answer <> 'taken'$$, 'what it has is done');
+
+SELECT * FROM finish();
+ROLLBACK;
