@@ -123,7 +123,9 @@ COMMENT ON FUNCTION tandem.compare_mappings IS 'Compares every mapping of a run 
 
 -- Compares, keeps, and returns the number of differences of all kinds, but for those that are accepted and those in domains that are
 -- switched off: nobody is served by the new side there, and why it is off need not stop the others. The captured keys
--- go by the same statement and its snapshot: those that the comparisons see, and no others.
+-- go by the same statement and its snapshot: those that the comparisons see, and no others. NULL where the run was cancelled or completed
+-- before its tables were read: nobody kept them in step any more, so what was found says nothing, and is not kept. Who ends a run locks its
+-- tables, and the comparison's locks on them are held until our transaction ends: so it is over now, or goes on until then.
 CREATE FUNCTION tandem.run_comparison(run tandem.run, purpose text, rollback_id bigint DEFAULT NULL, wanted text DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -144,6 +146,9 @@ BEGIN
                                   AND (k.transaction IS NULL OR pg_visible_in_snapshot(k.transaction, pg_current_snapshot())))
              SELECT x.mapping_id, x.snapshot, x.started_at, x.reason, x.fingerprint, x.accepted, x.severities, x.seen, (x.result).*
                FROM tandem.compare_mappings(run.id, CASE purpose WHEN 'validate' THEN wanted ELSE purpose END) AS x LOOP
+        IF NOT EXISTS (SELECT FROM tandem.run AS x WHERE x.id = run.id AND tandem.run_is_armed(x.stage) AND x.phase <> 'cancelled') THEN
+            RETURN NULL;
+        END IF;
         INSERT INTO tandem.comparison AS t (run_id, mapping_id, purpose, rollback_id, epoch, snapshot, started_at, elapsed, equal,
                                             legacy_rows, new_rows, missing, extra, changed, duplicates, errors, accepted, severities, method, scope, reason)
         VALUES (run.id, c.mapping_id, purpose, rollback_id, run.epoch, CASE WHEN c.reason IS NULL THEN coalesce(read_at, c.snapshot) ELSE c.snapshot END, c.started_at, c.elapsed, c.equal,
@@ -176,7 +181,7 @@ BEGIN
     RETURN total;
 END
 $$;
-COMMENT ON FUNCTION tandem.run_comparison IS 'Compares every mapping of a run under one snapshot and keeps verdicts and differences; returns the number of differences that nobody accepted, in domains that are enabled';
+COMMENT ON FUNCTION tandem.run_comparison IS 'Compares every mapping of a run under one snapshot and keeps verdicts and differences; returns the number of differences that nobody accepted, in domains that are enabled; NULL: the run had ended';
 
 -- The first differences of the run's last comparison, for evidence and for DETAIL.
 CREATE FUNCTION tandem.first_differences(run_id integer, n integer DEFAULT 5) RETURNS jsonb
@@ -234,7 +239,10 @@ BEGIN
     PERFORM tandem.take_lock('tandem.run', r.id);
     last_comparison := coalesce((SELECT max(c.id) FROM tandem.comparison AS c), 0); -- behind the lock: the worker may have been comparing
     PERFORM tandem.record_event(r, 'validate', NULL, jsonb_build_object('changes_only', changes_only));
-    PERFORM tandem.validate_run(r.id, CASE WHEN NOT changes_only THEN 'validate()' END);
+    IF tandem.validate_run(r.id, CASE WHEN NOT changes_only THEN 'validate()' END) IS NULL THEN
+        RAISE EXCEPTION 'run "%" has ended before its sides were compared', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'Nobody keeps them in step any more.', HINT = 'Compare the tables as they are with tandem.diff().';
+    END IF;
     RETURN QUERY SELECT * FROM tandem.comparisons AS c WHERE c.id > last_comparison AND c.run = r.name ORDER BY c.id;
 END
 $$;

@@ -366,7 +366,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    PERFORM tandem.run_comparison(run, 'proof', b.id);
+    IF tandem.run_comparison(run, 'proof', b.id) IS NULL THEN
+        RETURN NULL;
+    END IF;
     -- Of every mapping, also of domains that are switched off.
     SELECT coalesce(sum(c.missing + c.extra + c.changed + c.duplicates + c.errors - c.accepted), 0) INTO different
       FROM tandem.comparison AS c WHERE c.rollback_id = b.id AND c.purpose = 'proof';
