@@ -110,6 +110,16 @@ END
 $$;
 COMMENT ON FUNCTION tandem.read_run_metrics IS 'The metrics that come with the extension, of each active run or of one';
 
+-- Both sides are judged over the same time, and at the same weight: before the step, legacy served a larger part of what was asked, and a quiet
+-- hour of its own would count for it. Of what is kept by minutes, only whole ones count.
+CREATE FUNCTION tandem.comparable_span(at_step interval) RETURNS interval
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN s >= 360 THEN interval '5 minutes' WHEN s >= 120 THEN make_interval(mins => floor(s / 60)::integer - 1) ELSE make_interval(secs => greatest(least(s, 60), 1)) END
+      FROM (SELECT extract(epoch FROM at_step)::double precision AS s) AS x
+$$;
+COMMENT ON FUNCTION tandem.comparable_span IS 'Over how much of the last five minutes both sides of a run are judged that came to its step so long ago';
+
 -- The last five minutes of each run's operations, put together. What costs more is only read where it is wanted.
 CREATE FUNCTION tandem.read_latency_metrics(only_run integer DEFAULT NULL, wanted text[] DEFAULT NULL)
 RETURNS TABLE (run_id integer, metric text, value double precision, samples bigint, verdict text, reason text)
@@ -122,6 +132,14 @@ BEGIN
         SELECT v.run_id, v.operation, v.side, v.n, v.errors, v.p50_ms, v.p95_ms, v.p99_ms, v.over_threshold, v.threshold_ms, v.histogram
           FROM tandem.latency_rows(only_run, NULL, NULL, '5 minutes') AS v JOIN tandem.run AS r ON r.id = v.run_id
          WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled'
+    ), step AS MATERIALIZED (
+        SELECT r.id AS run_id, tandem.comparable_span(clock_timestamp() - r.moved_at) AS span FROM tandem.run AS r
+         WHERE (only_run IS NULL OR r.id = only_run) AND tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled'
+    ), comparable AS ( -- of runs that came to their step since, as much as is theirs
+        SELECT l.run_id, l.operation, l.side, l.n, l.errors, l.p95_ms, l.histogram FROM l JOIN step AS s ON s.run_id = l.run_id WHERE s.span >= interval '5 minutes'
+        UNION ALL
+        SELECT v.run_id, v.operation, v.side, v.n, v.errors, v.p95_ms, v.histogram FROM step AS s CROSS JOIN LATERAL tandem.latency_rows(s.run_id, NULL, NULL, s.span) AS v
+         WHERE s.span < interval '5 minutes' AND (wanted IS NULL OR wanted && '{p95_ratio,errors_worse,p95_worse,p99_worse}')
     ), side AS (
         SELECT l.run_id, l.side, max(l.p50_ms) AS p50, max(l.p95_ms) AS p95, max(l.p99_ms) AS p99, 100.0 * sum(l.errors) / nullif(sum(l.n), 0) AS error_rate, sum(l.n)::bigint AS n,
                (array_agg(l.n ORDER BY l.p50_ms DESC))[1] AS n50, (array_agg(l.n ORDER BY l.p95_ms DESC))[1] AS n95, (array_agg(l.n ORDER BY l.p99_ms DESC))[1] AS n99
@@ -129,7 +147,7 @@ BEGIN
     ), pair AS MATERIALIZED (
         SELECT a.run_id, a.operation, a.n AS legacy_n, a.errors AS legacy_errors, a.p95_ms AS legacy_p95, a.histogram AS legacy_histogram,
                b.n AS new_n, b.errors AS new_errors, b.p95_ms AS new_p95, b.histogram AS new_histogram
-          FROM l AS a JOIN l AS b ON b.run_id = a.run_id AND b.operation = a.operation WHERE a.side = 'legacy' AND b.side = 'new'
+          FROM comparable AS a JOIN comparable AS b ON b.run_id = a.run_id AND b.operation = a.operation WHERE a.side = 'legacy' AND b.side = 'new'
     ), judged AS (
         SELECT p.run_id, p.operation, j.test, j.verdict, j.reason, least(p.legacy_n, p.new_n) AS samples
           FROM pair AS p

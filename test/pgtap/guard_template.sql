@@ -142,6 +142,13 @@ SELECT is(pg_temp.looks('new_is_worse', 1), 'pending as it was', '... slower, fo
 SELECT is(pg_temp.looks('new_is_worse', 3, 60), 'fired degraded', '... and for more than a minute');
 SELECT tandem.metric_round() \g /dev/null
 SELECT results_eq($$SELECT metric, value, verdict FROM tandem.metrics WHERE run = 'new_is_worse' AND metric LIKE 'p95\_worse'$$, $$VALUES ('p95_worse', 1::float8, 'fail')$$, 'which the metric says');
+-- both sides at the same weight: not before the step, and of what is kept by minutes only whole ones
+SELECT is(tandem.comparable_span(s), j, 'at its step for ' || s || ': judged over ' || j)
+  FROM (VALUES ('-1 hour'::interval, '1 second'::interval), ('0', '1 second'), ('17.5 seconds', '17.5 seconds'), ('1 minute', '1 minute'), ('119 seconds', '1 minute'), ('2 minutes', '1 minute'), ('179 seconds', '1 minute'),
+               ('3 minutes', '2 minutes'), ('359 seconds', '4 minutes'), ('6 minutes', '5 minutes'), ('1 year', '5 minutes')) AS v (s, j);
+UPDATE tandem.run SET moved_at = moved_at - interval '1 day' WHERE name = 'new_is_worse';
+SELECT tandem.metric_round() \g /dev/null
+SELECT results_eq($$SELECT metric, value, verdict FROM tandem.metrics WHERE run = 'new_is_worse' AND metric LIKE 'p95\_worse'$$, $$VALUES ('p95_worse', 1::float8, 'fail')$$, 'of a run that has been there for long, the last five minutes');
 
 SELECT * FROM finish();
 ROLLBACK;
