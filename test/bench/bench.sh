@@ -54,3 +54,4 @@ test/bench/task.sh
 test/bench/observe.sh
 test/bench/guard.sh
 test/bench/report.sh
+MINUTES=2 test/bench/soak.sh
