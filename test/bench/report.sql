@@ -34,7 +34,9 @@ SELECT tandem.append_event(m.kind, m.reason, '{}', 'checkout', m.stage, m.phase,
 UPDATE tandem.run SET stage = 'live', phase = 'progressing', weight = 75, epoch = 13, created_at = :'day'::timestamptz - interval '20 minutes', moved_at = :'day'::timestamptz + interval '22:31' WHERE name = 'checkout';
 UPDATE tandem.run_domain SET weight = 75;
 
+SET session_replication_role = replica; -- a run that is live has its mirrors, or DDL on its tables is refused
 SELECT tandem.install_mirrors(r.id) FROM tandem.run AS r \g /dev/null
+RESET session_replication_role;
 
 -- --- backfill, and a validation of what changed every half minute, of everything every hour
 INSERT INTO tandem.backfill (mapping_id, rows_seen, rows_copied, rows_estimated, batches, started_at, batch_at, finished_at)
