@@ -48,7 +48,7 @@ header { padding-top: 2.25rem; }
 .facts div { padding: 0.8rem 0.9rem; box-shadow: 0 0 0 1px var(--line); }
 .facts dt { color: var(--soft); font-size: 0.8125rem; }
 .facts dd { font-size: 1.375rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-.facts small { display: block; font-size: 0.8125rem; font-weight: 400; color: var(--soft); }
+.facts small, td small { display: block; font-size: 0.8125rem; font-weight: 400; color: var(--soft); }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none; margin-top: 1.1rem; font-size: 0.9375rem; }
 nav a { color: var(--soft); text-decoration-color: var(--line); text-underline-offset: 0.25em; }
 
@@ -97,11 +97,11 @@ th, td { padding: 0.4rem 0.9rem 0.4rem 0; border-bottom: 1px solid var(--grid); 
 th:last-child, td:last-child { padding-right: 0; }
 td { vertical-align: top; overflow-wrap: break-word; max-width: 20rem; } td.w { min-width: 13rem; overflow-wrap: anywhere; } td time, td.k { white-space: nowrap; } td.k { max-width: 24rem; overflow: hidden; text-overflow: ellipsis; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td code { overflow-wrap: anywhere; white-space: pre-wrap; } td .was { color: var(--legacy); } td .is { color: var(--new); }
+td code { overflow-wrap: anywhere; white-space: pre-wrap; } td.k code { white-space: nowrap; } td .was { color: var(--legacy); } td .is { color: var(--new); }
 tr.hot td { background: var(--bad-wash); }
 .badge { display: inline-flex; gap: 0.35em; align-items: baseline; padding: 0 0.5em; border-radius: 1em; font-size: 0.8125rem; font-weight: 600; white-space: nowrap; background: var(--none-wash); color: var(--none); }
 .badge.good { background: var(--good-wash); color: var(--good); } .badge.bad { background: var(--bad-wash); color: var(--bad); } .badge.warn { background: var(--warn-wash); color: var(--warn); }
-.range { width: 100%; min-width: 9rem; height: 14px; margin-top: 0.2rem; } .strip { width: 100%; min-width: 11rem; height: 14px; margin-top: 0.2rem; } .meter { margin-top: 0.35rem; }
+.range { width: 100%; min-width: 9rem; height: 14px; margin-top: 0.2rem; } .strip { width: 100%; min-width: 7rem; height: 14px; margin-top: 0.2rem; } .meter { margin-top: 0.35rem; }
 .meter { width: 100%; min-width: 8rem; height: 10px; } .meter .track { fill: var(--grid); }
 .score { margin-top: 0.75rem; }
 footer { margin-top: 3rem; padding-top: 1rem; padding-bottom: 3rem; color: var(--soft); font-size: 0.8125rem; border-top: 1px solid var(--line); }

@@ -10,10 +10,10 @@ AS $$
         SELECT f.*, count(*) OVER () AS total FROM tandem.guard_firings AS f WHERE f.run = run.name ORDER BY f.firing DESC LIMIT 20
     )
     SELECT tandem.report_section('guards', 'Guards', CASE WHEN NOT EXISTS (SELECT FROM guard) THEN tandem.report_empty('Nothing takes this run back by itself: tandem.add_guard() and tandem.add_guard_template() add a guard.') ELSE
-        tandem.report_table(format('Guards: %s of %s', (SELECT count(*) FROM guard), (SELECT max(g.total) FROM guard AS g)), '{guard,status,condition,#value,for,#at least,then,looked at,why}',
-            ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td class="w">{}</td><td class="n">{}</td><td>{}</td><td class="n">{}</td><td>{}</td><td>{}</td><td class="w">{}</td></tr>',
+        tandem.report_table(format('Guards: %s of %s', (SELECT count(*) FROM guard), (SELECT max(g.total) FROM guard AS g)), '{guard,status,condition,#value,held,then,looked at,why}',
+            ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td class="w">{}</td><td class="n">{}</td><td class="k">{}</td><td class="k">{}</td><td>{}</td><td class="w">{}</td></tr>',
                          g.guard, tandem.report_badge(CASE g.status WHEN 'fired' THEN 'bad' WHEN 'armed' THEN 'good' ELSE tandem.report_tone(g.status) END, g.status), tandem.report_clip(g.condition, 240), tandem.report_figure(g.value),
-                         CASE WHEN g.hold > interval '0' THEN tandem.report_span(g.hold) END, CASE WHEN g.min_samples > 0 THEN tandem.html('{} samples', g.min_samples) END,
+                         tandem.html('{}{}', CASE WHEN g.hold > interval '0' THEN tandem.report_span(g.hold) END, CASE WHEN g.min_samples > 0 THEN tandem.html('<small>{} samples</small>', tandem.report_number(g.min_samples)) END),
                          CASE g.severity WHEN 1 THEN 'all goes back' WHEN 2 THEN coalesce('domain ' || g.domain || ' goes back', 'the domain that differs goes back') ELSE 'an alert' END,
                          tandem.report_time(g.looked_at, 'HH24:MI:SS'), tandem.report_clip(CASE WHEN g.status IN ('fired', 'acknowledged') THEN g.fired_because ELSE g.reason END, 240)) FROM guard AS g)) END,
         CASE WHEN EXISTS (SELECT FROM firing) THEN

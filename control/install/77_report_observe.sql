@@ -45,7 +45,7 @@ AS $$
                                  tandem.html('<line class="r-{}" x1="{}%" x2="{}%" y1="7" y2="7"/><circle class="d-{}" cx="{}%" cy="7" r="4"/>', t.side, x.p50, x.p99, t.side, x.p95) END,
                                  tandem.report_number(t.n), CASE WHEN t.errors > 0 THEN round(100.0 * t.errors / t.n, 2) || ' %' ELSE '0' END,
                                  tandem.report_ms(t.p50_ms::double precision), tandem.report_ms(t.p95_ms::double precision), tandem.report_ms(t.p99_ms::double precision), tandem.report_ms(t.max_ms::double precision),
-                                 tandem.report_number(t.over_threshold), round(t.compliance, 2) || ' %', CASE WHEN t.side = 'new' THEN tandem.html('{}&#215;', tandem.report_figure(o.ratio::double precision)) END)
+                                 tandem.report_number(t.over_threshold), round(t.compliance, 2) || ' %', CASE WHEN t.side = 'new' AND o.ratio IS NOT NULL THEN tandem.html('{}&#215;', tandem.report_figure(o.ratio::double precision)) END)
                             FROM total AS t JOIN operation AS o ON o.operation = t.operation AND o.rank <= 20
                            CROSS JOIN LATERAL (SELECT round(100 * (log(greatest(t.p50_ms, 0.001)) - c.low) / nullif(c.high - c.low, 0), 2) AS p50, round(100 * (log(greatest(t.p95_ms, 0.001)) - c.low) / nullif(c.high - c.low, 0), 2) AS p95,
                                                       round(100 * (log(greatest(t.p99_ms, 0.001)) - c.low) / nullif(c.high - c.low, 0), 2) AS p99) AS x

@@ -18,8 +18,8 @@ AS $$
     SELECT tandem.report_section('checks', 'Reconciliation', CASE WHEN NOT EXISTS (SELECT FROM c) THEN tandem.report_empty('The run has no check: tandem.add_check() adds one.') ELSE
         tandem.html('<figure id="made"><figcaption><h3>Checks, and the last 40 times each was made</h3><ul class="legend">{}{}{}</ul></figcaption>{}</figure>',
             tandem.report_key('b-good', 'passed'), tandem.report_key('b-warn', 'unknown'), tandem.report_key('b-bad', 'failed'),
-            tandem.report_table(format('Checks: %s of %s', (SELECT count(*) FROM c WHERE c.rank <= 40), (SELECT max(c.total) FROM c)), '{check,last,over time,#old side,#new side,#apart,#tolerated,on failure,made,why}',
-                ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td class="w"><svg class="strip" role="img" aria-label="{} of the last {} passed">{}</svg></td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{} %</td><td>{}</td><td>{}</td><td class="w">{}</td></tr>',
+            tandem.report_table(format('Checks: %s of %s', (SELECT count(*) FROM c WHERE c.rank <= 40), (SELECT max(c.total) FROM c)), '{check,last,over time,#old side,#new side,#apart,on failure,made,why}',
+                ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td><svg class="strip" role="img" aria-label="{} of the last {} passed">{}</svg></td><td class="n">{}</td><td class="n">{}</td><td class="n">{}<small>up to {} %</small></td><td>{}</td><td>{}</td><td class="w">{}</td></tr>',
                              c.name, CASE WHEN c.status IS NULL THEN tandem.report_badge('none', 'not yet') ELSE tandem.report_badge(tandem.report_tone(c.status), c.status) END,
                              (SELECT count(*) FROM last AS l WHERE l.rank = c.rank AND l.status = 'passed'), (SELECT count(*) FROM last AS l WHERE l.rank = c.rank),
                              ARRAY(SELECT tandem.html('<rect class="b-{}" x="{}%" y="{}" width="2%" height="{}"/>', CASE l.status WHEN 'passed' THEN 'good' WHEN 'failed' THEN 'bad' ELSE 'warn' END,
@@ -29,7 +29,7 @@ AS $$
                         FROM c WHERE c.rank <= 40 ORDER BY c.rank))) END,
         CASE WHEN EXISTS (SELECT FROM part) THEN
         tandem.report_table(format('Groups that do not pass: %s of %s', (SELECT count(*) FROM part), (SELECT max(p.total) FROM part AS p)), '{check,group,status,#in the old side,#in the new side,#apart,#tolerated}',
-            ARRAY(SELECT tandem.html('<tr><td>{}</td><td><code>{}</code></td><td>{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{} %</td></tr>',
+            ARRAY(SELECT tandem.html('<tr><td>{}</td><td class="k"><code>{}</code></td><td>{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{} %</td></tr>',
                          p.metric, tandem.report_clip(p.group_key::text, 120), tandem.report_badge(tandem.report_tone(p.status), p.status), tandem.report_figure(p.legacy_value::double precision),
                          tandem.report_figure(p.new_value::double precision), tandem.report_figure(p.difference_percent::double precision) || ' %', tandem.report_figure(p.tolerance_percent::double precision)) FROM part AS p)) END)
 $$;
