@@ -315,7 +315,7 @@ $$;
 COMMENT ON FUNCTION tandem.roll_back IS 'Rolls back a run or one domain of it, waits for nobody, and leaves repair and proof to the next rounds; where that was done before, returns the rollback that stands';
 
 -- SECURITY DEFINER: it writes the extension's tables.
-CREATE FUNCTION tandem.rollback(run text, reason text, domain text DEFAULT NULL, strategy text DEFAULT NULL)
+CREATE FUNCTION tandem.rollback(run text, reason text, domain text DEFAULT NULL, strategy text DEFAULT NULL, dry_run boolean DEFAULT false)
 RETURNS TABLE (epoch bigint, elapsed interval, proof bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -329,6 +329,15 @@ BEGIN
         RAISE EXCEPTION 'a rollback needs a reason' USING ERRCODE = 'null_value_not_allowed', HINT = format('SELECT * FROM tandem.rollback(%L, ''what you saw'')', r.name);
     END IF;
     PERFORM tandem.check_domain(r, domain);
+    IF dry_run THEN
+        PERFORM tandem.rollback_strategy(r.id, domain, strategy);
+        IF NOT tandem.is_rolled_back(r, domain) THEN
+            PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'rollback', r.steps, NULL);
+            r.epoch := r.epoch + 1;
+        END IF;
+        RETURN QUERY SELECT r.epoch, NULL::interval, NULL::bigint;
+        RETURN;
+    END IF;
     b := tandem.roll_back(r.id, domain, reason, strategy, false, jsonb_build_object('last_validation', (SELECT to_jsonb(a) FROM tandem.run_activity AS a WHERE a.run_id = r.id)));
     IF b.at < started THEN
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
@@ -338,7 +347,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.rollback IS
-    'Routes every key (or those of one domain) to legacy at the commit of this transaction, whoever holds the run. Strategies: emergency, integrity (what differs is repaired then), domain, complete (what differs is preserved). proof is the row of view rollback_proofs that the next rounds complete';
+    'Routes every key (or those of one domain) to legacy at the commit of this transaction, whoever holds the run. Strategies: emergency, integrity (what differs is repaired then), domain, complete (what differs is preserved). proof is the row of view rollback_proofs that the next rounds complete. dry_run answers with the epoch that the run would have, and nothing else';
 
 CREATE FUNCTION tandem.check_domain(run tandem.run, domain text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

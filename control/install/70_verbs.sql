@@ -208,13 +208,26 @@ END
 $$;
 COMMENT ON FUNCTION tandem.start IS 'Starts a run after a clean preflight: both mirrors go on, and the backfill begins. dry_run only checks';
 
+-- What a dry run answers with.
+CREATE FUNCTION tandem.foreseen(run tandem.run, verb text, to_weight integer DEFAULT NULL) RETURNS tandem.runs
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result tandem.runs;
+BEGIN
+    SELECT * INTO result FROM tandem.runs AS v WHERE v.run = foreseen.run.name;
+    SELECT x.to_stage, x.to_phase, x.new_weight INTO result.stage, result.phase, result.weight FROM tandem.run_next(run.stage, run.phase, run.weight, verb, run.steps, to_weight) AS x;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION tandem.foreseen IS 'The status of a run with stage, phase and weight as a verb would leave them; 55000 where the verb is illegal';
+
 CREATE FUNCTION tandem.promote(run text, to_weight integer DEFAULT NULL, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
     target record;
-    result tandem.runs;
 BEGIN
     PERFORM tandem.authorize(r, 'promote');
     PERFORM tandem.check_isolation('promote');
@@ -232,11 +245,7 @@ BEGIN
                     HINT = 'SELECT * FROM tandem.mirror_failures shows it once it is committed; the next validation then tells whether both sides differ.';
     END IF;
     IF dry_run THEN
-        SELECT * INTO result FROM tandem.runs AS v WHERE v.run = r.name;
-        result.stage := target.to_stage;
-        result.phase := target.to_phase;
-        result.weight := target.new_weight;
-        RETURN result;
+        RETURN tandem.foreseen(r, 'promote', to_weight);
     END IF;
     PERFORM tandem.move_run(r.id, 'promote', to_weight, reason, tandem.promotion_evidence(r, target.to_stage, target.new_weight));
     RETURN tandem.status(run);
@@ -246,30 +255,33 @@ COMMENT ON FUNCTION tandem.promote IS
     'Raises the weight to the next step, or to to_weight, without waiting for the hold. What stands in the way is an error that names all of it; dry_run answers with that, or with what would be';
 
 -- The verbs that only move the run.
-CREATE FUNCTION tandem.plain_verb(run text, verb text, reason text) RETURNS tandem.runs
+CREATE FUNCTION tandem.plain_verb(run text, verb text, reason text, dry_run boolean) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
 BEGIN
     PERFORM tandem.authorize(r, verb);
+    IF dry_run THEN
+        RETURN tandem.foreseen(r, verb);
+    END IF;
     PERFORM tandem.move_run(r.id, verb, NULL, reason);
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.plain_verb IS 'A verb that only moves the run';
+COMMENT ON FUNCTION tandem.plain_verb IS 'A verb that only moves the run; dry_run answers with what would be';
 
-CREATE FUNCTION tandem.pause(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+CREATE FUNCTION tandem.pause(run text, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tandem.plain_verb($1, 'pause', $2) $$;
+AS $$ SELECT tandem.plain_verb($1, 'pause', $2, $3) $$;
 COMMENT ON FUNCTION tandem.pause IS 'Holds a run where it is: no promotion; validation and rollback stay armed';
 
-CREATE FUNCTION tandem.resume(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+CREATE FUNCTION tandem.resume(run text, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tandem.plain_verb($1, 'resume', $2) $$;
+AS $$ SELECT tandem.plain_verb($1, 'resume', $2, $3) $$;
 COMMENT ON FUNCTION tandem.resume IS 'Lets a paused run go on; its hold begins anew';
 
-CREATE FUNCTION tandem.retry(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+CREATE FUNCTION tandem.retry(run text, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -295,6 +307,9 @@ BEGIN
                   DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0),
                   HINT = 'Mend them on the side that is wrong; SELECT * FROM tandem.differences shows what the last validation found.';
         END IF;
+        IF dry_run THEN -- only the comparison is kept
+            RETURN tandem.foreseen(r, 'retry');
+        END IF;
         IF EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.enabled AND d.weight < r.weight) THEN
             PERFORM tandem.drain_writers(r);
         END IF;
@@ -305,6 +320,9 @@ BEGIN
     ELSE
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE; -- of two at once, the second finds it retried
         PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
+        IF dry_run THEN
+            RETURN tandem.foreseen(r, 'retry');
+        END IF;
         IF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
             -- All was copied and something is missing: what the new side refused before may go in now.
             DELETE FROM tandem.backfill AS b USING tandem.mapping AS m WHERE m.id = b.mapping_id AND m.run_id = r.id;
@@ -315,7 +333,7 @@ BEGIN
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal, or, where the first one did not, after another backfill of what is missing; a domain that went back alone takes the weight of the run again';
+COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal, or, where the first one did not, after another backfill of what is missing; a domain that went back alone takes the weight of the run again. dry_run compares, and answers with what would be';
 
 -- The tables and then the run, whose lock an emergency rollback must not wait for while a writer holds a table: who moves the run is waited
 -- for without the tables, which he may be about to write.
@@ -370,7 +388,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem.stop_rounds IS 'Keeps rounds, and whoever else compares the run, out until the transaction ends; 55P03 where one takes longer than the option lock_timeout';
 
-CREATE FUNCTION tandem.cancel(run text, reason text DEFAULT NULL) RETURNS tandem.runs
+CREATE FUNCTION tandem.cancel(run text, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -388,13 +406,16 @@ BEGIN
             RAISE;
         END IF;
     END;
+    IF dry_run THEN
+        RETURN tandem.foreseen(r, 'cancel');
+    END IF;
     PERFORM tandem.stop_rounds(r), tandem.lock_tables_and_run(r.id);
     PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
     PERFORM tandem.drop_mirrors(r.id), tandem.end_sequences(r);
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.cancel IS 'Ends a run at weight 0: its mirrors go in the same transaction, its record stays';
+COMMENT ON FUNCTION tandem.cancel IS 'Ends a run at weight 0: its mirrors go in the same transaction, its record stays. dry_run answers with what would be';
 
 CREATE FUNCTION tandem.complete(run text, confirm text, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -403,7 +424,6 @@ DECLARE
     r tandem.run := tandem.get_run(run);
     different bigint;
     target record;
-    result tandem.runs;
 BEGIN
     PERFORM tandem.authorize(r, 'complete');
     IF confirm IS DISTINCT FROM r.name THEN
@@ -425,9 +445,7 @@ BEGIN
               DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0), HINT = 'The worker will roll the run back at its next validation.';
     END IF;
     IF dry_run THEN
-        SELECT * INTO result FROM tandem.runs AS v WHERE v.run = r.name;
-        SELECT x.to_stage, x.to_phase, x.new_weight INTO result.stage, result.phase, result.weight FROM tandem.run_next(r.stage, r.phase, r.weight, target.stage, r.steps, NULL) AS x;
-        RETURN result;
+        RETURN tandem.foreseen(r, target.stage);
     END IF;
     -- Nobody moves the run from here on; who did meanwhile has the say, and so have gates that were added or turned.
     IF target.stage = 'complete' THEN

@@ -47,6 +47,18 @@ SELECT is((SELECT count(*) FROM generate_series(1, 2000) AS i WHERE (tandem.rout
 SELECT is((SELECT bool_and(equal) FROM tandem.validate('r')), true, 'validate answers with the comparisons');
 SELECT is((SELECT count(DISTINCT snapshot) FROM tandem.validate('r')), 1::bigint, '... made under one snapshot');
 
+-- what would be
+CREATE TEMP TABLE stood AS SELECT r.stage, r.phase, r.weight, r.epoch, (SELECT max(e.seq) FROM tandem.events('r') AS e) AS seq FROM tandem.run AS r WHERE r.name = 'r';
+CREATE VIEW pg_temp.stands AS SELECT r.stage, r.phase, r.weight, r.epoch, (SELECT max(e.seq) FROM tandem.events('r') AS e) AS seq FROM tandem.run AS r WHERE r.name = 'r';
+SELECT results_eq($$SELECT stage, phase, weight FROM tandem.pause('r', dry_run => true)$$, $$VALUES ('live', 'paused', 50)$$, 'what pause() would make of it');
+SELECT results_eq($$SELECT epoch, elapsed, proof FROM tandem.rollback('r', 'what if', dry_run => true)$$, $$SELECT epoch + 1, NULL::interval, NULL::bigint FROM stood$$, '... and rollback()');
+SELECT results_eq($$SELECT epoch FROM tandem.rollback('r', 'what if', 'two', dry_run => true)$$, $$SELECT epoch + 1 FROM stood$$, '... of a domain');
+SELECT throws_ok($$SELECT tandem.rollback('r', 'what if', 'three', dry_run => true)$$, '42704', NULL, '... of none');
+SELECT throws_ok($$SELECT tandem.rollback('r', 'what if', strategy => 'hope', dry_run => true)$$, '22023', NULL, '... with a strategy that there is not');
+SELECT throws_ok(format($$SELECT tandem.%s('r', dry_run => true)$$, verb), '55000', NULL, verb || '() would be refused') FROM unnest('{resume,retry,cancel}'::text[]) AS verb;
+SELECT throws_ok($$SELECT tandem.complete('r', 'r', dry_run => true)$$, '55000', NULL, 'complete() would be refused');
+SELECT results_eq('SELECT * FROM stands', 'SELECT * FROM stood', 'nothing was moved, and nothing told');
+
 -- one domain goes back alone
 CREATE TEMP TABLE back AS SELECT * FROM tandem.rollback('r', 'domain two is slow', domain => 'two');
 SELECT results_eq($$SELECT tandem.route('r', i::text, 'two') FROM at_10 AS k (i) LIMIT 1$$, $$VALUES ('legacy')$$, 'its keys are on legacy');
@@ -76,9 +88,14 @@ SELECT results_eq($$SELECT automatic, from_weight, verdict, differences, unexpla
 SELECT matches((SELECT evidence ->> 'first' FROM tandem.events('r') WHERE kind = 'rollback' ORDER BY seq DESC LIMIT 1), '"id": 7', 'the event carries the evidence');
 SELECT ok((SELECT health_score < 70 FROM tandem.status('r')), 'the health score is poor');
 SELECT throws_ok($$SELECT tandem.retry('r')$$, '55000', NULL, 'no retry while it differs');
+SELECT throws_ok($$SELECT tandem.retry('r', dry_run => true)$$, '55000', NULL, '... which a dry run finds, too');
+SELECT is((SELECT epoch FROM tandem.rollback('r', 'what if', dry_run => true)), (SELECT epoch FROM tandem.run WHERE name = 'r'), 'another rollback would leave it where it is');
+SELECT results_eq($$SELECT stage, phase FROM tandem.cancel('r', dry_run => true)$$, $$VALUES ('off', 'cancelled')$$, 'what cancel() would make of it');
 SELECT is((SELECT count(*) FROM tandem.rollback('r', 'again')), 1::bigint, 'a second rollback is answered with the first');
 UPDATE a.x SET v = v + 1000 WHERE id = 7;
 SELECT is((SELECT v FROM b.x WHERE id = 7), 1007::bigint, 'the next write heals the row');
+SELECT results_eq($$SELECT stage, phase FROM tandem.retry('r', dry_run => true)$$, $$VALUES ('shadow', 'progressing')$$, 'what retry() would make of it');
+SELECT results_eq($$SELECT stage, phase FROM tandem.status('r')$$, $$VALUES ('shadow', 'degraded')$$, '... and did not');
 SELECT is((SELECT phase FROM tandem.retry('r', 'healed')), 'progressing', 'retry goes on');
 SELECT is((SELECT health_score FROM tandem.status('r')), 100, 'and the health is good');
 
