@@ -235,8 +235,10 @@ BEGIN
         target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
         PERFORM tandem.check_blockers(r, target.to_stage, target.new_weight, 'promoted'); -- before writers are kept out
         PERFORM tandem.drain_writers(r);
+        r := tandem.hold_run(r.id);
+    ELSE
+        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     END IF;
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
     PERFORM tandem.check_blockers(r, target.to_stage, target.new_weight, 'promoted');
     IF r.stage = 'shadow' AND NOT tandem.failures_known(r.id) THEN

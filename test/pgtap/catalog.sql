@@ -52,8 +52,8 @@ SELECT matches(pg_temp.signature('map_table'), '^run text, legacy regclass, new 
 SELECT is(pg_temp.signature('preflight'), 'run text → TABLE(check_name text, status text, detail text, hint text)', 'preflight');
 SELECT matches(pg_temp.signature('start'), '^run text, dry_run boolean DEFAULT false → tandem.runs$', 'start');
 SELECT matches(pg_temp.signature('promote'), '^run text, to_weight integer DEFAULT NULL::integer, reason text DEFAULT NULL::text, dry_run boolean DEFAULT false', 'promote');
-SELECT is(pg_temp.signature('rollback'), 'run text, reason text, domain text DEFAULT NULL::text, strategy text DEFAULT NULL::text → TABLE(epoch bigint, elapsed interval, proof bigint)', 'rollback');
-SELECT is(pg_temp.signature(verb), 'run text, reason text DEFAULT NULL::text → tandem.runs', verb) FROM unnest('{pause,resume,retry,cancel}'::text[]) AS verb;
+SELECT is(pg_temp.signature('rollback'), 'run text, reason text, domain text DEFAULT NULL::text, strategy text DEFAULT NULL::text, dry_run boolean DEFAULT false → TABLE(epoch bigint, elapsed interval, proof bigint)', 'rollback');
+SELECT is(pg_temp.signature(verb), 'run text, reason text DEFAULT NULL::text, dry_run boolean DEFAULT false → tandem.runs', verb) FROM unnest('{pause,resume,retry,cancel}'::text[]) AS verb;
 SELECT is(pg_temp.signature('complete'), 'run text, confirm text, dry_run boolean DEFAULT false → tandem.runs', 'complete');
 SELECT matches(pg_temp.signature('add_gate'), '^run text, gate text, before_stage text, before_weight integer DEFAULT NULL::integer, approvals integer DEFAULT 1, valid_for interval DEFAULT ''24:00:00''::interval → ', 'add_gate');
 SELECT matches(pg_temp.signature('sign_off'), '^run text, gate text, decision text, comment text DEFAULT NULL::text.* → tandem.runs$', 'sign_off');
