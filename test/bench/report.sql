@@ -58,7 +58,8 @@ SELECT r.id, 'emergency', true, 'guard any_difference: 2 differences', 50, 6, '{
 INSERT INTO tandem.comparison (run_id, mapping_id, purpose, rollback_id, epoch, snapshot, started_at, elapsed, equal, legacy_rows, new_rows, missing, extra, changed, duplicates, method, scope)
 SELECT m.run_id, m.id, 'proof', b.id, 6, '1:1:', b.at + interval '1 second', '3 s', m.new_table <> 'invoice', f.rows_seen, f.rows_seen, 0, 0, CASE m.new_table WHEN 'invoice' THEN 2 ELSE 0 END, 0, 'sketch', 'full'
   FROM tandem.rollback AS b JOIN tandem.mapping AS m ON m.run_id = b.run_id JOIN tandem.backfill AS f ON f.mapping_id = m.id;
-UPDATE tandem.run_activity SET round_at = clock_timestamp(), validated_at = now(), differences = 0, elapsed = '38 ms';
+UPDATE tandem.run_activity AS a SET round_at = clock_timestamp(), validated_at = now(), differences = 0, elapsed = '38 ms', successes = 179, counted_from = r.moved_at
+  FROM tandem.run AS r WHERE r.id = a.run_id;
 
 -- --- tasks with deadlines
 SELECT tandem.sla_policy('refund', '*', '30 seconds', '5 minutes'), tandem.sla_policy('mail', '*', NULL, '1 hour'), tandem.sla_policy('payout', '*', '1 minute', '10 minutes') \g /dev/null
