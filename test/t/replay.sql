@@ -16,7 +16,7 @@ BEGIN
 		roles := '{}';
 		CREATE TEMP TABLE IF NOT EXISTS stood (epoch bigint, place text);
 		TRUNCATE stood;
-		FOR e IN SELECT * FROM tandem.event AS x WHERE x.run = r.name AND x.stage IS NOT NULL AND x.kind NOT IN ('brake', 'guards_armed') ORDER BY x.seq LOOP -- a brake is called beside the run; guards are told of from within the move
+		FOR e IN SELECT * FROM tandem.event AS x WHERE x.run = r.name AND x.stage IS NOT NULL AND x.kind <> 'brake' ORDER BY x.seq LOOP -- a brake is called beside the run
 			IF e.kind = 'create_run' THEN
 				stage := e.stage; phase := e.phase; weight := e.weight; epoch := e.epoch;
 				IF (stage, phase, weight, epoch) IS DISTINCT FROM ('off', 'pending', 0, 0) THEN
