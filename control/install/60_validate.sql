@@ -158,6 +158,14 @@ BEGIN
         INSERT INTO tandem.difference (comparison_id, kind, severity, key, columns, legacy, new, dirty)
         SELECT made.id, d.kind, d.severity, d.key, d.columns, d.legacy, d.new, d.dirty
           FROM jsonb_to_recordset(c.differences) AS d (kind text, severity text, key jsonb, columns text[], legacy jsonb, new jsonb, dirty jsonb);
+        -- What differs and is not mended is found again and again. Of an epoch its first finding stays, and those of the last hour.
+        IF purpose = 'validate' AND jsonb_array_length(c.differences) > 0 THEN
+            DELETE FROM tandem.difference AS d USING tandem.comparison AS x
+             WHERE d.comparison_id = x.id AND x.run_id = run.id AND x.mapping_id = c.mapping_id AND x.purpose = 'validate' AND x.epoch = run.epoch
+               AND x.started_at BETWEEN c.started_at - interval '3 hours' AND c.started_at - interval '1 hour'
+               AND EXISTS (SELECT FROM tandem.comparison AS y JOIN tandem.difference AS e ON e.comparison_id = y.id
+                            WHERE y.run_id = x.run_id AND y.mapping_id = x.mapping_id AND y.purpose = 'validate' AND y.epoch = x.epoch AND y.id < x.id);
+        END IF;
         UPDATE tandem.acceptance AS a SET seen_at = c.started_at WHERE a.id = ANY (c.seen);
         IF (SELECT d.enabled FROM tandem.mapping AS m JOIN tandem.run_domain AS d ON d.run_id = m.run_id AND d.name = m.domain WHERE m.id = c.mapping_id) THEN
             total := total + c.missing + c.extra + c.changed + c.duplicates + c.errors - c.accepted;

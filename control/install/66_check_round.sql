@@ -42,7 +42,7 @@ BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run.id;
     IF NOT tandem.is_reconciled(r) THEN
         RETURN;
-    ELSIF rule.on_fail = 'rollback' AND r.phase IN ('progressing', 'paused', 'waiting_approval') THEN
+    ELSIF rule.on_fail = 'rollback' AND tandem.guards_armed(r) THEN
         PERFORM tandem.roll_back(r.id, NULL, why, NULL, true, evidence);
     ELSIF rule.on_fail = 'pause' AND tandem.pause_run(r.id, why, evidence) IS NULL THEN
         PERFORM tandem.refuse_held(r);

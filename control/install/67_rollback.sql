@@ -143,10 +143,22 @@ COMMENT ON FUNCTION tandem.hold_run IS 'Locks the row of a run for who holds its
 CREATE FUNCTION tandem.is_rolled_back(run tandem.run, domain text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT run.phase = 'degraded' AND CASE WHEN domain IS NULL THEN run.weight = 0
-                                           ELSE EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = run.id AND d.name = domain AND d.weight = 0) END
+    SELECT CASE WHEN domain IS NULL THEN run.phase = 'degraded' AND run.weight = 0
+                ELSE EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = run.id AND d.name = domain AND d.weight = 0 AND (run.phase = 'degraded' OR NOT d.enabled)) END
 $$;
 COMMENT ON FUNCTION tandem.is_rolled_back IS 'Is the run, or the domain of it, where a rollback would take it?';
+
+CREATE FUNCTION tandem.refuse_off(run tandem.run, domain text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = run.id AND d.name = refuse_off.domain AND NOT d.enabled) THEN
+        RAISE EXCEPTION 'domain "%" of run "%" is switched off', domain, run.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'Legacy serves all of its keys: there is nothing to roll back.',
+              HINT = format('SELECT * FROM tandem.rollback(%L, ''what you saw'') takes back the others.', run.name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.refuse_off IS 'Refuses (55000) the rollback of a domain that is switched off';
 
 -- The flip itself, with the run's row locked.
 CREATE FUNCTION tandem.flip(run tandem.run, domain text, reason text, evidence jsonb) RETURNS tandem.run
@@ -280,6 +292,7 @@ BEGIN
     ELSE
         before_r := tandem.enter_rollbacks(before_r, 'rollback');
         IF tandem.is_rolled_back(before_r, domain) THEN
+            PERFORM tandem.refuse_off(before_r, domain);
             SELECT x.* INTO result FROM tandem.rollback AS x
              WHERE x.run_id = before_r.id AND (x.domain IS NULL OR roll_back.domain IS NULL OR x.domain = roll_back.domain) ORDER BY x.id DESC LIMIT 1;
         END IF;
@@ -331,6 +344,7 @@ BEGIN
     PERFORM tandem.check_domain(r, domain);
     IF dry_run THEN
         PERFORM tandem.rollback_strategy(r.id, domain, strategy);
+        PERFORM tandem.refuse_off(r, domain);
         IF NOT tandem.is_rolled_back(r, domain) THEN
             PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'rollback', r.steps, NULL);
             r.epoch := r.epoch + 1;

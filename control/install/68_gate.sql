@@ -62,7 +62,9 @@ SELECT r.name AS run, d.gate, d.decision, d.comment, d.options, d.role, d.sessio
             WHEN EXISTS (SELECT FROM tandem.decision AS o WHERE o.run_id = d.run_id AND o.gate = d.gate AND o.decision = 'no_go' AND o.id > d.id) THEN 'a no go since'
             WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = d.run_id AND b.id > d.rollback_id) THEN 'a rollback since'
             WHEN EXISTS (SELECT FROM tandem.comparison AS c WHERE c.run_id = d.run_id AND c.id > d.comparison_id
-                            AND c.missing + c.extra + c.changed + c.duplicates + c.errors > c.accepted) THEN 'a difference was found since'
+                            AND c.missing + c.extra + c.changed + c.duplicates + c.errors > c.accepted
+                            AND NOT EXISTS (SELECT FROM tandem.mapping AS m JOIN tandem.run_domain AS x ON x.run_id = m.run_id AND x.name = m.domain
+                                             WHERE m.id = c.mapping_id AND NOT x.enabled)) THEN 'a difference was found since' -- a domain that is off holds nobody up
             WHEN EXISTS (SELECT FROM tandem.decision AS o WHERE o.run_id = d.run_id AND o.gate = d.gate AND o.role = d.role AND o.id > d.id) THEN 'signed again since'
             WHEN d.expires_at <= clock_timestamp() THEN 'expired'
        END AS void, d.epoch, d.id

@@ -293,6 +293,11 @@ DECLARE
 BEGIN
     PERFORM tandem.authorize(r, 'retry');
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
+    SELECT * INTO barred FROM tandem.raise_blockers(r) WHERE r.weight > 0 LIMIT 1; -- a domain went back alone, and takes up the weight of the run
+    IF FOUND THEN
+        RAISE EXCEPTION 'run "%" is not retried: %', r.name, lower(left(barred.detail, 1)) || rtrim(substr(barred.detail, 2), '.')
+              USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('%s: %s', barred.blocker, barred.detail), HINT = barred.hint;
+    END IF;
     PERFORM tandem.take_lock('tandem.run', r.id);
     PERFORM tandem.forgive_dirty_keys(r.id);
     IF r.stage <> 'dualwrite' THEN

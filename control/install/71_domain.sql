@@ -32,6 +32,16 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.domain_blockers IS 'Why a run cannot be completed: domains that are switched off';
 
+-- As for a promotion: keys of the domain go to new. What only concerns how far the run may go is left out.
+CREATE FUNCTION tandem.raise_blockers(run tandem.run) RETURNS TABLE (blocker text, detail text, hint text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.* FROM tandem.promotion_blockers(run, 'live', (run).weight) AS p WHERE p.blocker IN ('worker', 'rounds', 'check')
+    UNION ALL
+    SELECT x.* FROM tandem.retry_blockers(run) AS x WHERE (run).phase = 'degraded'
+$$;
+COMMENT ON FUNCTION tandem.raise_blockers IS 'Why no keys of a domain may go to new again at the weight of the run: nobody watches, rounds fail, a critical check fails, a gate is not signed again';
+
 -- SECURITY DEFINER: it writes the extension's tables. A domain that went back alone is taken up again by switching it on.
 CREATE FUNCTION tandem.set_domain(run text, domain text, enabled boolean, reason text DEFAULT NULL) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -39,6 +49,7 @@ AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
     d tandem.run_domain;
+    b record;
     to_weight integer;
     different bigint;
 BEGIN
@@ -62,6 +73,11 @@ BEGIN
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             RAISE EXCEPTION 'a domain is switched on in isolation level read committed only' USING ERRCODE = 'active_sql_transaction',
                   DETAIL = format('This transaction is %s.', current_setting('transaction_isolation')), HINT = 'Call set_domain() in a statement of its own.';
+        END IF;
+        SELECT * INTO b FROM tandem.raise_blockers(r) LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'domain "%" of run "%" is not switched on: %', domain, r.name, lower(left(b.detail, 1)) || rtrim(substr(b.detail, 2), '.')
+                  USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('%s: %s', b.blocker, b.detail), HINT = b.hint;
         END IF;
         PERFORM tandem.take_lock('tandem.run', r.id);
         PERFORM tandem.run_comparison(r, 'proof');
@@ -95,6 +111,9 @@ BEGIN
     UPDATE tandem.run AS x SET epoch = x.epoch + 1, moved_at = CASE WHEN to_weight > d.weight THEN clock_timestamp() ELSE x.moved_at END, home = tandem.home()
      WHERE x.id = r.id RETURNING * INTO r;
     PERFORM tandem.record_event(r, 'set_domain', reason, jsonb_build_object('domain', domain, 'enabled', enabled, 'from_weight', d.weight, 'weight', to_weight)), tandem.worker_wake();
+    IF to_weight > d.weight THEN -- what fired for it when it went back may fire again
+        PERFORM tandem.arm_guards(r, NULL, 'set_domain', domain);
+    END IF;
     RETURN tandem.status(run);
 END
 $$;

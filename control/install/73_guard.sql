@@ -17,7 +17,9 @@ BEGIN
     PERFORM tandem.lock_run(fire_guards.run_id, interval '10 milliseconds'); -- who holds it for longer is not waited for: roll_back() knows what to do
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = fire_guards.run_id;
     armed := tandem.guards_armed(r);
-    FOR f IN SELECT x.* FROM unnest(firings) AS x ORDER BY x.severity, x.guard, x.domain LOOP
+    FOR f IN SELECT x.* FROM unnest(firings) AS x
+              WHERE x.severity <> 2 OR NOT EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.name = x.domain AND NOT d.enabled) -- it was switched off meanwhile
+              ORDER BY x.severity, x.guard, x.domain LOOP
         f.evidence := f.evidence || jsonb_build_object('guard', f.guard, 'condition', f.condition, 'severity', f.severity, 'domain', f.domain, 'values', f."values",
                                                        'first_true_at', f.first_true_at, 'held', f.held, 'samples', f.samples);
         IF f.severity = 3 THEN
@@ -45,7 +47,7 @@ BEGIN
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
         PERFORM tandem.record_event(r, 'guard_fired', f.reason, f.evidence || jsonb_build_object('firing', f.id, 'action', f.action, 'rollback', f.rollback_id));
     END LOOP;
-    RETURN rolled OR f.action = 'rollback of the domain';
+    RETURN rolled OR coalesce(f.action = 'rollback of the domain', false);
 END
 $$;
 COMMENT ON FUNCTION tandem.fire_guards IS 'Acts on guards whose condition has held: rolls back by severity, alerts, and records all of them; true where something was rolled back';
@@ -73,7 +75,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem.alert_guard IS 'The alert of a guard that fired';
 
-CREATE FUNCTION tandem.arm_guards(run tandem.run, guard text, by text) RETURNS void
+CREATE FUNCTION tandem.arm_guards(run tandem.run, guard text, by text, domain text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -81,7 +83,8 @@ DECLARE
 BEGIN
     WITH f AS (
         UPDATE tandem.guard_firing AS x SET armed_at = clock_timestamp(), armed_by = arm_guards.by
-         WHERE x.run_id = run.id AND x.armed_at IS NULL AND x.guard = coalesce(arm_guards.guard, x.guard) RETURNING x.guard
+         WHERE x.run_id = run.id AND x.armed_at IS NULL AND x.guard = coalesce(arm_guards.guard, x.guard)
+           AND (arm_guards.domain IS NULL OR x.domain = arm_guards.domain) RETURNING x.guard
     )
     SELECT array_agg(DISTINCT f.guard) INTO armed FROM f;
     IF armed IS NOT NULL THEN
@@ -89,7 +92,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem.arm_guards IS 'Arms guards that have fired again (one, or all of a run), and records it';
+COMMENT ON FUNCTION tandem.arm_guards IS 'Arms guards that have fired again (one, those of a domain, or all of a run), and records it';
 
 CREATE FUNCTION tandem.guards_moved() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -187,6 +190,14 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT string_agg(format('%s %s', k, tandem.number_text(v::double precision)), ', ' ORDER BY k) FROM jsonb_each_text("values") AS e (k, v) $$;
 COMMENT ON FUNCTION tandem.values_text IS 'Values of metrics for people';
 
+-- The domain at fault is served by legacy already, while others are not: there is nothing to take back.
+CREATE FUNCTION tandem.guard_is_off(run tandem.run, guard tandem.guard_rule) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT guard.severity = 2 AND EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = (run).id AND d.name = guard.domain AND (NOT d.enabled OR (d.weight = 0 AND (run).weight > 0)))
+$$;
+COMMENT ON FUNCTION tandem.guard_is_off IS 'Is this a guard of one domain that is switched off, or went back alone?';
+
 -- One look at all guards of a run. Guards whose condition is not true cost a read and no write of their own; the default guard is asked by
 -- validate_run(), with the verdict that it is about.
 CREATE FUNCTION tandem.guard_round(run tandem.run) RETURNS boolean
@@ -222,6 +233,7 @@ BEGIN
     END IF;
     timeout_ms := greatest(10, least(extract(epoch FROM tandem.option(run.id, 'metric_timeout')::interval) * 1000, 600000));
     longest_gap := tandem.option(run.id, 'heartbeat_timeout');
+    DELETE FROM tandem.guard_progress AS p USING tandem.guard_rule AS x WHERE p.guard_id = x.id AND x.run_id = run.id AND tandem.guard_is_off(run, x);
     IF last.looked_at < now - longest_gap OR last.looked_at > now THEN -- for how long a guard has been silent is not known any more
         last.answers := '{}';
     END IF;
@@ -234,7 +246,7 @@ BEGIN
           FROM tandem.guard_rule AS x LEFT JOIN tandem.guard_progress AS p ON p.guard_id = x.id
          CROSS JOIN LATERAL (SELECT array_agg(v.value ORDER BY u.n) AS numbers, min(v.samples) AS samples, max(v.measured_at) AS measured_at, jsonb_object_agg(u.metric, v.value) AS shown
                                FROM unnest(x.metrics) WITH ORDINALITY AS u (metric, n) LEFT JOIN v ON v.metric = u.metric) AS s
-         WHERE x.run_id = run.id AND x.template IS DISTINCT FROM 'any_difference' ORDER BY x.id
+         WHERE x.run_id = run.id AND x.template IS DISTINCT FROM 'any_difference' AND NOT tandem.guard_is_off(run, x) ORDER BY x.id
     LOOP
         t := tandem.guard_truth(run.owner, g.condition, g.metrics, g.numbers, timeout_ms);
         l := tandem.guard_look(g.hold, g.min_samples, longest_gap, g.true_since IS NOT NULL, coalesce(g.held, 0), coalesce(g.seen, 0), last.looked_at, g.counted_at,
@@ -342,7 +354,9 @@ SELECT r.name AS run, g.name AS guard, g.condition,
        CASE WHEN o.armed_at IS NULL AND o.id IS NOT NULL THEN CASE WHEN a.acknowledged_at IS NULL THEN 'fired' ELSE 'acknowledged' END
             -- as guards_armed(), which who reads the view may not execute
             WHEN NOT tandem.run_is_armed(r.stage) OR r.phase NOT IN ('progressing', 'paused', 'waiting_approval', 'degraded')
-                 OR (r.phase = 'degraded' AND NOT EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.weight > 0)) THEN 'off'
+                 OR (r.phase = 'degraded' AND NOT EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.weight > 0))
+                 -- as guard_is_off()
+                 OR (g.severity = 2 AND EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.name = g.domain AND (NOT d.enabled OR (d.weight = 0 AND r.weight > 0)))) THEN 'off'
             WHEN p.guard_id IS NOT NULL THEN 'pending' WHEN v.answers -> g.name ->> 'answer' = 'inconclusive' THEN 'inconclusive' ELSE 'armed' END AS status,
        CASE WHEN g.metrics = '{differences}' THEN y.differences ELSE (v."values" ->> g.metrics[1])::double precision END AS value, g.severity, g.domain, g.hold, g.min_samples,
        p.true_since, make_interval(secs => p.held / 1e6) AS held, o.fired_at, o.reason AS fired_because, o.action, o.id AS firing, a.id AS alert,
