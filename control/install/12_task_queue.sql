@@ -67,12 +67,13 @@ BEGIN
               DETAIL = 'A kind has 1 to 128 bytes; kinds beginning with "tandem." are the extension''s own.', HINT = 'Kind "*" stands for every kind without a policy of its own.';
     END IF;
     IF max_attempts NOT BETWEEN 1 AND 10000 THEN
-        RAISE EXCEPTION 'max_attempts must be between 1 and 10000, not %', max_attempts USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'max_attempts must be between 1 and 10000, not %', max_attempts USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'max_attempts => 1 tries once and never again; 5 is the default.';
     END IF;
     -- An infinite interval is longer than any.
     IF backoff < interval '0' OR backoff_max < backoff OR backoff_max > interval '366 days' THEN
         RAISE EXCEPTION 'backoff must not be negative, nor backoff_max shorter than it or longer than a year' USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('They are %s and %s.', backoff, backoff_max);
+              DETAIL = format('They are %s and %s.', backoff, backoff_max), HINT = 'For example backoff => ''1 second'', backoff_max => ''1 hour''; both ''0'' try again at once.';
     END IF;
     INSERT INTO tandem.task_kind AS k (kind, max_attempts, backoff, backoff_max) VALUES (kind, max_attempts, backoff, backoff_max)
     ON CONFLICT ON CONSTRAINT task_kind_pkey DO UPDATE SET max_attempts = EXCLUDED.max_attempts, backoff = EXCLUDED.backoff, backoff_max = EXCLUDED.backoff_max

@@ -115,7 +115,8 @@ BEGIN
               HINT = 'SELECT tandem.sla_calendar(''office'', ''Europe/Berlin'', ''{"mon": "08:00-17:00"}'', ''{2026-12-25}'')';
     END IF;
     IF octet_length(name) NOT BETWEEN 1 AND 63 THEN
-        RAISE EXCEPTION 'the name of a calendar has 1 to 63 bytes' USING ERRCODE = 'invalid_name';
+        RAISE EXCEPTION 'the name of a calendar has 1 to 63 bytes' USING ERRCODE = 'invalid_name',
+              DETAIL = format('This one has %s.', octet_length(name)), HINT = 'Choose a short name, such as ''office''.';
     END IF;
     -- By full name: an abbreviation such as CET has no summer, or another one elsewhere.
     IF NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = sla_calendar.timezone) THEN
@@ -123,7 +124,8 @@ BEGIN
               HINT = 'SELECT name FROM pg_timezone_names lists them: Europe/Berlin, UTC, ...';
     END IF;
     IF '-infinity' = ANY (holidays) OR 'infinity' = ANY (holidays) THEN
-        RAISE EXCEPTION 'a holiday is a day' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'a holiday is a day' USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = 'One of them is infinity.', HINT = 'Name each day: ''{2026-12-25,2026-12-26}''.';
     END IF;
     minutes := tandem.open_minutes(hours);
     INSERT INTO tandem.sla_calendar AS c (name, timezone, hours, holidays, open) VALUES (name, timezone, hours, holidays, minutes)
@@ -192,7 +194,8 @@ BEGIN
               HINT = 'SELECT tandem.sla_policy(''*'', ''high'', NULL, ''1 hour''); ''*'' stands for every other.';
     END IF;
     IF octet_length(kind) NOT BETWEEN 1 AND 128 THEN
-        RAISE EXCEPTION 'the kind of a task has 1 to 128 bytes' USING ERRCODE = 'invalid_name';
+        RAISE EXCEPTION 'the kind of a task has 1 to 128 bytes' USING ERRCODE = 'invalid_name',
+              DETAIL = format('This one has %s.', octet_length(kind)), HINT = 'Name the kind that task_create() is given, such as ''refund'', or ''*'' for every other.';
     END IF;
     IF severity NOT IN ('low', 'normal', 'high', 'critical', '*') THEN
         RAISE EXCEPTION 'there is no severity "%"', severity USING ERRCODE = 'invalid_parameter_value', HINT = 'Severities are low, normal, high, critical; ''*'' stands for every other.';

@@ -141,13 +141,24 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     other record;
+    unwatched text[];
+    owner name;
 BEGIN
     DELETE FROM tandem.role_grant AS g WHERE g.role = revoke_role.role AND g.level = revoke_role.level;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'role "%" has no level "%"', role, level USING ERRCODE = 'undefined_object',
               HINT = 'SELECT * FROM tandem.role_grant shows the levels.';
     END IF;
-    PERFORM tandem.append_event('revoke_role', NULL, jsonb_build_object('role', role, 'level', level));
+    -- Rights are taken at once, also from who owns runs: that is said, and not refused.
+    SELECT array_agg(r.name ORDER BY r.name), min(r.owner) INTO unwatched, owner FROM tandem.run AS r JOIN pg_roles AS o ON o.rolname = r.owner
+     WHERE revoke_role.level IN ('operator', 'admin') AND tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' AND pg_has_role(o.oid, (SELECT x.oid FROM pg_roles AS x WHERE x.rolname = role), 'MEMBER')
+       AND NOT tandem.has_level(o.rolname, 'operator') AND NOT tandem.has_level(o.rolname, 'admin');
+    PERFORM tandem.append_event('revoke_role', NULL, jsonb_strip_nulls(jsonb_build_object('role', role, 'level', level, 'unwatched', unwatched)));
+    IF unwatched IS NOT NULL THEN
+        RAISE WARNING 'nobody watches from now on: %', array_to_string(unwatched, ', ')
+              USING DETAIL = 'The rounds of a run are made as its owner, who needs the level operator or admin for that: without it nothing is compared, and no guard fires.',
+                    HINT = format('SELECT tandem.grant_role(%L, ''operator'') lets them go on; or end them by tandem.rollback() and tandem.cancel().', owner);
+    END IF;
     IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role) THEN
         EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tandem FROM %I', role);
         EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA tandem FROM %I', role);

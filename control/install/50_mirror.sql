@@ -227,6 +227,26 @@ $$;
 COMMENT ON FUNCTION tandem.lock_tables IS
     'Locks all tables of a run, in tries that neither hold up nor deadlock the application; 55P03 after the option lock_timeout, or at_most';
 
+-- PostgreSQL alters no table for which this transaction has checks to come, of a deferred foreign key say, nor one that a statement of it, such as
+-- the calling one, still reads. It does not say what to do.
+CREATE FUNCTION tandem.alter_idle(relation regclass, command text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    hint text;
+BEGIN
+    EXECUTE command;
+EXCEPTION WHEN object_in_use THEN
+    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    IF hint <> '' THEN
+        RAISE; -- an event trigger's refusal, which says it
+    END IF;
+    RAISE EXCEPTION 'the mirror of % cannot go on or off now: this transaction is not done with the table', relation USING ERRCODE = 'object_in_use', DETAIL = SQLERRM || '.',
+          HINT = 'Call it in a transaction of its own. Checks that are deferred to the commit are made by SET CONSTRAINTS ALL IMMEDIATE; a cursor is closed by CLOSE.';
+END
+$$;
+COMMENT ON FUNCTION tandem.alter_idle IS 'Changes a trigger of the mirror; where the transaction still has business with the table (55006), it says what to do';
+
 -- ENABLE ALWAYS: also what logical replication applies is mirrored. PostgreSQL gives a row trigger to every partition, also to one that
 -- is made later; a statement trigger it gives to none, and TRUNCATE may name a partition.
 CREATE FUNCTION tandem.install_mirrors(run_id integer) RETURNS void
@@ -244,7 +264,7 @@ BEGIN
               CROSS JOIN LATERAL (SELECT s.relation UNION SELECT p.relid FROM pg_partition_tree(s.relation) AS p WHERE t.event LIKE '%TRUNCATE%') AS u (relation)
               WHERE x.run_id = install_mirrors.run_id LOOP
         EXECUTE format('CREATE TRIGGER %I %s EXECUTE FUNCTION tandem.mirror(%L, %L)', m.name, format(m.event, m.relation), m.id, m.direction);
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', m.relation, m.name);
+        PERFORM tandem.alter_idle(m.relation, format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', m.relation, m.name));
     END LOOP;
 END
 $$;
@@ -262,7 +282,7 @@ BEGIN
               CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS n
                JOIN pg_trigger AS g ON g.tgname = n.name AND g.tgparentid = 0 AND g.tgfoid = 'tandem.mirror()'::regprocedure
               WHERE m.run_id = drop_mirrors.run_id LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.relation);
+        PERFORM tandem.alter_idle(t.relation, format('DROP TRIGGER %I ON %s', t.tgname, t.relation));
     END LOOP;
     PERFORM tandem.end_capture(run_id);
 END

@@ -96,6 +96,9 @@ BEGIN
     SELECT format('%s would lose its mirror', t.relation::regclass), true FROM tables AS t
      WHERE NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.relation AND g.tgname = 'tandem_mirror_' || m.id AND g.tgfoid = 'tandem.mirror()'::regprocedure)
      UNION ALL
+    SELECT format('rule %I would do something else instead of a write to %s', w.rulename, s.relation), true
+      FROM side AS s JOIN pg_rewrite AS w ON w.ev_class = s.relation AND w.ev_type <> '1' AND w.is_instead AND w.ev_enabled <> 'D'
+     UNION ALL
     SELECT format('role "%s", in whose name the run mirrors, could not write %s', owner, s.relation), true FROM side AS s
      WHERE EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = owner) AND NOT (has_table_privilege(owner, s.relation, 'SELECT') AND has_table_privilege(owner, s.relation, 'INSERT')
            AND has_table_privilege(owner, s.relation, 'UPDATE') AND has_table_privilege(owner, s.relation, 'DELETE'))
@@ -168,37 +171,48 @@ $$;
 COMMENT ON FUNCTION tandem.refuse_ddl IS 'The error of DDL that would break a mirror (55006)';
 
 -- compile: the command may have changed what the statements of the mirror mean.
-CREATE FUNCTION tandem.judge_ddl(command text, m tandem.mapping, compile boolean, may_pause boolean) RETURNS void
+CREATE FUNCTION tandem.ddl_state(m tandem.mapping, owner name, compile boolean, OUT damage text[], OUT fatal boolean)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    SELECT coalesce(array_agg(d.what), '{}'), coalesce(bool_or(d.fatal), false) INTO damage, fatal FROM tandem.ddl_damage(m, owner) AS d;
+    IF compile AND NOT fatal THEN
+        BEGIN
+            PERFORM tandem.mirror_check(m.id, 'forward'), tandem.mirror_check(m.id, 'reverse');
+        EXCEPTION WHEN OTHERS THEN
+            damage := damage || ('The mirror would not work any more: ' || SQLERRM);
+            fatal := true;
+        END;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.ddl_state IS 'What of a mapping is not as it was, its mirror''s statements that cannot be prepared among it';
+
+-- before: the damage that was there before the command. Somebody else's command is not refused for what it did not do.
+CREATE FUNCTION tandem.judge_ddl(command text, m tandem.mapping, compile boolean, may_pause boolean, before jsonb DEFAULT '[]') RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run;
     on_ddl text := tandem.option(m.run_id, 'on_ddl');
-    damage record;
-    problem text;
+    s record;
+    what text;
 BEGIN
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = m.run_id;
-    SELECT string_agg(d.what, '; ') AS what, coalesce(bool_or(d.fatal), false) AS fatal INTO damage FROM tandem.ddl_damage(m, r.owner) AS d;
-    IF damage.fatal OR (damage.what IS NOT NULL AND on_ddl = 'refuse') THEN
-        PERFORM tandem.refuse_ddl(command, m, damage.what);
-    END IF;
-    IF compile THEN
-        BEGIN
-            PERFORM tandem.mirror_check(m.id, 'forward'), tandem.mirror_check(m.id, 'reverse');
-        EXCEPTION WHEN OTHERS THEN
-            GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
-            PERFORM tandem.refuse_ddl(command, m, 'The mirror would not work any more: ' || problem);
-        END;
+    s := tandem.ddl_state(m, r.owner, compile);
+    what := nullif(array_to_string(s.damage, '; '), '');
+    IF (s.fatal OR on_ddl = 'refuse') AND NOT to_jsonb(s.damage) <@ before THEN
+        PERFORM tandem.refuse_ddl(command, m, what);
     END IF;
     IF EXISTS (SELECT FROM pg_class AS c WHERE c.relkind = 'p' AND c.oid IN (tandem.relation_of(m.legacy_schema, m.legacy_table), tandem.relation_of(m.new_schema, m.new_table))) THEN
         PERFORM tandem.guard_partitions(m);
     END IF;
     IF may_pause THEN
-        PERFORM tandem.append_event('ddl', damage.what, jsonb_build_object('command', command, 'legacy', format('%I.%I', m.legacy_schema, m.legacy_table), 'new', format('%I.%I', m.new_schema, m.new_table)),
+        PERFORM tandem.append_event('ddl', what, jsonb_build_object('command', command, 'legacy', format('%I.%I', m.legacy_schema, m.legacy_table), 'new', format('%I.%I', m.new_schema, m.new_table)),
                                     r.name, r.stage, r.phase, r.weight, r.epoch);
         IF on_ddl = 'pause' THEN
-            INSERT INTO tandem.ddl_change (run_id, command, relation, change) VALUES (r.id, command, format('%I.%I', m.new_schema, m.new_table), coalesce(damage.what, 'nothing that is mapped'));
-            UPDATE tandem.mapping_shape AS s SET shape = tandem.shape_of(m) WHERE s.mapping_id = m.id AND damage.what IS NOT NULL;
+            INSERT INTO tandem.ddl_change (run_id, command, relation, change) VALUES (r.id, command, format('%I.%I', m.new_schema, m.new_table), coalesce(what, 'nothing that is mapped'));
+            UPDATE tandem.mapping_shape AS s SET shape = tandem.shape_of(m) WHERE s.mapping_id = m.id AND what IS NOT NULL;
             PERFORM tandem.worker_wake();
         END IF;
     END IF;
@@ -206,26 +220,71 @@ END
 $$;
 COMMENT ON FUNCTION tandem.judge_ddl IS 'Refuses DDL that breaks the mirror of a mapping, or leaves a pause to the next round';
 
--- SECURITY DEFINER, all three: whoever makes the DDL, they read the extension's tables, and write its triggers.
+-- What a command that names no mapped table can harm: by a function, an operator or a collation only mappings that have more than bare columns.
+CREATE FUNCTION tandem.concerned_mappings(command text) RETURNS SETOF tandem.mapping
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.* FROM tandem.armed_mappings() AS a
+     WHERE $1 NOT IN ('ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
+        OR EXISTS (SELECT FROM tandem.mapping_column AS c WHERE c.mapping_id = a.id AND c.expression ~ '[^a-z0-9_"]')
+$$;
+COMMENT ON FUNCTION tandem.concerned_mappings IS 'The mappings whose run is on and that such a command can harm, whatever it names';
+
+CREATE FUNCTION tandem.ddl_compiles(command text) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT $1 NOT IN ('CREATE TABLE', 'ALTER INDEX', 'ALTER TRIGGER', 'REVOKE', 'DROP OWNED') $$;
+COMMENT ON FUNCTION tandem.ddl_compiles IS 'Can such a command change what the statements of a mirror mean?';
+
+-- SECURITY DEFINER, all four: whoever makes the DDL, they read the extension's tables, and write its triggers.
+--
+-- The setting is made anew for each command, and forgotten after it: nobody can give himself another one in between.
+CREATE FUNCTION tandem.before_ddl() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    m tandem.mapping;
+    s record;
+    before jsonb := '{}';
+BEGIN
+    FOR m IN SELECT c.* FROM tandem.concerned_mappings(tg_tag) AS c LOOP
+        s := tandem.ddl_state(m, (SELECT r.owner FROM tandem.run AS r WHERE r.id = m.run_id), tandem.ddl_compiles(tg_tag));
+        IF s.damage <> '{}' THEN
+            before := before || jsonb_build_object(m.id, s.damage);
+        END IF;
+    END LOOP;
+    PERFORM set_config('pg_tandem.ddl_before', before::text, true);
+END
+$$;
+COMMENT ON FUNCTION tandem.before_ddl IS 'Event trigger: keeps what is the matter with mirrors before a command that names no mapped table';
+
 CREATE FUNCTION tandem.after_ddl() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     touched integer[];
     m tandem.mapping;
-    everything boolean := tg_tag NOT IN ('ALTER TABLE', 'CREATE TABLE');
+    before jsonb;
 BEGIN
-    IF NOT everything THEN
-        -- by their triggers: these stay with a table that is renamed
+    IF tg_tag IN ('ALTER TABLE', 'ALTER INDEX', 'CREATE TABLE', 'CREATE RULE') THEN
+        -- by their triggers: these stay with a table that is renamed, which ALTER INDEX does, too
         touched := ARRAY(SELECT DISTINCT substring(t.tgname FROM '^tandem_(?:mirror|truncate)_([0-9]+)$')::integer
-                           FROM pg_event_trigger_ddl_commands() AS c JOIN pg_trigger AS t ON t.tgrelid = c.objid
-                          WHERE c.classid = 'pg_class'::regclass AND t.tgfoid = 'tandem.mirror()'::regprocedure AND t.tgname ~ '^tandem_(mirror|truncate)_[0-9]+$');
-        IF touched = '{}' THEN
-            RETURN;
+                           FROM pg_event_trigger_ddl_commands() AS c LEFT JOIN pg_rewrite AS w ON c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid
+                           JOIN pg_trigger AS t ON t.tgrelid = CASE WHEN c.classid = 'pg_class'::regclass THEN c.objid ELSE w.ev_class END
+                          WHERE t.tgfoid = 'tandem.mirror()'::regprocedure AND t.tgname ~ '^tandem_(mirror|truncate)_[0-9]+$');
+        IF touched <> '{}' THEN
+            FOR m IN SELECT a.* FROM tandem.armed_mappings(touched) AS a LOOP
+                PERFORM tandem.judge_ddl(tg_tag, m, tandem.ddl_compiles(tg_tag), tg_tag = 'ALTER TABLE');
+            END LOOP;
         END IF;
+        RETURN;
     END IF;
-    FOR m IN SELECT a.* FROM tandem.armed_mappings(touched) AS a LOOP
-        PERFORM tandem.judge_ddl(tg_tag, m, tg_tag NOT IN ('CREATE TABLE', 'REVOKE'), tg_tag = 'ALTER TABLE');
+    IF tg_tag = 'REVOKE' AND NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() AS c WHERE c.object_type = 'TABLE') THEN
+        RETURN;
+    END IF;
+    before := nullif(current_setting('pg_tandem.ddl_before', true), '');
+    PERFORM set_config('pg_tandem.ddl_before', '', true);
+    FOR m IN SELECT c.* FROM tandem.concerned_mappings(tg_tag) AS c LOOP
+        PERFORM tandem.judge_ddl(tg_tag, m, tandem.ddl_compiles(tg_tag), false, coalesce(before -> m.id::text, '[]'));
     END LOOP;
 END
 $$;

@@ -124,7 +124,7 @@ BEGIN
     END IF;
     IF octet_length(job) NOT BETWEEN 1 AND 63 THEN
         RAISE EXCEPTION 'the name of a batch job has 1 to 63 bytes' USING ERRCODE = CASE WHEN job = '' THEN 'invalid_name' ELSE 'name_too_long' END,
-              DETAIL = format('This one has %s.', octet_length(job));
+              DETAIL = format('This one has %s.', octet_length(job)), HINT = 'Choose a short name, such as ''nightly_import''.';
     END IF;
 END
 $$;
@@ -212,7 +212,8 @@ BEGIN
         RAISE EXCEPTION 'a batch has 1 row or more, not %', coalesce(rows::text, 'null') USING ERRCODE = 'invalid_parameter_value', HINT = 'rows is how many it is going to check; 50 is usual.';
     END IF;
     IF octet_length(idem_key) NOT BETWEEN 1 AND 255 THEN
-        RAISE EXCEPTION 'the idem_key of a batch has 1 to 255 bytes' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'the idem_key of a batch has 1 to 255 bytes' USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = format('This one has %s.', octet_length(idem_key)), HINT = 'For example ''import 2026-11-23, batch 17''; leave it out where the batch need not be found again.';
     END IF;
     IF (relation IS NULL) <> (key_from IS NULL) OR (key_from IS NULL) <> (key_to IS NULL) THEN
         RAISE EXCEPTION 'to compare its rows, a batch needs a relation and the first and the last key' USING ERRCODE = 'null_value_not_allowed',
@@ -344,7 +345,8 @@ BEGIN
     END IF;
     IF least(checked, updated, failed, unchanged) < 0 OR greatest(checked, updated, failed, unchanged) > 4503599627370496 THEN
         RAISE EXCEPTION 'rows are counted from 0 to 2^52' USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = format('checked is %s, updated %s, failed %s%s.', checked, updated, failed, coalesce(', unchanged ' || unchanged, ''));
+              DETAIL = format('checked is %s, updated %s, failed %s%s.', checked, updated, failed, coalesce(', unchanged ' || unchanged, '')),
+              HINT = 'SELECT tandem.batch_end(batch, checked => 50, updated => 12, failed => 0)';
     END IF;
     SELECT x.* INTO b FROM tandem.batch AS x WHERE x.id = batch FOR UPDATE; -- a second end of the same batch waits here
     SELECT x.* INTO r FROM tandem.run AS x WHERE x.id = b.run_id;

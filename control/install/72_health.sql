@@ -117,7 +117,7 @@ AS $$
      WHERE s.state NOT IN ('watched', 'takes turns', 'restored') AND tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY s.run
     UNION ALL
     SELECT 'ddl', NULL, 'WARNING', NULL, NULL, NULL, NULL, format('DDL on mapped tables goes unnoticed: ALTER EVENT TRIGGER %I ENABLE', min(e.evtname))
-      FROM pg_event_trigger AS e WHERE e.evtname IN ('tandem_ddl', 'tandem_drop', 'tandem_rewrite') AND e.evtenabled IN ('D', 'R') HAVING count(*) > 0
+      FROM pg_event_trigger AS e WHERE e.evtname IN ('tandem_ddl', 'tandem_before', 'tandem_drop', 'tandem_rewrite') AND e.evtenabled IN ('D', 'R') HAVING count(*) > 0
     UNION ALL
     SELECT 'batches', b.run, CASE WHEN bool_or(b.verdict = 'fail') THEN 'CRITICAL' WHEN sum(b.recent_failed) > 0 OR bool_or(b.verdict = 'inconclusive' AND b.recent > 0) THEN 'WARNING' ELSE 'OK' END,
            sum(b.recent_failed), NULL, NULL, 'batches', left(string_agg(format('%s: %s', b.job, b.reason), '; ' ORDER BY b.job), 500)

@@ -127,7 +127,8 @@ BEGIN
               HINT = 'SELECT tandem.add_success_metric(''my_run'', ''availability'', ''>= 99.9'', ''success_rate'', aggregate => ''avg'')';
     END IF;
     IF octet_length(name) NOT BETWEEN 1 AND 63 THEN
-        RAISE EXCEPTION 'the name of a success metric has 1 to 63 bytes' USING ERRCODE = CASE WHEN name = '' THEN 'invalid_name' ELSE 'name_too_long' END;
+        RAISE EXCEPTION 'the name of a success metric has 1 to 63 bytes' USING ERRCODE = CASE WHEN name = '' THEN 'invalid_name' ELSE 'name_too_long' END,
+              DETAIL = format('This one has %s.', octet_length(name)), HINT = 'Choose a short name, such as ''availability''; what it means goes into description.';
     END IF;
     IF part IS NULL THEN
         RAISE EXCEPTION '"%" is no target', left(target, 63) USING ERRCODE = 'invalid_parameter_value', HINT = 'A target is a comparison with a number: ''>= 99.9'', ''< 250'', ''= 0''.';

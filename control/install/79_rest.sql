@@ -17,7 +17,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.rest_sqlstate IS 'The SQLSTATE that PostgREST answers with the HTTP status which an error means: PT403, PT404, PT409, ...';
 
--- What people and their programs call: the functions of levels, but for those of the executor and those that views call.
+-- What people and their programs call: the functions of levels, but for those of the executor and those that views and exporters call.
 CREATE FUNCTION tandem.rest_functions() RETURNS TABLE (function regprocedure, name name)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -25,8 +25,8 @@ AS $$
       FROM pg_proc AS p
      WHERE p.pronamespace = 'tandem'::regnamespace AND p.prokind = 'f' AND p.provariadic = 0
        AND (p.proname IN (SELECT l.function FROM tandem.role_level AS l) OR p.proname = 'route')
-       AND p.proname NOT IN ('begin_step', 'execute_round', 'execute_sampling', 'executor_failed', 'run_health', 'health_checks', 'status_rank', 'perfdata', 'sees_tenant', 'job_name', 'cron_state', 'latency_rows',
-                             'observed_totals', 'create_rest_api', 'rest_functions')
+       AND p.proname NOT IN ('begin_step', 'execute_batch', 'execute_checks', 'execute_round', 'execute_sampling', 'executor_failed', 'run_health', 'health_checks', 'status_rank', 'perfdata', 'sees_tenant',
+                             'cron_jobs', 'cron_state', 'job_name', 'task_states', 'breach_counts', 'latency_rows', 'latency_baselines', 'observed_totals', 'observe_state', 'create_rest_api', 'rest_functions')
        AND NOT EXISTS (SELECT FROM unnest(p.proargtypes::oid[]) AS t (type) JOIN pg_type AS y ON y.oid = t.type WHERE y.typtype IN ('c', 'p')) -- a row of our tables is nothing that one sends
 $$;
 COMMENT ON FUNCTION tandem.rest_functions IS 'The functions that create_rest_api() makes callable';
@@ -81,7 +81,7 @@ BEGIN
         RETURN NEXT;
     END LOOP;
     FOR v IN SELECT c.relname, obj_description(c.oid, 'pg_class') AS comment FROM pg_class AS c
-              WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind = 'v' AND c.relname NOT IN ('series', 'own_mappings', 'batch_job_known') ORDER BY c.relname LOOP
+              WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind = 'v' AND c.relname NOT IN ('series', 'own_mappings', 'batch_job_known', 'success_values') ORDER BY c.relname LOOP
         EXECUTE format('CREATE VIEW %I.%I WITH (security_invoker = true) AS SELECT * FROM tandem.%2$I', schema, v.relname);
         EXECUTE format('COMMENT ON VIEW %I.%I IS %L', schema, v.relname, v.comment);
         kind := 'view';

@@ -7,15 +7,18 @@ CREATE ROLE ddl_other;
 CREATE SCHEMA a; CREATE SCHEMA b; CREATE SCHEMA c; CREATE SCHEMA other AUTHORIZATION ddl_other;
 CREATE FUNCTION c.twice(integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
 CREATE FUNCTION c.half(bigint) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT ($1 / 2)::integer';
-CREATE TABLE a.t (id integer PRIMARY KEY, v integer, name varchar(20), legacy_only text);
-CREATE TABLE b.t (id bigint PRIMARY KEY, v bigint, name text, new_only text DEFAULT 'x');
+CREATE OPERATOR c.+++ (FUNCTION = int4pl, LEFTARG = integer, RIGHTARG = integer);
+CREATE COLLATION c.coll FROM "C";
+CREATE DOMAIN c.amount AS integer;
+CREATE TABLE a.t (id integer PRIMARY KEY, v integer, name varchar(20), legacy_only text, o integer, k text, d c.amount);
+CREATE TABLE b.t (id bigint PRIMARY KEY, v bigint, name text, new_only text DEFAULT 'x', o integer, k text, d integer);
 CREATE TABLE a.p (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);
 CREATE TABLE a.p_1 PARTITION OF a.p FOR VALUES FROM (0) TO (100);
 CREATE TABLE b.p (id integer PRIMARY KEY, v text);
 INSERT INTO a.t SELECT i, i, 'n' FROM generate_series(1, 10) AS i;
 INSERT INTO a.p SELECT i, 'n' FROM generate_series(1, 10) AS i;
 SELECT tandem.create_run('r', 'a', 'b', hold => '1 hour') \g /dev/null
-SELECT tandem.map_table('r', 'a.t', 'b.t', forward => '{"v": "c.twice(v)"}', reverse => '{"v": "c.half(v)"}'), tandem.map_table('r', 'a.p', 'b.p') \g /dev/null
+SELECT tandem.map_table('r', 'a.t', 'b.t', forward => '{"v": "c.twice(v)", "o": "o OPERATOR(c.+++) 0", "k": "lower(k COLLATE c.coll)"}', reverse => '{"v": "c.half(v)", "o": "o", "k": "k"}'), tandem.map_table('r', 'a.p', 'b.p') \g /dev/null
 
 CREATE FUNCTION pg_temp.meets(command text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -28,9 +31,10 @@ CREATE TEMP TABLE breaking (command text);
 INSERT INTO breaking VALUES ('DROP TABLE a.t'), ('DROP TABLE b.t'), ('DROP SCHEMA b CASCADE'), ('DROP SCHEMA a, b CASCADE'), ('DROP TABLE a.p_1'), ('ALTER TABLE a.t RENAME TO u'), ('ALTER TABLE b.t SET SCHEMA c'), ('ALTER SCHEMA b RENAME TO d'),
     ('ALTER TABLE a.t DROP COLUMN v'), ('ALTER TABLE b.t DROP COLUMN name'), ('ALTER TABLE a.t RENAME COLUMN name TO title'), ('ALTER TABLE a.p RENAME COLUMN v TO w'), ('ALTER TABLE b.t DROP CONSTRAINT t_pkey'),
     ('ALTER TABLE b.t ALTER COLUMN new_only SET NOT NULL, ALTER COLUMN new_only DROP DEFAULT'), ('DROP FUNCTION c.twice(integer)'), ('ALTER FUNCTION c.half(bigint) RENAME TO third'),
-    ('ALTER TABLE a.t ALTER COLUMN v TYPE text');
+    ('ALTER TABLE a.t ALTER COLUMN v TYPE text'), ('ALTER ROUTINE c.half(bigint) RENAME TO third'), ('ALTER OPERATOR c.+++ (integer, integer) SET SCHEMA a'), ('ALTER COLLATION c.coll RENAME TO other'),
+    ('ALTER INDEX a.t RENAME TO u'), ('CREATE RULE r AS ON DELETE TO b.t DO INSTEAD NOTHING'), ('CREATE RULE r AS ON INSERT TO a.t DO INSTEAD NOTHING');
 CREATE TEMP TABLE changing (command text);
-INSERT INTO changing VALUES ('ALTER TABLE a.t ALTER COLUMN name TYPE varchar(40)'), ('ALTER TABLE a.t ALTER COLUMN name TYPE text'), ('ALTER TABLE b.t ALTER COLUMN name TYPE varchar(100)'), ('ALTER TABLE a.p DETACH PARTITION a.p_1'),
+INSERT INTO changing VALUES ('ALTER DOMAIN c.amount RENAME TO sum'), ('ALTER TABLE a.t ALTER COLUMN name TYPE varchar(40)'), ('ALTER TABLE a.t ALTER COLUMN name TYPE text'), ('ALTER TABLE b.t ALTER COLUMN name TYPE varchar(100)'), ('ALTER TABLE a.p DETACH PARTITION a.p_1'),
     ('CREATE TABLE a.p_9 AS SELECT 950 AS id, ''x''::text AS v; ALTER TABLE a.p_9 ALTER id SET NOT NULL; ALTER TABLE a.p ATTACH PARTITION a.p_9 FOR VALUES FROM (900) TO (1000)');
 CREATE TEMP TABLE harmless (command text);
 INSERT INTO harmless VALUES ('CREATE INDEX ON a.t (v)'), ('COMMENT ON TABLE a.t IS ''x'''), ('ANALYZE a.t'), ('ALTER TABLE a.t ADD COLUMN more text DEFAULT ''m'''), ('ALTER TABLE b.t DROP COLUMN new_only'), ('ALTER TABLE a.t DROP COLUMN legacy_only'),
@@ -38,7 +42,9 @@ INSERT INTO harmless VALUES ('CREATE INDEX ON a.t (v)'), ('COMMENT ON TABLE a.t 
     ('CREATE TABLE a.p_2 PARTITION OF a.p FOR VALUES FROM (100) TO (200)'), ('ALTER TABLE a.t ALTER COLUMN v SET STATISTICS 10'), ('CREATE TRIGGER z AFTER INSERT ON a.t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger(); DROP TRIGGER z ON a.t'),
     -- nobody else's affair
     ('CREATE TABLE other.t (id integer); ALTER TABLE other.t RENAME TO u; ALTER TABLE other.u ADD COLUMN v text; ALTER TABLE other.u ALTER COLUMN v TYPE varchar(3); DROP TABLE other.u'), ('DROP SCHEMA other CASCADE'), ('DROP OWNED BY ddl_other'),
-    ('CREATE TABLE a.u (id integer PRIMARY KEY, v text); ALTER TABLE a.u DROP COLUMN v; DROP TABLE a.u'), ('CREATE FUNCTION c.free() RETURNS integer LANGUAGE sql AS ''SELECT 1''; DROP FUNCTION c.free()'), ('CREATE TYPE c.e AS ENUM (''x''); ALTER TYPE c.e ADD VALUE ''y''; DROP TYPE c.e');
+    ('CREATE TABLE a.u (id integer PRIMARY KEY, v text); ALTER TABLE a.u DROP COLUMN v; DROP TABLE a.u'), ('CREATE FUNCTION c.free() RETURNS integer LANGUAGE sql AS ''SELECT 1''; DROP FUNCTION c.free()'), ('CREATE TYPE c.e AS ENUM (''x''); ALTER TYPE c.e ADD VALUE ''y''; DROP TYPE c.e'),
+    ('ALTER INDEX a.t_pkey RENAME TO t_key'), ('CREATE TABLE c.u (id integer); CREATE RULE r AS ON DELETE TO c.u DO INSTEAD NOTHING; ALTER TABLE c.u RENAME TO w; DROP TABLE c.w'),
+    ('CREATE DOMAIN c.dom AS text; ALTER DOMAIN c.dom RENAME TO dom2; DROP DOMAIN c.dom2'), ('REVOKE ALL ON a.t FROM ddl_other');
 
 SELECT is((SELECT array_agg(command) FROM (TABLE breaking UNION ALL TABLE changing UNION ALL TABLE harmless) AS x WHERE pg_temp.meets(command) NOT IN ('', '2BP01')), NULL, 'before start() everything passes');
 SELECT lives_ok($$SELECT tandem.set_option('r', 'validate_every', '1 hour'), tandem.start('r')$$, 'start');
@@ -48,6 +54,7 @@ SELECT is((SELECT stage FROM tandem.status('r')), 'shadow', 'in shadow');
 SELECT is((SELECT string_agg(command, E'\n') FROM breaking WHERE pg_temp.meets(command) <> '55006'), NULL, 'what would break the mirror is refused');
 SELECT is((SELECT string_agg(command || ' ' || pg_temp.meets(command), E'\n') FROM changing WHERE pg_temp.meets(command) <> '55006'), NULL, 'what changes what it stands on is refused');
 SELECT is((SELECT string_agg(command || ' ' || pg_temp.meets(command), E'\n') FROM harmless WHERE pg_temp.meets(command) <> ''), NULL, 'all else passes');
+SELECT is(pg_temp.meets(format('ALTER TRIGGER %I ON a.t RENAME TO mine', (SELECT t.tgname FROM pg_trigger AS t WHERE t.tgrelid = 'a.t'::regclass AND t.tgname LIKE 'tandem_mirror%'))), '55006', 'a mirror''s trigger keeps its name');
 SELECT throws_ok('TRUNCATE a.p_1', '55000', NULL, 'TRUNCATE is refused as ever');
 
 CREATE FUNCTION pg_temp.told(command text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
@@ -90,6 +97,11 @@ SELECT is((SELECT phase FROM tandem.status('r')), 'paused', '... pause the run')
 SET LOCAL session_replication_role = replica;
 SELECT lives_ok('ALTER TABLE b.t RENAME COLUMN name TO title', 'under session_replication_role = replica DDL passes');
 RESET session_replication_role;
+-- nobody is refused for what was the matter before
+SELECT is((SELECT string_agg(command || ' ' || pg_temp.meets(command), E'\n') FROM unnest(ARRAY['CREATE FUNCTION c.free() RETURNS integer LANGUAGE sql AS ''SELECT 1''; ALTER FUNCTION c.free() RENAME TO freed',
+            'CREATE TABLE c.u (id integer); REVOKE ALL ON c.u FROM ddl_other', 'CREATE TYPE c.e AS (x integer); ALTER TYPE c.e RENAME TO f', 'CREATE SCHEMA s; ALTER SCHEMA s RENAME TO s2']) AS command
+            WHERE pg_temp.meets(command) <> ''), NULL, 'with a mirror that is damaged already, unrelated commands pass');
+SELECT is(pg_temp.meets('ALTER SCHEMA a RENAME TO d'), '55006', '... what damages it further is refused');
 SELECT throws_matching($$SELECT tandem.validate('r')$$, 'a mapped column is not there any more', 'a validation says which column is missing');
 SET LOCAL session_replication_role = replica;
 ALTER TABLE b.t RENAME COLUMN title TO name;

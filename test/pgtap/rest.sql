@@ -27,6 +27,8 @@ END $$;
 SELECT cmp_ok((SELECT count(*) FROM tandem.rest_functions()), '>=', 60::bigint, 'there are many functions');
 SELECT is((SELECT string_agg(f.function || ': ' || pg_temp.prepared(f.function, s), E'\n') FROM tandem.rest_functions() AS f, unnest('{true,false}'::boolean[]) AS s), NULL, 'each can be called by named arguments');
 SELECT is((SELECT string_agg(f.name, ', ') FROM (SELECT x.name FROM tandem.rest_functions() AS x GROUP BY x.name HAVING count(*) > 1) AS f), NULL, '... and each has a name of its own');
+SELECT is((SELECT string_agg(f.name, ', ') FROM tandem.rest_functions() AS f WHERE f.name ~ '^(begin_step|execute_|executor_|cron_|job_name|task_states|breach_counts|latency_(rows|baselines)|observed_totals|observe_state|run_health|waiting_for|create_rest_api|rest_functions)'), NULL,
+          'what only the executor, views or exporters call is none of them');
 
 -- --- the schema
 SELECT throws_ok($$SELECT * FROM tandem.create_rest_api('tandem')$$, '42P06', NULL, 'not into our own schema');
@@ -41,6 +43,8 @@ SELECT is((SELECT string_agg(p.proname, ', ') FROM pg_proc AS p WHERE p.pronames
 SELECT is((SELECT string_agg(c.relname, ', ') FROM pg_class AS c WHERE c.relnamespace = '"The ""API"""'::regnamespace AND c.relkind = 'v' AND NOT 'security_invoker=true' = ANY (c.reloptions)), NULL, 'its views, too');
 SELECT is((SELECT string_agg(c.relname, ', ') FROM (SELECT x.proname FROM pg_proc AS x WHERE x.pronamespace = 'tandem'::regnamespace AND x.prosecdef) AS s JOIN pg_class AS c ON c.relname = s.proname AND c.relnamespace = '"The ""API"""'::regnamespace
             WHERE c.relname NOT IN ('latency')), NULL, 'a view is no verb');
+SELECT is((SELECT string_agg(c.relname, ', ') FROM pg_class AS c WHERE c.relnamespace = '"The ""API"""'::regnamespace AND c.relkind = 'v' AND NOT has_table_privilege('rest_operator', format('tandem.%I', c.relname), 'SELECT')), NULL,
+          '... and each can be read by somebody');
 GRANT USAGE ON SCHEMA "The ""API""" TO rest_operator, rest_viewer, rest_stranger;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA "The ""API""" TO rest_operator, rest_viewer, rest_stranger;
 GRANT SELECT ON ALL TABLES IN SCHEMA "The ""API""" TO rest_operator, rest_viewer, rest_stranger;

@@ -118,6 +118,24 @@ SELECT throws_ok($$INSERT INTO a.e VALUES (2, 'x')$$, '42704', NULL, 'a renamed 
 SELECT is((SELECT stage FROM tandem.cancel('e')), 'off', '... and a superuser ends the run');
 SELECT lives_ok($$INSERT INTO a.e VALUES (2, 'x')$$, '... after which the application writes again');
 
+-- whose level is taken back while his run is on: it is done, and on record what nobody watches any more
+CREATE ROLE leaver; CREATE ROLE team; GRANT team TO leaver;
+SELECT tandem.grant_role('leaver', 'operator'), tandem.grant_role('team', 'admin') \g /dev/null
+CREATE SCHEMA la AUTHORIZATION leaver; CREATE SCHEMA lb AUTHORIZATION leaver;
+SET ROLE leaver;
+CREATE TABLE la.t (id integer PRIMARY KEY); CREATE TABLE lb.t (id integer PRIMARY KEY);
+SELECT tandem.create_run('left', 'la', 'lb'), tandem.map_table('left', 'la.t', 'lb.t') \g /dev/null
+SELECT tandem.start('left') \g /dev/null
+RESET ROLE;
+SELECT tandem.revoke_role('leaver', 'operator') \g /dev/null
+SELECT is((SELECT e.evidence -> 'unwatched' FROM tandem.event AS e WHERE e.kind = 'revoke_role' ORDER BY e.seq DESC LIMIT 1), NULL, 'a level of an owner who has another by his team');
+SET client_min_messages = error;
+SELECT tandem.revoke_role('team', 'admin') \g /dev/null
+SET client_min_messages = warning;
+SELECT is((SELECT e.evidence -> 'unwatched' FROM tandem.event AS e WHERE e.kind = 'revoke_role' ORDER BY e.seq DESC LIMIT 1), '["left"]', '... his last one: his run is watched by nobody, and that is on record');
+SELECT throws_ok($$SET LOCAL ROLE leaver; SELECT tandem.tick()$$, '42501', NULL, '... as he may make no round any more');
+RESET ROLE;
+
 SELECT lives_ok($$SELECT tandem.revoke_role('viewer_role', 'viewer')$$, 'a level is taken back');
 SET ROLE viewer_role;
 SELECT throws_ok($$SELECT tandem.status('r')$$, '42501', NULL, '... and gone');

@@ -49,6 +49,13 @@ INSERT INTO obstacle VALUES
     ('rows to copy', $$UPDATE tandem.backfill SET finished_at = NULL, read_at = NULL$$),
     ('a guard', $$SELECT tandem.add_guard('w', 'on the way', 'health_score < 0'); INSERT INTO tandem.guard_progress SELECT id, clock_timestamp(), 0, 0, NULL, '[]' FROM tandem.guard_rule WHERE name = 'on the way'$$),
     ('a check', $$SELECT tandem.add_check('w', 'rows', 'SELECT 1', 'SELECT 1', severity => 'critical')$$),
+    ('dirty keys', $$INSERT INTO tandem.dirty_key (mapping_id, key, failures, since, failed_at, next_at, sqlstate, message)
+                      SELECT m.id, '{"id": "1"}', 1, clock_timestamp(), clock_timestamp(), clock_timestamp(), '23514', 'refused' FROM tandem.mapping AS m JOIN tandem.run AS r ON r.id = m.run_id WHERE r.stage <> 'off'$$),
+    -- copied since, so that it is no dirty key any more; no validation has seen it
+    ('refused write', $$INSERT INTO tandem.comparison (run_id, mapping_id, purpose, epoch, snapshot, started_at, elapsed, equal, legacy_rows, new_rows, missing, extra, changed, duplicates, method, scope)
+                         SELECT m.run_id, m.id, 'validate', 1, '3:3:', clock_timestamp(), '0', true, 5, 5, 0, 0, 0, 0, 'keys', 'full' FROM tandem.mapping AS m;
+                        INSERT INTO tandem.mirror_failure (mapping_id, event, legacy_row, sqlstate, message, legacy_key, taken) SELECT m.id, 'INSERT', '(1)', '23514', 'refused', '{"id": "1"}', true FROM tandem.mapping AS m$$),
+    ('a required item', $$SELECT tandem.add_checklist_item('w', 'the auditors agree', required => true)$$),
     ('a domain', $$UPDATE tandem.run_domain SET enabled = false, weight = 0$$),
     ('a proof', $$INSERT INTO tandem.rollback (run_id, strategy, automatic, reason, from_weight, epoch, evidence, elapsed) SELECT id, 'emergency', false, 'x', 0, 1, '{}', '0' FROM tandem.run$$),
     ('a brake', $$WITH b AS (INSERT INTO tandem.rollback (run_id, strategy, automatic, reason, from_weight, epoch, evidence, elapsed, entered) SELECT id, 'emergency', false, 'x', 0, 1, '{}', '0', false FROM tandem.run
@@ -98,11 +105,19 @@ SELECT is_empty($$SELECT * FROM judged WHERE stage = 'off' AND NOT (waiting_for 
 SELECT is_empty($$SELECT * FROM judged WHERE phase = 'degraded' AND NOT (verb = 'retry' OR names IN ('a brake', 'worker', 'rounds') OR waiting_for = 'the proof of the rollback')$$,
                 'one that was rolled back for its proof and then retry()');
 SELECT is_empty($$SELECT * FROM judged WHERE phase = 'degraded' AND waiting_for = 'the proof of the rollback' AND obstacle IN ('no worker', 'rounds fail', 'all')$$, '... and not for a proof that nobody makes');
-SELECT is_empty($$SELECT * FROM judged WHERE phase IN ('progressing', 'waiting_approval') AND names IN ('validation', 'hold', 'gate', 'differences', 'refused write', 'samples', 'retention', 'guard', 'check', 'domain', 'rounds')
+SELECT is_empty($$SELECT * FROM judged WHERE phase IN ('progressing', 'waiting_approval') AND names IN ('validation', 'hold', 'gate', 'differences', 'refused write', 'samples', 'retention', 'guard', 'check', 'domain', 'rounds', 'dirty keys', 'checklist')
                      AND NOT names = ANY (CASE WHEN names = 'validation' THEN blockers || CASE WHEN 'consecutive' = ANY (blockers) THEN '{validation}'::text[] END ELSE blockers END) AND stage <> 'dualwrite' AND NOT (phase = 'waiting_approval' AND blockers = '{}')$$,
                 'what stands in the way of the next step is what promotion_blockers() has');
 SELECT is_empty($$SELECT * FROM judged WHERE stage IN ('shadow', 'live') AND phase IN ('progressing', 'waiting_approval') AND cardinality(blockers) > 0
                      AND (names IS NULL OR waiting_for LIKE 'the next round%')$$, '... and where it has something, one of it is named');
+SELECT is((SELECT count(*) FROM judged AS j WHERE j.obstacle = 'dirty keys' AND j.stage IN ('shadow', 'live') AND j.phase IN ('progressing', 'waiting_approval') AND j.weight < 100
+              AND (j.names = 'dirty keys') IS NOT TRUE), 0::bigint, 'rows that new refused and that are not copied are named');
+SELECT is((SELECT count(*) FROM judged AS j WHERE j.obstacle = 'refused write' AND j.stage = 'shadow' AND j.phase IN ('progressing', 'waiting_approval') AND (j.names = 'refused write') IS NOT TRUE), 0::bigint,
+          '... so is one that no validation has seen');
+SELECT is((SELECT count(*) FROM judged AS j WHERE j.obstacle = 'a required item' AND (j.stage = 'rampdown' OR (j.stage = 'live' AND j.weight = 100)) AND j.phase IN ('progressing', 'waiting_approval')
+              AND (j.names = 'checklist') IS NOT TRUE), 0::bigint, '... and at the end an item of the checklist that is required');
+SELECT is((SELECT array_agg(DISTINCT j.names ORDER BY j.names) FROM judged AS j WHERE j.obstacle IN ('dirty keys', 'refused write', 'a required item') AND j.names IN ('dirty keys', 'refused write', 'checklist')),
+          '{checklist,"dirty keys","refused write"}', '... each of them somewhere');
 SELECT is_empty($$SELECT * FROM judged WHERE (waiting_for LIKE 'the next round, then weight%') <> promotes$$, 'the next round promotes exactly where it is waited for');
 SELECT is_empty($$SELECT * FROM judged WHERE stage IN ('live', 'rampdown') AND weight = 100 AND phase = 'progressing' AND blockers = '{}' AND names IS NULL AND waiting_for <> 'complete()'$$,
                 'at the end complete() is waited for');

@@ -38,7 +38,7 @@ becomes($node, "phase = 'paused' FROM tandem.runs", 'the run comes up paused');
 is(value($node, 'SELECT key, state FROM tandem.dirty_keys'), '{"id": "7"}|pending', 'with its dirty key');
 is(value($node, "SELECT string_agg(state, ',') FROM tandem.sequences"), 'takes turns,takes turns', 'and its sequences');
 is(value($node, "SELECT string_agg(seqincrement::text, ',') FROM pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid WHERE c.relname LIKE 'item%'"), '2,2', 'which still take turns');
-is(value($node, 'SELECT count(*) FROM pg_event_trigger WHERE evtname LIKE $$tandem%$$'), 3, 'the event triggers are there');
+is(value($node, 'SELECT count(*) FROM pg_event_trigger WHERE evtname LIKE $$tandem%$$'), 4, 'the event triggers are there');
 is(sqlstate($node, 'ALTER TABLE store.item RENAME COLUMN v TO w; ALTER TABLE store.item RENAME COLUMN w TO v'), '', 'before anybody moves the run DDL passes');
 is(sqlstate($node, "SELECT tandem.resume('r')"), '', 'it is resumed');
 is(sqlstate($node, 'ALTER TABLE store.item RENAME COLUMN v TO w'), '55006', 'and DDL is refused');
