@@ -241,7 +241,7 @@ EXCEPTION WHEN object_in_use THEN
     IF hint <> '' THEN
         RAISE; -- an event trigger's refusal, which says it
     END IF;
-    RAISE EXCEPTION 'the mirror of % cannot go on or off now: this transaction is not done with the table', relation USING ERRCODE = 'object_in_use', DETAIL = SQLERRM || '.',
+    RAISE EXCEPTION 'the mirror of % cannot go on now: this transaction is not done with the table', relation USING ERRCODE = 'object_in_use', DETAIL = SQLERRM || '.',
           HINT = 'Call it in a transaction of its own. Checks that are deferred to the commit are made by SET CONSTRAINTS ALL IMMEDIATE; a cursor is closed by CLOSE.';
 END
 $$;
@@ -282,7 +282,7 @@ BEGIN
               CROSS JOIN LATERAL tandem.mirror_triggers(m.id) AS n
                JOIN pg_trigger AS g ON g.tgname = n.name AND g.tgparentid = 0 AND g.tgfoid = 'tandem.mirror()'::regprocedure
               WHERE m.run_id = drop_mirrors.run_id LOOP
-        PERFORM tandem.alter_idle(t.relation, format('DROP TRIGGER %I ON %s', t.tgname, t.relation));
+        EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.relation);
     END LOOP;
     PERFORM tandem.end_capture(run_id);
 END

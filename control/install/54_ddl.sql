@@ -212,7 +212,7 @@ BEGIN
                                     r.name, r.stage, r.phase, r.weight, r.epoch);
         IF on_ddl = 'pause' THEN
             INSERT INTO tandem.ddl_change (run_id, command, relation, change) VALUES (r.id, command, format('%I.%I', m.new_schema, m.new_table), coalesce(what, 'nothing that is mapped'));
-            UPDATE tandem.mapping_shape AS s SET shape = tandem.shape_of(m) WHERE s.mapping_id = m.id AND what IS NOT NULL;
+            UPDATE tandem.mapping_shape AS x SET shape = tandem.shape_of(m) WHERE x.mapping_id = m.id AND what IS NOT NULL;
             PERFORM tandem.worker_wake();
         END IF;
     END IF;

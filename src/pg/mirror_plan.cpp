@@ -203,6 +203,16 @@ MirrorPlan* loaded_plan(const PlanKey& key) {
                : nullptr;
 }
 
+void forget_plan(const PlanKey& key) {
+    if (plan_cache == nullptr) {
+        return;
+    }
+    const auto* entry = static_cast<CacheEntry*>(hash_search(plan_cache, &key, HASH_FIND, nullptr));
+    if (entry != nullptr && entry->plan != nullptr) {
+        entry->plan->valid = false;
+    }
+}
+
 MirrorPlan* find_plan(const PlanKey& key, Relation source, Oid function) {
     if (plan_cache == nullptr) {
         create_cache();

@@ -66,6 +66,9 @@ class PlanUse {
 // mapping. Within SPI.
 MirrorPlan* find_plan(const PlanKey& key, Relation source, Oid function);
 
+// The next find_plan() loads it anew.
+void forget_plan(const PlanKey& key);
+
 // The same where it needs no loading, else nullptr. Anywhere.
 MirrorPlan* loaded_plan(const PlanKey& key);
 

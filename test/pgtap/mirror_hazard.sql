@@ -150,7 +150,7 @@ SELECT lives_ok($$INSERT INTO fresh.team SELECT i, i FROM generate_series(11, 20
 SELECT pg_temp.equal('legacy.boss', 'fresh.boss', 'both tables');
 SELECT pg_temp.equal('legacy.team', 'fresh.team', '... of the cycle');
 
--- PostgreSQL puts no trigger on, or off, a table that has checks to come in the same transaction
+-- PostgreSQL alters no table that has checks to come in the same transaction
 SET CONSTRAINTS ALL IMMEDIATE;
 SET CONSTRAINTS ALL DEFERRED;
 CREATE TABLE legacy.debt (id integer PRIMARY KEY, of integer REFERENCES legacy.debt DEFERRABLE INITIALLY DEFERRED);
@@ -168,17 +168,14 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 SELECT tandem.create_run('debt', 'legacy', 'fresh', hold => '1 day'), tandem.map_table('debt', 'legacy.debt', 'fresh.debt') \g /dev/null
 INSERT INTO legacy.debt VALUES (1, 2), (2, 1);
-SELECT matches(pg_temp.told($$SELECT tandem.start('debt')$$), '^55006 \| the mirror of legacy.debt cannot go on or off now.* \| cannot ALTER TABLE "debt" because it has pending trigger events\. \| .*SET CONSTRAINTS ALL IMMEDIATE',
+SELECT matches(pg_temp.told($$SELECT tandem.start('debt')$$), '^55006 \| the mirror of legacy.debt cannot go on now.* \| cannot ALTER TABLE "debt" because it has pending trigger events\. \| .*SET CONSTRAINTS ALL IMMEDIATE',
                'start() behind a write whose deferred check is still to come');
 SET CONSTRAINTS ALL IMMEDIATE;
 SET CONSTRAINTS ALL DEFERRED;
 SELECT is(pg_temp.told($$SELECT tandem.start('debt')$$), 'done', '... after SET CONSTRAINTS it is done');
 INSERT INTO legacy.debt VALUES (3, 4), (4, 3);
-SELECT matches(pg_temp.told($$SELECT tandem.cancel('debt')$$), '^55006 \| the mirror of legacy.debt cannot go on or off now.* \| cannot DROP TRIGGER "debt" because it has pending trigger events\. \| .*SET CONSTRAINTS ALL IMMEDIATE',
-               'cancel() likewise');
-SET CONSTRAINTS ALL IMMEDIATE;
-SET CONSTRAINTS ALL DEFERRED;
-SELECT is(pg_temp.told($$SELECT tandem.cancel('debt')$$), 'done', '... after SET CONSTRAINTS it is done, too');
+SELECT is(pg_temp.told($$SELECT tandem.cancel('debt')$$), 'done', 'cancel() need not wait for such checks');
+SELECT lives_ok($$SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED$$, '... which are made all the same');
 
 -- a deferrable key can hold two rows for a moment, and the OLD key would address both
 CREATE TABLE legacy.swap (id integer PRIMARY KEY DEFERRABLE, v integer);

@@ -119,7 +119,7 @@ SELECT is((SELECT stage FROM tandem.cancel('e')), 'off', '... and a superuser en
 SELECT lives_ok($$INSERT INTO a.e VALUES (2, 'x')$$, '... after which the application writes again');
 
 -- whose level is taken back while his run is on: it is done, and on record what nobody watches any more
-CREATE ROLE leaver; CREATE ROLE team; GRANT team TO leaver;
+CREATE ROLE leaver LOGIN; CREATE ROLE team; GRANT team TO leaver;
 SELECT tandem.grant_role('leaver', 'operator'), tandem.grant_role('team', 'admin') \g /dev/null
 CREATE SCHEMA la AUTHORIZATION leaver; CREATE SCHEMA lb AUTHORIZATION leaver;
 SET ROLE leaver;
