@@ -53,7 +53,7 @@ SELECT v.template, v.description, v.steps, v.hold, v.holds, v.options::jsonb, v.
         '{Preflight is clean,Start,Both sides in step,At 100 %,Retrospective is written}')
        ) AS v (template, description, steps, hold, holds, options, gates, checklist);
 
--- What time_scale divides; the holds are divided where they are read (step_hold).
+-- What time_scale divides; the holds are divided where they are read (run_hold).
 UPDATE tandem.option_default SET scaled = true WHERE name IN ('reconcile_every', 'retention');
 
 CREATE VIEW tandem.run_templates AS
