@@ -151,29 +151,30 @@ subtest 'no verb and no client meets an unexpected error' => sub {
 	}
 	note("$count{$_} × $_") foreach sort keys %count;
 	is(join("\n", @unexpected), '', 'no verb');
+	# However the verbs were drawn, and however slow the machine is: the sides were compared while clients wrote on both of them.
+	becomes($node, <<~'SQL', 'the run goes on');
+		CASE phase WHEN 'degraded' THEN (tandem.retry(run)).stage WHEN 'paused' THEN (tandem.resume(run)).stage ELSE stage END IN ('shadow', 'live')
+		  FROM tandem.runs
+		SQL
+	becomes($node, 'count(*) > 5 FROM tandem.comparisons', 'the sides are compared');
 	my $done = finish_traffic($traffic);
-	cmp_ok($done, '>', 30 * $seconds, "about $done transactions were made");
+	cmp_ok($done, '>', 5 * $seconds, "about $done transactions were made");
 };
 
 subtest 'no difference was ever seen, and no round failed' => sub {
 	is(value($node, "SELECT string_agg(d::text, E'\n') FROM (SELECT * FROM tandem.differences LIMIT 10) AS d"), '', 'no difference');
 	is(value($node, 'SELECT count(*) FROM tandem.rollback_proofs WHERE automatic'), 0, 'no false alarm');
 	is(value($node, "SELECT string_agg(DISTINCT reason, E'\n') FROM tandem.events('r') WHERE kind = 'round_failed'"), '', 'no failed round');
-	cmp_ok(value($node, 'SELECT count(*) FROM tandem.comparisons'), '>', 5, 'of several comparisons');
 	note(value($node, "SELECT string_agg(kind || ' ' || n, ', ') FROM (SELECT kind, count(*) FROM tandem.events('r') GROUP BY kind) AS x (kind, n)"));
 };
 
 subtest 'in the end both sides are equal, and nothing is lost' => sub {
-	becomes($node, <<~'SQL', 'the run goes on');
-		CASE phase WHEN 'degraded' THEN (tandem.retry(run)).stage WHEN 'paused' THEN (tandem.resume(run)).stage ELSE stage END IN ('shadow', 'live')
-		  FROM tandem.runs
-		SQL
 	is(value($node, 'SELECT string_agg(DISTINCT rows::text, $$ $$) FROM work.unequal'), 0, 'the same rows, says EXCEPT');
 	is(value($node, 'SELECT bool_and((x.c).equal) FROM tandem.mappings AS m CROSS JOIN LATERAL (SELECT tandem.compare(m.legacy, m.new, m.key, m.forward, m.rules)) AS x (c)'),
 		't', 'the same rows, says tandem.compare()');
 	is(value($node, 'SELECT count(*) FROM legacy.account AS a WHERE id > 2000 AND balance <> (SELECT count(*) FROM work.counted WHERE key = a.id)'),
 		0, 'no write was overwritten by an older one');
-	cmp_ok(value($node, 'SELECT count(*) FROM work.counted'), '>', 5 * $seconds, 'of many');
+	cmp_ok(value($node, 'SELECT count(*) FROM work.counted'), '>', $seconds, 'of many');
 };
 
 $node->stop;
