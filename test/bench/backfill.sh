@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # How fast the backfill copies, against INSERT … SELECT of the same rows, and what writers of the legacy table notice of it: test/bench/backfill.sh
 #
-#   ROUNDS=3 ROWS=3000000 CLIENTS=2 RATE=400 SECONDS_EACH=5    the defaults; RATE transactions a second are made by CLIENTS
+#   ROUNDS=3 ROWS=3000000 CLIENTS=2 RATE=400 SLICES=4 SLICE=2    the defaults; RATE transactions a second are made by CLIENTS
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-ROUNDS=${ROUNDS:-3} ROWS=${ROWS:-3000000} CLIENTS=${CLIENTS:-2} RATE=${RATE:-400} SECONDS_EACH=${SECONDS_EACH:-5}
+ROUNDS=${ROUNDS:-3} ROWS=${ROWS:-3000000} CLIENTS=${CLIENTS:-2} RATE=${RATE:-400} SLICES=${SLICES:-4} SLICE=${SLICE:-2}
 
 test/tools/build.sh
 source test/tools/cluster.sh
@@ -63,35 +63,49 @@ row 'backfill, from its first batch to its end, ANALYZE included' "$(number "$cl
 row 'INSERT … SELECT, rows a second of processor time' "$(number "$cpu_plain")" '1.00'
 row 'backfill, the same' "$(number "$cpu_copied")" "$(ratio "$processor")"
 
-# --- what writers notice: the latency of updates of random rows, mirrored already, with the backfill paused and at work, by turns
-latency() { # latency NAME: p50 and p99 in ms, of transactions that do not queue behind others of the same client
-    local folder=$CLUSTER_DIR/pgbench.$1
+# --- what writers notice: the latency of updates of random rows, mirrored already. Short slices by turns, with the backfill paused, at work, and
+# paused beside an endless loop of the shell: that one touches no row and no page, so it tells what any process costs that takes a processor away.
+# What this machine does meanwhile on its own meets all three alike. The percentiles are those of all slices of a kind together.
+samples=$CLUSTER_DIR/samples
+mkdir "$samples"
+slice() { # slice KIND: the transactions' milliseconds, the lag behind their schedule included, without the first half second
+    local folder=$CLUSTER_DIR/pgbench
     rm -rf "$folder" && mkdir "$folder"
-    (cd "$folder" && pgbench -n -M prepared -c "$CLIENTS" -j 1 -R "$RATE" -T "$SECONDS_EACH" -l -f <(printf '\\set id random(1, %s)\nUPDATE legacy.item SET qty = qty + 1 WHERE id = :id;\n' "$ROWS") >/dev/null 2>&1)
-    # a line: client, number, time, script, second, microsecond, lag; the time includes the lag behind the schedule
-    cat "$folder"/pgbench_log* | awk '{ print $3 / 1000 }' | sort -g | awk '{ a[NR] = $1 } END { print a[int(NR * 0.5) + 1] "|" a[int(NR * 0.99) + 1] "|" NR }'
+    (cd "$folder" && pgbench -n -M prepared -c "$CLIENTS" -j 1 -R "$RATE" -T "$SLICE" -l -f <(printf '\\set id random(1, %s)\nUPDATE legacy.item SET qty = qty + 1 WHERE id = :id;\n' "$ROWS") >/dev/null 2>&1)
+    # a line: client, number, time, script, second, microsecond, lag
+    cat "$folder"/pgbench_log* | awk '{ at = $5 + $6 / 1e6 } NR == 1 { from = at + 0.5 } at > from { print $3 / 1000 }' >>"$samples/$1"
 }
-heading "Writers: $RATE updates a second of random rows by $CLIENTS clients while the backfill is paused, and while it copies, $ROUNDS rounds of ${SECONDS_EACH} s"
-quiet50='' quiet99='' busy50='' busy99='' ratios='' rates=''
+heading "Writers: $RATE updates a second of random rows by $CLIENTS clients, $((ROUNDS * SLICES)) slices of $SLICE s for each line"
+rates=''
 for ((round = 1; round <= ROUNDS; round++)); do
     fresh
     sql -c "SELECT FROM bench.run(), tandem.pause('b')"
-    a=$(latency quiet)
-    sql -c "SELECT FROM tandem.resume('b')"
-    before=$(sql -c "SELECT rows_seen FROM tandem.backfill_runs")
-    b=$(latency busy)
-    seen=$(($(sql -c "SELECT rows_seen FROM tandem.backfill_runs") - before))
-    [ "$(sql -c "SELECT stage FROM tandem.runs WHERE run = 'b'")" = dualwrite ] || { echo "the backfill was at its end before the writers were: more ROWS, or fewer SECONDS_EACH" >&2; exit 1; }
+    for ((slice = 1; slice <= SLICES; slice++)); do
+        slice paused
+        sql -c "SELECT FROM tandem.resume('b')"
+        before=$(sql -c "SELECT rows_seen FROM tandem.backfill_runs")
+        slice copying
+        seen=$(($(sql -c "SELECT rows_seen FROM tandem.backfill_runs") - before))
+        [ "$(sql -c "SELECT stage FROM tandem.runs WHERE run = 'b'")" = dualwrite ] || { echo "the backfill was at its end before the writers were: more ROWS, or fewer SLICES" >&2; exit 1; }
+        sql -c "SELECT FROM tandem.pause('b')"
+        rates+="$((seen / SLICE))"$'\n'
+        (while :; do :; done) &
+        loop=$!
+        slice loop
+        kill "$loop"
+        wait "$loop" 2>/dev/null || true
+    done
     sql -c "SELECT FROM tandem.cancel('b')"
-    IFS='|' read -r q50 q99 _ <<<"$a"
-    IFS='|' read -r b50 b99 _ <<<"$b"
-    quiet50+="$q50"$'\n' quiet99+="$q99"$'\n' busy50+="$b50"$'\n' busy99+="$b99"$'\n' rates+="$((seen / SECONDS_EACH))"$'\n'
-    ratios+="$(awk -v a="$q99" -v b="$b99" 'BEGIN { print b / a }')"$'\n'
 done
-two() { printf '%s' "$1" | median | awk '{ printf "%.2f", $1 }'; }
+percentile() { sort -g "$samples/$1" | awk -v p="$2" '{ a[NR] = $1 } END { printf "%.2f", a[int(NR * p) + 1] }'; }
+times() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", b / a }'; }
 row 'what' 'ms' '× paused'
-row 'p50, paused' "$(two "$quiet50")" ''
-row 'p50, at work' "$(two "$busy50")" ''
-row 'p99, paused' "$(two "$quiet99")" '1.00'
-row 'p99, at work' "$(two "$busy99")" "$(two "$ratios")"
+for p in 50 99; do
+    for kind in paused copying loop; do
+        declare "$kind=$(percentile "$kind" "0.$p")"
+    done
+    row "p$p, the backfill paused" "$paused" '1.00'
+    row "p$p, at work" "$copying" "$(times "$paused" "$copying")"
+    row "p$p, paused beside an endless loop" "$loop" "$(times "$paused" "$loop")"
+done
 row 'rows a second that were copied meanwhile' "$(number "$rates")" ''
