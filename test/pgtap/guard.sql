@@ -103,7 +103,7 @@ SELECT is(guard.holdoff(), 0::bigint, 'no interrupt is held after all that');
 
 -- a timeout arrives below objects, again and again
 DO 'BEGIN PERFORM guard.counts(); END';
-SET LOCAL statement_timeout = '50ms';
+SET LOCAL statement_timeout = '1s';
 SELECT is((guard.outcome($$SELECT guard.chain('wait', 3)$$)).message, 'canceling statement due to statement timeout', 'statement_timeout');
 SELECT is(guard.counts(), '12 built, 12 destroyed', '... runs destructors');
 SELECT is((guard.outcome($$SELECT guard.chain('wait', 1)$$)).state, '57014', 'statement_timeout once more');
@@ -157,7 +157,7 @@ ROLLBACK TO before;
 SELECT guard.chain('ereport', 3);
 ROLLBACK TO before;
 \set second :LAST_ERROR_SQLSTATE
-SET LOCAL statement_timeout = '50ms';
+SET LOCAL statement_timeout = '1s';
 SELECT guard.chain('wait', 3);
 ROLLBACK TO before;
 \set third :LAST_ERROR_SQLSTATE

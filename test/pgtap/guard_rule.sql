@@ -79,26 +79,26 @@ SELECT pg_temp.go();
 
 -- --- a condition over a user's metric: hold, samples, NULL, errors
 SET ROLE guard_owner;
-SELECT results_eq($$SELECT run, guard, condition, status, severity, hold, min_samples FROM tandem.add_guard('g', 'x', 'm > 5 -- a comment', hold => '10 seconds', min_samples => 100)$$,
-                  $$VALUES ('g', 'x', 'm > 5 -- a comment', 'armed', 1, interval '10 seconds', 100::bigint)$$, 'add_guard answers with the guard');
+SELECT results_eq($$SELECT run, guard, condition, status, severity, hold, min_samples FROM tandem.add_guard('g', 'x', 'm > 5 -- a comment', hold => '50 seconds', min_samples => 100)$$,
+                  $$VALUES ('g', 'x', 'm > 5 -- a comment', 'armed', 1, interval '50 seconds', 100::bigint)$$, 'add_guard answers with the guard');
 SELECT throws_ok($$SELECT tandem.add_guard('g', 'x', 'm > 5')$$, '42710', NULL, 'twice');
 RESET ROLE;
 SELECT pg_temp.set('m', value, samples) FROM (VALUES ('5', 1000)) AS v (value, samples);
 SELECT is(pg_temp.look(), 'armed: progressing 50/50', 'not true');
 SELECT pg_temp.set('m', '6');
 SELECT is(pg_temp.look(), 'pending: progressing 50/50', 'true, and to be held');
-SELECT is(pg_temp.look(9), 'pending: progressing 50/50', '... for nine seconds');
+SELECT is(pg_temp.look(45), 'pending: progressing 50/50', '... for 45 seconds');
 SELECT is((SELECT count(*) FROM tandem.guard_blockers((SELECT r FROM tandem.run AS r WHERE name = 'g'), 'live', 100)), 1::bigint, 'no promotion in between');
 SELECT pg_temp.set('m', '4');
-SELECT is(pg_temp.look(9), 'armed: progressing 50/50', 'a dip');
+SELECT is(pg_temp.look(45), 'armed: progressing 50/50', 'a dip');
 SELECT pg_temp.set('m', '6');
-SELECT is(pg_temp.look(9), 'pending: progressing 50/50', '... begins anew');
+SELECT is(pg_temp.look(45), 'pending: progressing 50/50', '... begins anew');
 SELECT pg_temp.set('m', '6', 99);
-SELECT is(pg_temp.look(9), 'inconclusive: progressing 50/50', 'so do too few samples');
+SELECT is(pg_temp.look(45), 'inconclusive: progressing 50/50', 'so do too few samples');
 SELECT is((SELECT reason FROM tandem.guards WHERE guard = 'x'), '99 sample(s), 100 are needed', '... with the reason');
 SELECT is((SELECT failing::text || (silent_since BETWEEN looked_at AND looked_at)::text FROM tandem.guards WHERE guard = 'x'), 'falsetrue', '... and since when');
 CREATE TEMP TABLE silence AS SELECT silent_since FROM tandem.guards WHERE guard = 'x';
-SELECT pg_temp.look(9) \g /dev/null
+SELECT pg_temp.look(45) \g /dev/null
 SELECT is((SELECT g.silent_since = s.silent_since AND g.silent_since < g.looked_at FROM tandem.guards AS g, silence AS s WHERE guard = 'x'), true, '... which a second look does not change');
 CREATE FUNCTION pg_temp.health(check_name text) RETURNS text LANGUAGE sql AS $$ SELECT concat_ws(' ', h.status, h.message) FROM tandem.health AS h WHERE h.check_name = $1 AND h.run = 'g' $$;
 SELECT is(pg_temp.health('guards'), 'OK 1 guard(s), 1 of them inconclusive, 0 fired', 'health knows of it');
@@ -107,25 +107,25 @@ SELECT tandem.set_health_threshold('guard_silence', 0, NULL) \g /dev/null
 SELECT matches(pg_temp.health('guard_silence'), '^WARNING guard x cannot judge', '... and warns, if that is for too long');
 DELETE FROM tandem.health_threshold WHERE NOT shipped;
 SELECT pg_temp.set('m', '6');
-SELECT is(pg_temp.look(9), 'pending: progressing 50/50', 'and again');
+SELECT is(pg_temp.look(45), 'pending: progressing 50/50', 'and again');
 SELECT is((SELECT silent_since FROM tandem.guards WHERE guard = 'x'), NULL, '... it can judge');
 SELECT is(pg_temp.health('guard_silence'), 'OK no guard has fallen silent', '... as health knows');
 SELECT pg_temp.set('m', 'NaN');
-SELECT is(pg_temp.look(9), 'inconclusive: progressing 50/50', 'what has no value is inconclusive');
+SELECT is(pg_temp.look(45), 'inconclusive: progressing 50/50', 'what has no value is inconclusive');
 SELECT is((SELECT reason FROM tandem.guards WHERE guard = 'x'), 'the condition is NULL: m unknown', '... with the reason');
 SELECT is((SELECT count(*) FROM tandem.guard_blockers((SELECT r FROM tandem.run AS r WHERE name = 'g'), 'live', 100)), 0::bigint, '... and blocks nothing');
 SELECT pg_temp.set('m', '7');
-SELECT is(pg_temp.look(9), 'pending: progressing 50/50', 'once more');
+SELECT is(pg_temp.look(45), 'pending: progressing 50/50', 'once more');
 UPDATE tandem.guard_view SET looked_at = clock_timestamp() + interval '1 day';
 SELECT tandem.guard_round(r) FROM tandem.run AS r WHERE name = 'g' \g /dev/null
 SELECT is((SELECT held FROM tandem.guards WHERE guard = 'x'), interval '0', 'a clock that was set back adds nothing');
-SELECT is(pg_temp.look(9), 'pending: progressing 50/50', '... and takes nothing away');
+SELECT is(pg_temp.look(45), 'pending: progressing 50/50', '... and takes nothing away');
 UPDATE gl.now SET value = '8' WHERE name = 'm';
 SELECT pg_temp.ticks(1); -- the metric is measured in the same tick, after the guards
-SELECT is(pg_temp.look(2), 'fired: degraded 0/0', 'ten seconds without a gap');
+SELECT is(pg_temp.look(10), 'fired: degraded 0/0', 'fifty seconds without a gap');
 SELECT results_eq($$SELECT run, domain, strategy, automatic, reason, from_weight FROM tandem.rollback_proofs WHERE run = 'g'$$,
                   $$VALUES ('g', NULL::text, 'emergency', true, 'guard x: m > 5 -- a comment (m 8)', 50)$$, 'it rolled back all');
-SELECT results_eq($$SELECT guard, severity, reason, held >= '10 seconds', samples, "values", jsonb_array_length(trail) >= 2, trail -> 0 -> 'values', action, first_true_at < fired_at FROM tandem.guard_firings WHERE run = 'g'$$,
+SELECT results_eq($$SELECT guard, severity, reason, held >= '50 seconds', samples, "values", jsonb_array_length(trail) >= 2, trail -> 0 -> 'values', action, first_true_at < fired_at FROM tandem.guard_firings WHERE run = 'g'$$,
                   $$VALUES ('x', 1, 'guard x: m > 5 -- a comment (m 8)', true, 1000::bigint, '{"m": 8}'::jsonb, true, '{"m": 7}'::jsonb, 'rollback', true)$$, '... and left its evidence: when it became true, and the values since');
 SELECT results_eq($$SELECT kind FROM tandem.events('g') WHERE kind IN ('guard_fired', 'rollback') ORDER BY seq$$, $$VALUES ('rollback'), ('guard_fired')$$, 'both are events');
 SELECT is((SELECT evidence ->> 'guard' FROM tandem.rollback_proofs WHERE run = 'g'), 'x', 'the rollback names the guard');
@@ -142,7 +142,7 @@ SELECT is(pg_temp.state(), 'armed: progressing 0/0', 'arms it again');
 SELECT is((SELECT reason || ' ' || (evidence -> 'guards')::text FROM tandem.events('g') WHERE kind = 'guards_armed' ORDER BY seq DESC LIMIT 1), 'retry ["x"]', '... which is an event');
 SELECT tandem.settle_guard_alerts() \g /dev/null
 SELECT is((SELECT status || ': ' || resolution FROM tandem.alerts WHERE run = 'g' AND rule = 'guard x'), 'resolved: armed again: retry', '... and the end of the alert');
-SELECT is(pg_temp.look(9), 'pending: progressing 0/0', 'its hold begins anew');
+SELECT is(pg_temp.look(45), 'pending: progressing 0/0', 'its hold begins anew');
 SELECT tandem.drop_guard('g', 'x');
 
 -- --- paused, waiting for approval, in rampdown, and with one domain back alone it is armed; else not

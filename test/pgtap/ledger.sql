@@ -123,9 +123,9 @@ SELECT results_eq($$SELECT clean, accepted FROM tandem.validate('r')$$, $$VALUES
 SELECT throws_ok($$SELECT tandem.withdraw_acceptance((SELECT acceptance FROM tandem.accepted_differences WHERE key ->> 'id' = '2'))$$, '55000', NULL, '... once');
 SELECT throws_ok($$SELECT tandem.withdraw_acceptance(-1)$$, '42704', NULL, 'no such acceptance');
 SELECT throws_ok($$SELECT tandem.withdraw_acceptance(NULL)$$, '42704', NULL, 'no acceptance');
-SELECT lives_ok($$SELECT tandem.accept_difference(id, 'for a moment', clock_timestamp() + interval '0.2 seconds') FROM found WHERE key = 2$$, 'accepted for a moment');
+SELECT lives_ok($$SELECT tandem.accept_difference(id, 'for a moment', clock_timestamp() + interval '3 seconds') FROM found WHERE key = 2$$, 'accepted for a moment');
 SELECT is((SELECT accepted FROM tandem.validate('r')), 5::bigint, '... which counts');
-SELECT pg_sleep(0.3) \g /dev/null
+SELECT pg_sleep(3.1) \g /dev/null
 SELECT is((SELECT accepted FROM tandem.validate('r')), 4::bigint, '... until it has passed');
 SELECT is((SELECT state FROM tandem.accepted_differences WHERE reason = 'for a moment'), 'expired', '... as the ledger says');
 SELECT lives_ok($$SELECT tandem.accept_difference(id, 'longer') FROM found WHERE key = 2$$, 'a later acceptance');

@@ -33,10 +33,10 @@ SELECT results_eq($$SELECT kind, state, version, evidence FROM tandem.event WHER
 SELECT pg_temp.queue_is_exact('no ready row is left behind');
 
 -- scheduled
-SELECT tandem.task_create('later', run_at => clock_timestamp() + '300 ms'), tandem.task_create('never', run_at => '294000-01-01'), tandem.task_create('early', run_at => '4000-01-01 BC'), tandem.task_create('early', run_at => '2001-01-01') \g /dev/null
+SELECT tandem.task_create('later', run_at => clock_timestamp() + '4 s'), tandem.task_create('never', run_at => '294000-01-01'), tandem.task_create('early', run_at => '4000-01-01 BC'), tandem.task_create('early', run_at => '2001-01-01') \g /dev/null
 SELECT is(pg_temp.claim('early', n => 10), 2::bigint, 'a past run_at is now');
 SELECT results_eq($$SELECT t.run_at FROM got JOIN tandem.task AS t USING (id) WHERE step = 'early' ORDER BY n$$, $$VALUES ('4000-01-01 BC'::timestamptz), ('2001-01-01')$$, '... the earlier first');
-SELECT pg_sleep(0.35) \g /dev/null
+SELECT pg_sleep_until((SELECT run_at FROM tandem.task WHERE kind = 'later')) \g /dev/null
 SELECT is(pg_temp.claim('later', n => 10), 1::bigint, 'a scheduled task is claimed when its time has come, one of the far future is not');
 
 -- finish

@@ -2,28 +2,31 @@
 #
 #   use RunHelpers;      before PostgreSQL::Test::*: it shortens their patience
 #
-# becomes($node, SQL, WHAT)      a test: SQL, an expression, becomes true before patience (40 s) ends
+# becomes($node, SQL, WHAT)      a test: SQL, an expression, becomes true before patience ends: two minutes, for a slow machine with much else to do
 # value($node, SQL)              what a query answers; dies when it fails
 # sqlstate($node, SQL)           the SQLSTATE with which SQL failed, or '' when it did not
 # state_of($node, RUN)           "live progressing 25"
 # side_of($node, RUN, KEY)       what route() answers
 # workers($node)                 names of our processes at work in $node's test database, sorted
 # traffic($node, NAME, { 'script@weight' => TEXT }, OPTIONS...)   starts pgbench, which goes on until
-# finish_traffic(TRAFFIC)        a test: none of its clients met an error but conflicts; returns about how many transactions it made
+# finish_traffic(TRAFFIC, AT_LEAST)   a test: none of its clients met an error but conflicts; returns about how many transactions it made. It goes on until
+#                                it has made more than AT_LEAST, however slow the machine is (a test, too)
 # kill_postmaster($node)         kill -9, and start again: a test that without their postmaster all processes leave, ours among them
+# kill_process($node, PID)       kill -9 of one process of the server, which thereupon ends all others and starts again (restart_after_crash): comes back when
+#                                it has; false where there was no such process any more
 # seed()                         of this run's random choices: TANDEM_SEED, or another each time; printed
 #
 # All but the first take the database 'postgres', or the one named in $RunHelpers::database.
 package RunHelpers;
 use strict;
 use warnings;
-BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 40; }
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} //= 120; }
 use Exporter 'import';
 use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
-our @EXPORT = qw(becomes value sqlstate state_of side_of workers traffic finish_traffic kill_postmaster seed);
+use Time::HiRes qw(usleep time);
+our @EXPORT = qw(becomes value sqlstate state_of side_of workers traffic finish_traffic kill_postmaster kill_process seed);
 
 our $database = 'postgres';
 
@@ -90,17 +93,39 @@ sub traffic
 	return \%traffic;
 }
 
-sub finish_traffic
+# About how many transactions: pgbench tells once a second, or when it comes to it, how many a second there were since it last did.
+sub transactions_of
 {
 	my ($traffic) = @_;
+	my ($done, $last) = (0, 0);
+	while ($traffic->{err} =~ /^progress: ([0-9.]+) s, ([0-9.]+) tps/mg)
+	{
+		$done += ($1 - $last) * $2;
+		$last = $1;
+	}
+	return int($done + 0.5);
+}
+
+sub finish_traffic
+{
+	my ($traffic, $at_least) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	if (defined $at_least)
+	{
+		my $end = time() + $PostgreSQL::Test::Utils::timeout_default;
+		while (transactions_of($traffic) <= $at_least && time() < $end && $traffic->{run}->pumpable)
+		{
+			eval { $traffic->{run}->pump_nb; };
+			usleep(50_000);
+		}
+	}
 	$traffic->{run}->signal('INT');
 	eval { $traffic->{run}->finish; };
 	my $errors = join '', grep { !/^(?:progress: |pgbench \(|pgbench: setting random seed)|^ *$/ } split /^/, $traffic->{err};
 	is($errors, '', "no client of $traffic->{name} met an unexpected error");
-	my $done = 0;
-	$done += $1 while $traffic->{err} =~ /^progress: [0-9.]+ s, ([0-9.]+) tps/mg; # one line a second
-	return int $done;
+	my $done = transactions_of($traffic);
+	cmp_ok($done, '>', $at_least, "$traffic->{name}: about $done transactions were made") if defined $at_least;
+	return $done;
 }
 
 sub kill_postmaster
@@ -110,7 +135,7 @@ sub kill_postmaster
 	my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	my @pids = ($postmaster, split / /, value($node, "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE pid <> pg_backend_pid()"));
 	$node->kill9;
-	for (1 .. 200)
+	for (1 .. 1200)
 	{
 		last unless @pids = grep { kill 0, $_ } @pids;
 		usleep(50_000);
@@ -118,6 +143,18 @@ sub kill_postmaster
 	is("@pids", '', 'every process leaves when the postmaster has gone');
 	$node->start;
 	return;
+}
+
+sub kill_process
+{
+	my ($node, $pid) = @_;
+	return 0 if $pid !~ /^[1-9]\d*$/; # kill would take '' for a whole group of processes
+	my $before = $node->safe_psql($database, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+	return 0 unless kill 'KILL', $pid;
+	# A server that is asked too soon has not even noticed.
+	$node->poll_query_until($database, "SELECT count(*) = 1 AND NOT pg_is_in_recovery() FROM pg_stat_activity WHERE backend_type = 'checkpointer' AND pid <> $before")
+	  or die 'the server did not come back';
+	return 1;
 }
 
 sub seed

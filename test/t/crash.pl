@@ -18,10 +18,10 @@ value($node, <<~'SQL');
 	CREATE SCHEMA store;
 	CREATE TABLE legacy.item (id integer PRIMARY KEY, name text, qty integer);
 	CREATE TABLE store.item (item_id bigint PRIMARY KEY, title text, quantity bigint);
-	INSERT INTO legacy.item SELECT 2 * i, 'item ' || i, i FROM generate_series(1, 20000) AS i; -- odd keys are the writer's
+	INSERT INTO legacy.item SELECT 2 * i, 'item ' || i, i FROM generate_series(1, 40000) AS i; -- odd keys are the writer's
 	SELECT tandem.create_run('r', 'legacy', 'store', hold => '1 hour', steps => '{25,100}');
 	SELECT tandem.map_table('r', 'legacy.item', 'store.item', forward => '{"item_id": "id", "title": "name", "quantity": "qty"}');
-	SELECT tandem.set_option('r', 'batch_size', '50'), tandem.set_option('r', 'throttle_delay', '10 ms'), tandem.set_option('r', 'validate_every', '300 ms');
+	SELECT tandem.set_option('r', 'batch_size', '25'), tandem.set_option('r', 'throttle_delay', '20 ms'), tandem.set_option('r', 'validate_every', '300 ms'); -- 1600 batches
 	SQL
 
 # A client that says which keys it has inserted: what it says is committed.
@@ -33,7 +33,7 @@ sub start_writer
 	my @keys = shuffle(map { 2 * (5000 * $part + $_) % 45000 + 1 } 1 .. 3000);
 	$part++;
 	PostgreSQL::Test::Utils::append_to_file($file, join '', map {
-		my $even = 2 + 2 * int rand 20000;
+		my $even = 2 + 2 * int rand 40000;
 		"INSERT INTO legacy.item VALUES ($_, 'written', $_) ON CONFLICT (id) DO UPDATE SET qty = EXCLUDED.qty RETURNING id;\n"
 		  . "UPDATE legacy.item SET qty = qty + 1, name = 'changed' WHERE id = $even;\nSELECT pg_sleep(0.002);\n"
 	} @keys);
@@ -42,6 +42,19 @@ sub start_writer
 		[ $node->installed_command('psql'), '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') . ' application_name=writer', '-f', $file ],
 		'<', \undef, '>', \$writer{out}, '2>', \$writer{err});
 	return \%writer;
+}
+
+# What it has said before the crash: more than 20 keys.
+sub hear_writer
+{
+	my ($writer) = @_;
+	my $end = time() + 60;
+	while (($writer->{out} =~ tr/\n//) <= 20 && time() < $end && $writer->{run}->pumpable)
+	{
+		$writer->{run}->pump_nb;
+		usleep(10_000);
+	}
+	return;
 }
 
 sub stop_writer
@@ -60,19 +73,10 @@ sub pid_of
 	return value($node, "SELECT pid FROM pg_stat_activity WHERE $what");
 }
 
-sub wait_until_up
-{
-	$node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'the server did not come back';
-	return;
-}
-
 sub kill_backend
 {
 	my ($what) = @_;
-	my $pid = pid_of($what);
-	kill 'KILL', $pid or die "cannot kill $pid: $!";
-	usleep(50_000);
-	wait_until_up();
+	kill_process($node, pid_of($what)) or die "nobody is $what any more";
 	return;
 }
 
@@ -90,6 +94,7 @@ foreach my $way (shuffle(sort keys %ways))
 {
 	subtest "$way in the middle of the backfill" => sub {
 		my $writer = start_writer();
+		hear_writer($writer);
 		my $begun = value($node, $progress);
 		becomes($node, "rows_seen > $begun FROM tandem.backfill_progress", 'the backfill is at work');
 		usleep(1000 * int rand 400);

