@@ -84,6 +84,11 @@ SELECT check_name, status, detail, hint FROM tandem.preflight('r') WHERE status 
 SELECT try($$SELECT tandem.start('r')$$);
 SELECT try($$SELECT tandem.start('r', dry_run => true)$$);
 
+-- what a dry run would change and the status does not show
+SET client_min_messages = notice;
+SELECT stage, phase FROM tandem.throttle('r', batch_size => 500, delay => '20 ms', lag => '64 MB', dry_run => true);
+SET client_min_messages = error;
+
 -- verbs out of turn
 SELECT try($$SELECT tandem.promote('r')$$);
 SELECT try($$SELECT tandem.rollback('r', 'why not')$$);

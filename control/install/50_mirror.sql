@@ -127,6 +127,7 @@ CREATE TABLE tandem.mirror_failure (
     taken      boolean NOT NULL DEFAULT false
 );
 CREATE INDEX mirror_failure_untaken ON tandem.mirror_failure (mapping_id) WHERE NOT taken;
+CREATE INDEX mirror_failure_at ON tandem.mirror_failure (mapping_id, at);
 COMMENT ON TABLE tandem.mirror_failure IS 'Writes that the new side refused while nobody read it yet (stages dualwrite and shadow)';
 COMMENT ON COLUMN tandem.mirror_failure.legacy_key IS 'Where the row stands in legacy, as text; old_key: where it stood before an UPDATE';
 COMMENT ON COLUMN tandem.mirror_failure.taken IS 'A round has made the keys dirty (51_dirty.sql)';

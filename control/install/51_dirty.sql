@@ -74,6 +74,29 @@ END
 $$;
 COMMENT ON FUNCTION tandem.take_failures IS 'Makes the keys dirty whose writes the new side refused since';
 
+-- Not what a round has yet to take up, nor what the last validation did not see: no promotion gets past that.
+CREATE FUNCTION tandem.forget_refusals(most integer DEFAULT 1000) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    k record;
+    gone bigint := 0;
+    n bigint;
+BEGIN
+    FOR k IN SELECT m.id, clock_timestamp() - tandem.option(m.run_id, 'check_retention')::interval AS before,
+                    (SELECT c.snapshot::pg_snapshot FROM tandem.comparison AS c WHERE c.run_id = m.run_id ORDER BY c.id DESC LIMIT 1) AS seen FROM tandem.mapping AS m LOOP
+        DELETE FROM tandem.mirror_failure AS f WHERE f.ctid = ANY (ARRAY(
+            SELECT x.ctid FROM tandem.mirror_failure AS x WHERE x.mapping_id = k.id AND x.at < k.before AND x.taken AND pg_visible_in_snapshot(x.transaction, k.seen) IS NOT FALSE
+             ORDER BY x.at LIMIT most - gone FOR UPDATE SKIP LOCKED));
+        GET DIAGNOSTICS n = ROW_COUNT;
+        gone := gone + n;
+        EXIT WHEN gone >= most;
+    END LOOP;
+    RETURN gone;
+END
+$$;
+COMMENT ON FUNCTION tandem.forget_refusals IS 'Deletes refused writes that are older than check_retention, so many at most; returns how many it did. The worker does it by itself';
+
 -- Between half and all of it, so that keys that failed together do not come back together.
 CREATE FUNCTION tandem.dirty_pause(run_id integer, attempts integer) RETURNS interval
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp

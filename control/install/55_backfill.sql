@@ -123,7 +123,7 @@ SELECT p.run, count(*) AS tables, count(p.finished_at) AS tables_finished, sum(p
        CASE WHEN bool_and(p.finished_at IS NOT NULL) THEN NULL
             WHEN bool_and(p.finished_at IS NOT NULL OR p.phase ~ 'refuses') THEN
                 format('%s row(s) that the new side refuses: SELECT * FROM tandem.backfill_rejections', sum(p.rows_rejected))
-            ELSE 'the backfill: ' || coalesce(round(avg(p.percent) FILTER (WHERE p.finished_at IS NULL), 1) || ' % of what is left', 'more rows than were estimated')
+            ELSE 'the backfill: ' || coalesce('its unfinished tables are at ' || round(avg(p.percent) FILTER (WHERE p.finished_at IS NULL), 1) || ' %', 'it has found more rows than were estimated')
                  || coalesce(', held back by ' || string_agg(p.throttled_by, '; '), '')
                  || CASE WHEN sum(p.rows_rejected) > 0 THEN format('; the new side refuses %s row(s)', sum(p.rows_rejected)) ELSE '' END
        END AS waiting_for

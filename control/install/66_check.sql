@@ -64,7 +64,7 @@ INSERT INTO tandem.option_default VALUES
     ('reconcile_every', 'interval', '1 day', 'How often checks are made in stages shadow and live; 0: only by reconcile() and by schedule()'),
     ('reconcile_at', 'time of day or none', 'none', 'When checks are made instead, once a day: HH:MI in the time zone report_timezone, or none'),
     ('check_timeout', 'interval', '30 seconds', 'How long the two queries of a check may take together'),
-    ('check_retention', 'interval', '90 days', 'How long results of checks are kept');
+    ('check_retention', 'interval', '90 days', 'How long results of checks, and writes that the new side refused, are kept');
 UPDATE tandem.option_default SET scaled = true WHERE name = 'reconcile_every';
 
 CREATE TYPE tandem.check_outcome AS (

@@ -86,7 +86,8 @@ BEGIN
     SELECT 'retention', format('Stage rampdown keeps the way back until %s.', option.retained_until::timestamptz(0)), 'Wait, or set_option(run, ''retention'', ...) shorter.'
       FROM option WHERE to_stage = 'complete' AND run.stage = 'rampdown' AND option.retained_until > clock_timestamp()
     UNION ALL
-    SELECT 'consecutive', format('%s of %s clean validations in a row were made since the run came here.', a.counted, option.consecutive), 'An operator''s promote() need not wait for them.'
+    SELECT 'consecutive', CASE WHEN option.consecutive = 1 THEN 'No validation has found both sides equal since the run came here.'
+                               ELSE format('%s of the %s clean validations in a row that are wanted were made since the run came here.', a.counted, option.consecutive) END, 'An operator''s promote() need not wait for them.'
       FROM a, option WHERE to_stage = 'live' AND a.counted < option.consecutive
     UNION ALL
     SELECT 'hold', format('The hold lasts until %s.', option.held_until::timestamptz(0)), 'An operator''s promote() need not wait for it.'
@@ -106,6 +107,7 @@ $$;
 COMMENT ON FUNCTION tandem.promotion_blockers IS
     'Every reason why a run does not go to that stage and weight now, with what to do about it; hold and consecutive bind the worker only, the others people as well';
 
+-- The run waits for ...: a noun, and where that does not say why, a sentence. Verbs that somebody is to call stand for themselves.
 -- SECURITY DEFINER, as run_health(): the view's functions run as who reads it.
 CREATE FUNCTION tandem.waiting_for(run tandem.run, activity tandem.run_activity) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -153,8 +155,11 @@ BEGIN
     END IF;
     RETURN CASE WHEN b.blocker IN ('validation', 'consecutive') AND coalesce(activity.validated_at < run.moved_at, true) THEN 'a validation'
                 WHEN b.blocker = 'hold' THEN format('the hold until %s', (run.moved_at + tandem.run_hold(run))::timestamptz(0))
-                WHEN b.blocker = 'gate' THEN format('sign_off(): %s', rtrim(b.detail, '.'))
-                ELSE format('%s: %s', b.blocker, rtrim(b.detail, '.')) END || ', then ' || what;
+                WHEN b.blocker = 'rounds' THEN format('a round that does not fail: %s', rtrim(activity.error, '.'))
+                ELSE format('%s: %s', CASE b.blocker WHEN 'dirty keys' THEN 'rows that the new side refused' WHEN 'differences' THEN 'both sides to be equal' WHEN 'refused write' THEN 'another validation'
+                                                     WHEN 'consecutive' THEN 'clean validations' WHEN 'samples' THEN 'traffic on the new side' WHEN 'guard' THEN 'a guard' WHEN 'check' THEN 'a critical check'
+                                                     WHEN 'retention' THEN 'the end of the retention' WHEN 'domain' THEN 'set_domain()' WHEN 'checklist' THEN 'tick_item()' WHEN 'gate' THEN 'sign_off()'
+                                                     ELSE b.blocker END, rtrim(b.detail, '.')) END || ', then ' || what;
 END
 $$;
 COMMENT ON FUNCTION tandem.waiting_for IS 'What the next step of a run waits for';
@@ -458,7 +463,7 @@ BEGIN
     PERFORM tandem.task_notify();
     PERFORM tandem.observe_round();
     IF NOT EXISTS (SELECT FROM tandem.metric_reading AS m WHERE m.run_id IS NULL AND m.measured_at BETWEEN clock_timestamp() - interval '4 seconds' AND clock_timestamp()) THEN
-        PERFORM tandem.metric_round(), tandem.forget_measurements(), tandem.forget_batches();
+        PERFORM tandem.metric_round(), tandem.forget_measurements(), tandem.forget_batches(), tandem.forget_refusals();
     END IF;
     did := tandem.alert_round();
     IF did IS NOT NULL THEN

@@ -222,6 +222,22 @@ END
 $$;
 COMMENT ON FUNCTION tandem.foreseen IS 'The status of a run with stage, phase and weight as a verb would leave them; 55000 where the verb is illegal';
 
+-- What binds whoever asks for a promotion, the row of the run locked or not.
+CREATE FUNCTION tandem.check_promotion(run tandem.run, to_weight integer, OUT to_stage text, OUT new_weight integer)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    SELECT x.to_stage, x.new_weight INTO to_stage, new_weight FROM tandem.run_next(run.stage, run.phase, run.weight, 'promote', run.steps, to_weight) AS x;
+    PERFORM tandem.check_blockers(run, to_stage, new_weight, 'promoted');
+    IF run.stage = 'shadow' AND NOT tandem.failures_known(run.id) THEN
+        RAISE EXCEPTION 'run "%" is not promoted: the new side refused a write that no validation has seen yet', run.name
+              USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'The transaction may still be open.',
+                    HINT = 'SELECT * FROM tandem.mirror_failures shows it once it is committed; the next validation then tells whether both sides differ.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.check_promotion IS 'The stage and weight that a promotion leads to; refuses (55000) one that the law has not, or that something stands in the way of';
+
 CREATE FUNCTION tandem.promote(run text, to_weight integer DEFAULT NULL, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -239,13 +255,7 @@ BEGIN
     ELSE
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     END IF;
-    target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
-    PERFORM tandem.check_blockers(r, target.to_stage, target.new_weight, 'promoted');
-    IF r.stage = 'shadow' AND NOT tandem.failures_known(r.id) THEN
-        RAISE EXCEPTION 'run "%" is not promoted: the new side refused a write that no validation has seen yet', r.name
-              USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'The transaction may still be open.',
-                    HINT = 'SELECT * FROM tandem.mirror_failures shows it once it is committed; the next validation then tells whether both sides differ.';
-    END IF;
+    target := tandem.check_promotion(r, to_weight);
     IF dry_run THEN
         RETURN tandem.foreseen(r, 'promote', to_weight);
     END IF;

@@ -78,12 +78,13 @@ COMMENT ON FUNCTION tandem.checkpoint IS
 
 -- SECURITY DEFINER, as the verbs that it calls. Their rules are its rules: retry()'s proof, sign-offs, and what binds an operator's promote().
 -- The holds of the steps before are not walked again: they were stood through once.
-CREATE FUNCTION tandem.resume_from(run text, checkpoint bigint DEFAULT NULL, reason text DEFAULT NULL) RETURNS tandem.runs
+CREATE FUNCTION tandem.resume_from(run text, checkpoint bigint DEFAULT NULL, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
     c tandem.checkpoint;
+    result tandem.runs;
 BEGIN
     PERFORM tandem.authorize(r, 'resume_from');
     SELECT x.* INTO c FROM tandem.checkpoint AS x WHERE x.run_id = r.id AND (resume_from.checkpoint IS NULL OR x.id = resume_from.checkpoint) ORDER BY x.id DESC LIMIT 1;
@@ -99,6 +100,17 @@ BEGIN
     IF c.weight > 0 AND c.weight <> ALL (r.steps) THEN
         RAISE EXCEPTION 'weight % is not a step of this run', c.weight USING ERRCODE = 'invalid_parameter_value', HINT = 'promote() goes to another one.';
     END IF;
+    IF dry_run THEN
+        IF r.phase = 'degraded' THEN
+            result := tandem.retry(run, reason, dry_run);
+            r.phase := result.phase; -- as it would be when promote() is called
+        END IF;
+        IF r.weight < c.weight THEN
+            PERFORM tandem.check_isolation('promote'), tandem.check_promotion(r, c.weight);
+            result := tandem.foreseen(r, 'promote', c.weight);
+        END IF;
+        RETURN result;
+    END IF;
     reason := coalesce(reason, format('resumed from checkpoint %s: %s', c.id, c.label));
     IF r.phase = 'degraded' THEN
         PERFORM tandem.retry(run, reason);
@@ -112,4 +124,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.resume_from IS
-    'Takes a rolled-back run up again at the weight of a checkpoint, by default the last: retry() with its proof, then promote() to that weight without the holds of the steps before. Flags of domains stay as they are now';
+    'Takes a rolled-back run up again at the weight of a checkpoint, by default the last: retry() with its proof, then promote() to that weight without the holds of the steps before. Flags of domains stay as they are now. dry_run compares, and answers with what would be, or with what stands in the way';

@@ -43,7 +43,7 @@ $$;
 COMMENT ON FUNCTION tandem.raise_blockers IS 'Why no keys of a domain may go to new again at the weight of the run: nobody watches, rounds fail, a critical check fails, a gate is not signed again';
 
 -- SECURITY DEFINER: it writes the extension's tables. A domain that went back alone is taken up again by switching it on.
-CREATE FUNCTION tandem.set_domain(run text, domain text, enabled boolean, reason text DEFAULT NULL) RETURNS tandem.runs
+CREATE FUNCTION tandem.set_domain(run text, domain text, enabled boolean, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -52,6 +52,7 @@ DECLARE
     b record;
     to_weight integer;
     different bigint;
+    result tandem.runs;
 BEGIN
     PERFORM tandem.authorize(r, 'set_domain');
     IF domain IS NULL OR enabled IS NULL THEN
@@ -62,13 +63,18 @@ BEGIN
         RAISE EXCEPTION 'run "%" is over', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('It is in stage %s, phase %s.', r.stage, r.phase),
               HINT = 'Its domains stay as they are.';
     END IF;
+    SELECT * INTO d FROM tandem.run_domain AS x WHERE x.run_id = r.id AND x.name = domain;
     -- The last of the domains that went back: with it the run goes on, by the rules of retry().
     IF enabled AND r.phase = 'degraded' AND r.weight > 0 AND NOT EXISTS (SELECT FROM tandem.run_domain AS x WHERE x.run_id = r.id AND x.enabled AND x.weight < r.weight AND x.name <> domain) THEN
         UPDATE tandem.run_domain AS x SET enabled = true WHERE x.run_id = r.id AND x.name = domain;
-        RETURN tandem.retry(run, reason);
+        result := tandem.retry(run, reason, dry_run);
+        IF dry_run THEN
+            UPDATE tandem.run_domain AS x SET enabled = d.enabled WHERE x.run_id = r.id AND x.name = domain;
+            result.epoch := r.epoch + 1;
+        END IF;
+        RETURN result;
     END IF;
     -- The comparison before the lock: a rollback must not wait for it.
-    SELECT * INTO d FROM tandem.run_domain AS x WHERE x.run_id = r.id AND x.name = domain;
     IF enabled AND r.weight > 0 AND d.weight < r.weight THEN
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             RAISE EXCEPTION 'a domain is switched on in isolation level read committed only' USING ERRCODE = 'active_sql_transaction',
@@ -90,7 +96,15 @@ BEGIN
                                                        WHERE f.run = r.name AND f.domain = set_domain.domain ORDER BY f.comparison_id DESC, f.id LIMIT 1) AS x)),
                   HINT = format('SELECT * FROM tandem.repair(%L) shows what would make them equal.', r.name);
         END IF;
-        PERFORM tandem.drain_writers(r);
+        IF NOT dry_run THEN
+            PERFORM tandem.drain_writers(r);
+        END IF;
+    END IF;
+    to_weight := CASE WHEN enabled THEN r.weight ELSE 0 END;
+    IF dry_run THEN
+        result := tandem.status(run);
+        result.epoch := r.epoch + CASE WHEN d.enabled = enabled AND d.weight = to_weight THEN 0 ELSE 1 END;
+        RETURN result;
     END IF;
     IF different IS NULL THEN
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
@@ -118,4 +132,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.set_domain IS
-    'Switches a domain off (its keys go to legacy at once, the others stay, the run goes on) or on again (after a comparison that finds it equal: it takes the weight of the run)';
+    'Switches a domain off (its keys go to legacy at once, the others stay, the run goes on) or on again (after a comparison that finds it equal: it takes the weight of the run). dry_run compares, and answers with the epoch that the run would have, or with what stands in the way';

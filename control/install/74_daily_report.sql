@@ -24,7 +24,7 @@ CREATE TABLE tandem.daily_report (
     rows_compared   bigint,
     differences     bigint,
     accepted        bigint,
-    refused_writes  bigint NOT NULL,
+    refused_writes  bigint,
     tasks_done      bigint NOT NULL,
     tasks_dead      bigint NOT NULL,
     sla_met         bigint NOT NULL,
@@ -56,7 +56,7 @@ COMMENT ON COLUMN tandem.daily_report.validations IS 'Validations that were made
 COMMENT ON COLUMN tandem.daily_report.unclean IS 'Validations that found differences nobody had accepted';
 COMMENT ON COLUMN tandem.daily_report.differences IS 'The most such differences that one validation found';
 COMMENT ON COLUMN tandem.daily_report.accepted IS 'Differences that somebody answers for, in the last validation';
-COMMENT ON COLUMN tandem.daily_report.refused_writes IS 'Writes that the new side refused in stages dualwrite and shadow';
+COMMENT ON COLUMN tandem.daily_report.refused_writes IS 'Writes that the new side refused in stages dualwrite and shadow; NULL: of a day that is not kept';
 COMMENT ON COLUMN tandem.daily_report.tasks_done IS 'Tasks of this database that were done in the day, but for the run''s own steps; tasks_dead: gave up';
 COMMENT ON COLUMN tandem.daily_report.sla_met IS 'Tasks of this database finished in the day within their deadlines; sla_breached: deadlines of the day that were missed';
 COMMENT ON COLUMN tandem.daily_report.legacy_calls IS 'What was observed on that side in the hours (of UTC) that began in the day; NULL: nothing';
@@ -171,9 +171,9 @@ BEGIN
     END IF;
     IF day_from >= d.made_at - tandem.option(run.id, 'check_retention')::interval OR run.created_at >= d.made_at - tandem.option(run.id, 'check_retention')::interval THEN
         SELECT c.checks, c.failed_checks, c.numbers INTO d.checks, d.failed_checks, d.numbers FROM tandem.daily_checks(run, day_from, day_to) AS c;
+        SELECT count(*) INTO d.refused_writes
+          FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = run.id AND f.at >= day_from AND f.at < day_to;
     END IF;
-    SELECT count(*) INTO d.refused_writes
-      FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id WHERE m.run_id = run.id AND f.at >= day_from AND f.at < day_to;
 
     SELECT count(*) FILTER (WHERE t.state = 'done'), count(*) FILTER (WHERE t.state = 'dead'),
            count(*) FILTER (WHERE t.start_due IS NOT NULL OR t.finish_due IS NOT NULL)

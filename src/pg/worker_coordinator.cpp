@@ -197,7 +197,7 @@ long look_for_alerts() {
 }
 
 long forget() {
-    return call_round("SELECT tandem.forget_measurements(500) + tandem.forget_batches(100) > 0") ? 0 : kForgetMs;
+    return call_round("SELECT tandem.forget_measurements(500) + tandem.forget_batches(100) + tandem.forget_refusals(100) > 0") ? 0 : kForgetMs;
 }
 
 constexpr Chore kChores[] = {
@@ -207,7 +207,7 @@ constexpr Chore kChores[] = {
     {"pg_tandem: saving what was observed", save_observed, nullptr, 0},
     {"pg_tandem: reading metrics", read_metrics, nullptr, 0},
     {"pg_tandem: looking for alerts", look_for_alerts, nullptr, 0},
-    {"pg_tandem: forgetting measurements and batches", forget, nullptr, 0},
+    {"pg_tandem: forgetting what is old", forget, nullptr, 0},
 };
 constexpr int kChoreCount = std::size(kChores);
 constexpr long kChoreBackoffMs = 10'000; // after an error

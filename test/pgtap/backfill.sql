@@ -183,6 +183,10 @@ SELECT FROM tandem.map_table('b', 'src.item', 'dst.item');
 SELECT FROM tandem.set_option('b', 'batch_size', '100');
 SELECT FROM tandem.start('b');
 SELECT is(pg_temp.tick(), 'backfill: 100 rows', 'a batch');
+SELECT throws_ok($$SELECT tandem.throttle('b', batch_size => -1, dry_run => true)$$, '22023', NULL, 'a dry run checks what is wanted');
+SELECT is((SELECT concat_ws(' ', s.stage, s.phase, tandem.option(r.id, 'batch_size'), tandem.option(r.id, 'throttle_delay')) FROM tandem.throttle('b', batch_size => 30, delay => '1 second', dry_run => true) AS s, tandem.run AS r WHERE r.name = 'b'),
+          'dualwrite progressing 100 0 seconds', '... and changes nothing');
+SELECT is_empty($$SELECT FROM tandem.events('b') WHERE kind = 'throttle'$$, '... and is no event');
 SELECT lives_ok($$SELECT FROM tandem.throttle('b', batch_size => 30, delay => '1 second', reason => 'softly')$$, 'throttled while it runs');
 SELECT is(pg_temp.tick(), 'backfill: 30 rows', '... from the next batch on');
 SELECT is((SELECT wait_ms FROM tandem.run AS r, tandem.run_round(r.id) WHERE r.name = 'b'), 1000, '... with the pause that was wanted');
@@ -196,7 +200,7 @@ SELECT is(tandem.held_by_lag('0 bytes'), NULL, 'no standby, no lag');
 CREATE FUNCTION pg_temp.busy(reason text) RETURNS void LANGUAGE sql AS $$ UPDATE tandem.backfill SET throttled_by = reason $$;
 SELECT pg_temp.busy('lag: standby is 12 s behind (limit 5 s)') \g /dev/null
 SELECT is((SELECT phase || ': ' || throttled_by FROM tandem.backfill_progress), 'throttled: lag: standby is 12 s behind (limit 5 s)', 'what holds it back stands in the progress');
-SELECT is((SELECT waiting_for FROM tandem.status('b')), 'the backfill: 32.1 % of what is left, held back by lag: standby is 12 s behind (limit 5 s)', '... and in the status');
+SELECT is((SELECT waiting_for FROM tandem.status('b')), 'the backfill: its unfinished tables are at 32.1 %, held back by lag: standby is 12 s behind (limit 5 s)', '... and in the status');
 SELECT is((SELECT eta FROM tandem.backfill_progress), NULL, '... which knows no end then');
 SELECT FROM tandem.pause('b');
 SELECT is((SELECT phase FROM tandem.backfill_progress), 'stopped: the run is paused', 'so does a pause');
@@ -207,7 +211,7 @@ UPDATE tandem.backfill SET rows_estimated = 10, rows_seen = 5000;
 SELECT is((SELECT percent IS NULL AND eta IS NULL FROM tandem.backfill_progress), true, 'more rows than were estimated: nobody knows how much is left');
 SELECT is((SELECT count(*) FROM tandem.dashboard('b') AS d WHERE d ~ '^ *[│|]? *held back by lag: standby'), 1::bigint, 'the dashboard draws that, too');
 SELECT ok(tandem.report('b') ~ 'throttled', '... and the report');
-SELECT is((SELECT b.waiting_for FROM tandem.backfill_runs AS b), 'the backfill: more rows than were estimated, held back by lag: standby is 12 s behind (limit 5 s)', '... and it says so');
+SELECT is((SELECT b.waiting_for FROM tandem.backfill_runs AS b), 'the backfill: it has found more rows than were estimated, held back by lag: standby is 12 s behind (limit 5 s)', '... and it says so');
 
 -- A large table is not counted; nobody ran ANALYZE. The pages of its partitions are not equally full.
 CREATE TABLE src.large (id integer, filler text) PARTITION BY RANGE (id);

@@ -55,6 +55,9 @@ SELECT matches(pg_temp.signature('promote'), '^run text, to_weight integer DEFAU
 SELECT is(pg_temp.signature('rollback'), 'run text, reason text, domain text DEFAULT NULL::text, strategy text DEFAULT NULL::text, dry_run boolean DEFAULT false → TABLE(epoch bigint, elapsed interval, proof bigint)', 'rollback');
 SELECT is(pg_temp.signature(verb), 'run text, reason text DEFAULT NULL::text, dry_run boolean DEFAULT false → tandem.runs', verb) FROM unnest('{pause,resume,retry,cancel}'::text[]) AS verb;
 SELECT is(pg_temp.signature('complete'), 'run text, confirm text, dry_run boolean DEFAULT false → tandem.runs', 'complete');
+SELECT is(pg_temp.signature('set_domain'), 'run text, domain text, enabled boolean, reason text DEFAULT NULL::text, dry_run boolean DEFAULT false → tandem.runs', 'set_domain');
+SELECT is(pg_temp.signature('resume_from'), 'run text, checkpoint bigint DEFAULT NULL::bigint, reason text DEFAULT NULL::text, dry_run boolean DEFAULT false → tandem.runs', 'resume_from');
+SELECT matches(pg_temp.signature('throttle'), '^run text, batch_size integer DEFAULT NULL::integer, delay interval DEFAULT NULL::interval, lag text DEFAULT NULL::text, load text DEFAULT NULL::text, batch_time interval DEFAULT NULL::interval, reason text DEFAULT NULL::text, dry_run boolean DEFAULT false', 'throttle');
 SELECT matches(pg_temp.signature('add_gate'), '^run text, gate text, before_stage text, before_weight integer DEFAULT NULL::integer, approvals integer DEFAULT 1, valid_for interval DEFAULT ''24:00:00''::interval → ', 'add_gate');
 SELECT matches(pg_temp.signature('sign_off'), '^run text, gate text, decision text, comment text DEFAULT NULL::text.* → tandem.runs$', 'sign_off');
 SELECT is(pg_temp.signature('route'), 'run text, key text, domain text DEFAULT NULL::text → text', 'route');

@@ -205,6 +205,7 @@ SELECT is(pg_temp.day_of_checks(severity, status, '1 hour'), said, format('a che
 SELECT is(pg_temp.day_of_checks('critical', 'failed', '25 hours'), 'OK 0 0', 'of another day');
 SELECT FROM tandem.set_option('quiet', 'check_retention', '1 hour');
 SELECT is(pg_temp.day_of_checks('critical', 'failed', '1 hour'), 'OK unknown', 'what is not kept so long is not known');
+SELECT is((SELECT f.refused_writes FROM tandem.run AS r, tandem.daily_facts(r, (clock_timestamp() AT TIME ZONE 'UTC')::date - 1) AS f WHERE r.name = 'quiet'), NULL, '... nor how much was refused');
 DELETE FROM tandem.check_result; DELETE FROM tandem.comparison;
 
 -- --- the worker

@@ -132,5 +132,25 @@ ALTER TABLE b.y DROP CONSTRAINT none;
 SELECT pg_temp.ticks(6);
 SELECT is((SELECT count(*) FROM tandem.retry_dirty_keys('w')), 0::bigint, 'it is copied');
 SELECT is((SELECT count(*) FROM b.y WHERE id = 5), 1::bigint, '... to where it was missing');
+
+-- --- what was refused long ago is forgotten, but for what somebody has yet to look at
+SELECT is_empty('SELECT FROM tandem.mirror_failure WHERE NOT taken', 'rounds took all of it up');
+CREATE TEMP TABLE refused AS SELECT f.id, f.mapping_id FROM tandem.mirror_failure AS f JOIN tandem.mapping AS m ON m.id = f.mapping_id JOIN tandem.run AS r ON r.id = m.run_id WHERE r.name = 'd';
+SELECT cmp_ok((SELECT count(*) FROM refused), '>', 10::bigint, 'refused writes');
+UPDATE tandem.mirror_failure SET at = at - interval '89 days', transaction = '3'; -- of long before the last validation
+SELECT is(tandem.forget_refusals(), 0::bigint, 'kept for 90 days');
+UPDATE tandem.mirror_failure SET at = at - interval '2 days';
+UPDATE tandem.mirror_failure SET taken = false WHERE id = (SELECT min(id) FROM refused);
+UPDATE tandem.mirror_failure SET transaction = '4611686018427387904' WHERE id = (SELECT max(id) FROM refused);
+SELECT is(tandem.forget_refusals(5), 5::bigint, 'then they go, so many at a time');
+SELECT tandem.forget_refusals() \g /dev/null
+SELECT results_eq($$SELECT id FROM tandem.mirror_failure WHERE mapping_id IN (SELECT mapping_id FROM refused) ORDER BY id$$, $$SELECT x FROM (SELECT min(id) FROM refused UNION SELECT max(id) FROM refused) AS u (x) ORDER BY x$$,
+                  '... all of them but one that no round has taken up, and one that no validation has seen');
+UPDATE tandem.mirror_failure SET at = clock_timestamp() - interval '2 days', taken = true, transaction = NULL; -- NULL: restored
+SELECT is(tandem.forget_refusals(), 0::bigint, 'what is younger stays');
+SELECT tandem.set_option('d', 'check_retention', '1 day') \g /dev/null
+DELETE FROM tandem.metric_reading; -- so that a round reads metrics, and forgets what is old
+SELECT pg_temp.ticks(1);
+SELECT is_empty('SELECT FROM tandem.mirror_failure WHERE mapping_id IN (SELECT mapping_id FROM refused)', '... for as long as the option of the run says, and a round forgets them');
 SELECT * FROM finish();
 ROLLBACK;

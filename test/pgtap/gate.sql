@@ -225,7 +225,7 @@ SELECT pg_temp.ticks(5);
 SELECT is(pg_temp.state('s'), 'live progressing 100', 'a run at its last step');
 SELECT is((SELECT waiting_for FROM tandem.status('s')), 'complete()', 'waits for complete()');
 SELECT results_eq($$SELECT stage, phase, weight FROM tandem.complete('s', 's')$$, $$VALUES ('rampdown'::text, 'progressing'::text, 100)$$, 'which leads to rampdown');
-SELECT matches((SELECT waiting_for FROM tandem.status('s')), '^retention: Stage rampdown keeps the way back until .*, then complete\(\)$', 'it waits for the end of retention');
+SELECT matches((SELECT waiting_for FROM tandem.status('s')), '^the end of the retention: Stage rampdown keeps the way back until .*, then complete\(\)$', 'it waits for the end of retention');
 INSERT INTO b.y VALUES (1, 1);
 SELECT is((SELECT v FROM a.y WHERE id = 1), 1, 'writes are mirrored back');
 SELECT pg_temp.ticks(1);
@@ -262,7 +262,7 @@ SELECT lives_ok($$SELECT tandem.set_option('t', 'holds', '{1 hour,0}'), tandem.s
 SELECT tandem.start('t') \g /dev/null
 SELECT pg_temp.ticks(3);
 SELECT is(pg_temp.state('t'), 'shadow progressing 0', 'in shadow');
-SELECT matches((SELECT waiting_for FROM tandem.status('t')), '^consecutive: [12] of 3 clean validations in a row', 'successes in a row are wanted');
+SELECT matches((SELECT waiting_for FROM tandem.status('t')), '^clean validations: [12] of the 3 clean validations in a row that are wanted were made since the run came here, then weight ', 'successes in a row are wanted');
 SELECT pg_temp.ticks(2);
 SELECT is(pg_temp.state('t'), 'live progressing 10', 'after three it goes on: the hold of shadow is that of the run');
 SELECT pg_temp.ticks(4);
@@ -270,7 +270,7 @@ SELECT matches((SELECT waiting_for FROM tandem.status('t')), '^the hold until ',
 UPDATE tandem.run SET moved_at = moved_at - interval '1 hour' WHERE name = 't';
 SELECT tandem.set_option('t', 'min_samples', '1000') \g /dev/null
 SELECT is((SELECT count(*) FROM regexp_matches(pg_temp.detail($$SELECT tandem.promote('t')$$), 'samples: The new side was seen to serve 0 of 1000', 'g')), 1::bigint, 'samples bind people as well');
-SELECT is((SELECT waiting_for FROM tandem.status('t')), 'samples: The new side was seen to serve 0 of 1000 statements since the run came to 10 %, then weight 100', 'waiting_for says so');
+SELECT is((SELECT waiting_for FROM tandem.status('t')), 'traffic on the new side: The new side was seen to serve 0 of 1000 statements since the run came to 10 %, then weight 100', 'waiting_for says so');
 SELECT tandem.set_option('t', 'min_samples', '0') \g /dev/null
 SELECT pg_temp.ticks(3);
 SELECT is(pg_temp.state('t'), 'live progressing 100', 'and then to 100 %');

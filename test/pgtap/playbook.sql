@@ -145,7 +145,7 @@ SELECT is((SELECT required FROM tandem.add_checklist_item('it''s', 'Lawyers agre
 SELECT FROM tandem.start('it''s');
 SELECT pg_temp.ticks(5) \g /dev/null
 SELECT is((SELECT concat_ws(' ', stage, phase, weight) FROM tandem.runs WHERE run = 'it''s'), 'live progressing 100', 'no step waits for them');
-SELECT is((SELECT waiting_for FROM tandem.status('it''s')), 'checklist: Required item "Auditors "agree"" of the checklist is not ticked (finance, planned for 2020-01-01 00:00:00+00), then complete()', 'complete() does');
+SELECT is((SELECT waiting_for FROM tandem.status('it''s')), 'tick_item(): Required item "Auditors "agree"" of the checklist is not ticked (finance, planned for 2020-01-01 00:00:00+00), then complete()', 'complete() does');
 SELECT is(pg_temp.refusal(format('SELECT tandem.complete(''it''''s'', ''it''''s'', dry_run => %s)', dry)),
           E'55000 run "it\'s" is not completed: required item "Auditors "agree"" of the checklist is not ticked (finance, planned for 2020-01-01 00:00:00+00)\n'
           'checklist: Required item "Auditors "agree"" of the checklist is not ticked (finance, planned for 2020-01-01 00:00:00+00).\nchecklist: Required item "Lawyers agree" of the checklist is not ticked (legal).\n'

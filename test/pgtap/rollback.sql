@@ -35,7 +35,27 @@ SELECT is((SELECT array_agg(DISTINCT state) FROM tandem.domains WHERE run = 'r')
 CREATE TEMP TABLE key AS SELECT i::text AS k FROM generate_series(1, 300) AS i WHERE tandem.route('r', i::text) = 'new';
 SELECT ok((SELECT count(*) > 50 FROM key), 'keys on the new side');
 
+-- What a dry run answers: with how many epochs more; a mark where it changed anything.
+CREATE TEMP VIEW stands AS SELECT to_jsonb(r) AS run, (SELECT jsonb_agg(to_jsonb(d) ORDER BY d.name) FROM tandem.run_domain AS d WHERE d.run_id = r.id) AS domains,
+    (SELECT count(*) FROM tandem.events('r')) AS events, (SELECT count(*) FROM tandem.rollback) AS rollbacks FROM tandem.run AS r WHERE r.name = 'r';
+CREATE FUNCTION pg_temp.tried(call text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    before_it record;
+    answer text;
+BEGIN
+    SELECT * INTO before_it FROM stands;
+    BEGIN
+        EXECUTE format('SELECT concat_ws('' '', s.stage, s.phase, s.weight, ''+'' || s.epoch - %s) FROM tandem.%s AS s', before_it.run ->> 'epoch', rtrim(call, ')') || ', dry_run => true)') INTO answer;
+    EXCEPTION WHEN OTHERS THEN
+        RETURN SQLSTATE || ' ' || SQLERRM;
+    END;
+    RETURN answer || (SELECT CASE WHEN s IS DISTINCT FROM before_it THEN ', and changed something' ELSE '' END FROM stands AS s);
+END $$;
+
 -- --- flags
+SELECT is(pg_temp.tried($$set_domain('r', 'two', false)$$), 'live progressing 50 +1', 'what would be: the run stays where it is, in another epoch');
+SELECT is(pg_temp.tried($$set_domain('r', 'two', true)$$), 'live progressing 50 +0', '... nothing, where the domain is on');
+SELECT matches(pg_temp.tried($$set_domain('r', 'four', false)$$), '^42704 ', '... what is missing: the domain');
 SELECT throws_ok($$SELECT tandem.set_domain('r', 'four', false)$$, '42704', NULL, 'a domain that is not there');
 SELECT throws_ok($$SELECT tandem.set_domain('r', NULL, false)$$, '22004', NULL, 'no domain');
 SELECT throws_ok($$SELECT tandem.set_domain('r', 'two', NULL)$$, '22004', NULL, 'neither on nor off');
@@ -45,6 +65,7 @@ SELECT is((SELECT count(*) FROM key WHERE tandem.route('r', k, 'two') = 'new'), 
 SELECT is((SELECT count(*) FROM key WHERE tandem.route('r', k, 'one') <> 'new'), 0::bigint, '... the others stay');
 SELECT is((SELECT state FROM tandem.domains WHERE run = 'r' AND domain = 'two'), 'switched off', '... as view domains says');
 SELECT is((SELECT count(*) FROM tandem.events('r') WHERE kind = 'set_domain' AND evidence @> '{"domain": "two", "enabled": false}' AND reason = 'slow'), 1::bigint, '... as the record says');
+SELECT is(pg_temp.tried($$set_domain('r', 'two', false)$$), 'live progressing 50 +0', 'off again would be nothing');
 SELECT is((SELECT epoch FROM tandem.set_domain('r', 'two', false)), (SELECT epoch FROM tandem.status('r')), 'off again is nothing');
 SELECT is((SELECT count(*) FROM tandem.events('r') WHERE kind = 'set_domain'), 1::bigint, '... and no event');
 UPDATE a.y SET v = v + 1 WHERE id = 3;
@@ -56,8 +77,10 @@ SELECT is((SELECT differences FROM tandem.domains WHERE run = 'r' AND domain = '
 SELECT is((SELECT weight FROM tandem.promote('r', 100)), 100, 'a promotion raises the others');
 SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=0 off', '... only these');
 SELECT throws_ok($$SELECT tandem.set_domain('r', 'two', true)$$, '55000', 'domain "two" is not ready: its sides differ in 1 row(s)', 'switched on only where it is equal');
+SELECT is(pg_temp.tried($$set_domain('r', 'two', true)$$), '55000 domain "two" is not ready: its sides differ in 1 row(s)', '... which a dry run finds, too');
 SELECT throws_ok($$SELECT tandem.complete('r', 'r')$$, '55000', NULL, 'no completion while a domain is off');
 SELECT is((SELECT array_agg(applied) FROM tandem.repair('r', false)), '{true}', 'repaired');
+SELECT is(pg_temp.tried($$set_domain('r', 'two', true)$$), 'live progressing 100 +1', 'what would be');
 SELECT is((SELECT epoch FROM tandem.set_domain('r', 'two', true, 'mended')) > 0, true, 'on');
 SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=100', '... at the weight of the run');
 SELECT is((SELECT count(*) FROM key WHERE tandem.route('r', k, 'two') <> 'new'), 0::bigint, '... on new');
@@ -73,6 +96,7 @@ SELECT results_eq($$SELECT m ->> 'new', (m ->> 'legacy_rows')::bigint, m ->> 'le
                   $$VALUES ('b.x', 300::bigint, tandem.digest('a.x'), tandem.digest('b.x')), ('b.y', 100, tandem.digest('a.y'), tandem.digest('b.y')), ('b.z', 100, tandem.digest('a.z'), tandem.digest('b.z'))$$, '... and of each table');
 SELECT is((SELECT lsn FROM tandem.checkpoints WHERE run = 'r') <= pg_current_wal_insert_lsn(), true, '... with its place in the log');
 SELECT throws_ok($$SELECT tandem.resume_from('r')$$, '55000', NULL, 'nothing was rolled back since');
+SELECT matches(pg_temp.tried($$resume_from('r')$$), '^55000 run "r" has nothing to resume from checkpoint', '... says a dry run as well');
 
 -- --- emergency, and back by the checkpoint
 SELECT throws_ok($$SELECT tandem.rollback('r', 'x', strategy => 'sideways')$$, '22023', NULL, 'a strategy that does not exist');
@@ -88,9 +112,16 @@ SELECT is((SELECT count(*) FROM key WHERE tandem.route('r', k) = 'new'), 0::bigi
 SELECT results_eq($$SELECT proof, epoch FROM tandem.rollback('r', 'again')$$, $$SELECT proof, epoch FROM first$$, 'a second call is answered with the first');
 SELECT results_eq($$SELECT kind, count(*) FROM tandem.events('r') WHERE kind LIKE 'rollback%' GROUP BY kind ORDER BY kind$$, $$VALUES ('rollback', 1::bigint), ('rollback_repeated', 1)$$, '... is on record, and no second rollback');
 SELECT throws_ok($$SELECT tandem.resume_from('r', 0)$$, '42704', NULL, 'a checkpoint of nobody');
+SELECT is(pg_temp.tried($$resume_from('r')$$), 'live progressing 100 +0', 'where it would go');
+SELECT pg_temp.silently('UPDATE b.x SET v = -1 WHERE id = 7');
+SELECT is(pg_temp.tried($$resume_from('r')$$), '55000 run "r" is not ready: its sides differ in 1 row(s)', '... and not while they differ');
+SELECT pg_temp.silently('UPDATE b.x SET v = (SELECT v FROM a.x WHERE id = 7) WHERE id = 7');
+SELECT tandem.add_check('r', 'sum', 'SELECT 1', 'SELECT 1', severity => 'critical') \g /dev/null
+SELECT is(pg_temp.tried($$resume_from('r')$$), '55000 run "r" is not promoted: the critical check sum has not been made yet', '... nor past what binds a promotion');
+SELECT tandem.drop_check('r', 'sum') \g /dev/null
 SELECT is((SELECT weight FROM tandem.resume_from('r')), 100, 'resumed from the checkpoint, without the steps between');
 SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=100', '... all of it');
-SELECT is((SELECT count(*) FROM tandem.comparisons WHERE run = 'r' AND purpose = 'proof' AND epoch = (SELECT epoch FROM first)), 3::bigint, '... after a proof');
+SELECT is((SELECT count(*) FROM tandem.comparisons WHERE run = 'r' AND purpose = 'proof' AND epoch = (SELECT epoch FROM first)), 6::bigint, '... after a proof, and that of the dry run before');
 
 -- --- domain, and the rest stays guarded
 SELECT is((SELECT proof > 0 FROM tandem.rollback('r', 'three is slow', domain => 'three')), true, 'one domain');
@@ -101,12 +132,15 @@ SELECT pg_temp.silently('UPDATE b.z SET v = -1 WHERE id = 7');
 SELECT pg_temp.ticks(3) \g /dev/null
 SELECT is(pg_temp.state('r'), 'live degraded 100 one=100 three=0 two=100', 'what differs in the domain that went back takes nobody along');
 SELECT throws_ok($$SELECT tandem.set_domain('r', 'three', true)$$, '55000', NULL, '... but it stays where it is');
+SELECT is(pg_temp.tried($$set_domain('r', 'three', true)$$), '55000 run "r" is not ready: its sides differ in 1 row(s)', '... and would');
 SELECT throws_ok($$SELECT tandem.retry('r')$$, '55000', NULL, '... and the run');
 SELECT pg_temp.silently('UPDATE b.z SET v = 7 WHERE id = 7');
+SELECT is(pg_temp.tried($$set_domain('r', 'three', true)$$), 'live progressing 100 +1', 'with the last domain the run would go on');
 SELECT is((SELECT phase FROM tandem.set_domain('r', 'three', true, 'mended')), 'progressing', 'the last domain that was back is on again: the run goes on');
 SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=100', '... at its weight');
 SELECT tandem.rollback('r', 'three is slow again', domain => 'three') \g /dev/null
 SELECT is((SELECT phase FROM tandem.set_domain('r', 'three', false, 'for good')), 'degraded', 'or it is switched off');
+SELECT is(pg_temp.tried($$set_domain('r', 'three', true)$$), 'live progressing 100 +1', '... from where it would come back, too, and is off as before');
 SELECT pg_temp.silently('UPDATE b.z SET v = -1 WHERE id = 7');
 SELECT is((SELECT phase FROM tandem.retry('r', 'without three')), 'progressing', '... and the run goes on without it, whatever differs there');
 SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=0 off two=100', '... which is where it was');
@@ -246,13 +280,26 @@ SELECT is((SELECT count(*) FROM regexp_matches(tandem.rollback_report('| <b>x</b
 SELECT is(tandem.markdown(said), shown, format('%L', said)) FROM (VALUES ('guard any_difference: {"id": 5} 2026-11-23+00', 'guard any_difference: {"id": 5} 2026-11-23+00'), ('_so_ [x](y)', '\_so\_ \[x\](y)'), ('- a', '\- a'),
     ('-7', '-7'), ('---', '\---'), ('1. b', '1\. b'), ('1.5', '1.5'), ('## c', '\## c'), ('&lt;', '\&lt;'), ('a*b', 'a\*b'), ('\', '\\')) AS v (said, shown);
 
+-- --- a proof that a round has begun, of a run that is cancelled before its tables are read
+CREATE TABLE a.e (id integer PRIMARY KEY); CREATE TABLE b.e (id integer PRIMARY KEY);
+SELECT tandem.create_run('e', 'a', 'b', hold => '1 hour'), tandem.map_table('e', 'a.e', 'b.e'), tandem.set_option('e', 'validate_every', '1 hour'), tandem.start('e') \g /dev/null
+SELECT pg_temp.ticks(8) \g /dev/null
+SELECT is((SELECT tandem.prove_rollback(r) FROM tandem.run AS r WHERE r.name = 'e'), NULL, 'nothing to prove');
+SELECT tandem.rollback('e', 'to be proven') \g /dev/null
+CREATE TEMP TABLE begun AS SELECT r AS run FROM tandem.run AS r WHERE r.name = 'e';
+SELECT tandem.cancel('e') \g /dev/null
+INSERT INTO a.e VALUES (1); -- nobody mirrors it
+SELECT is((SELECT tandem.prove_rollback(b.run) FROM begun AS b), NULL, 'a run that has ended is not proven');
+SELECT results_eq($$SELECT verdict, mappings, differences FROM tandem.rollback_proofs WHERE run = 'e'$$, $$VALUES ('pending', 0::bigint, NULL::bigint)$$, '... what was found says nothing, and is not kept');
+SELECT is_empty($$SELECT FROM tandem.events('e') WHERE kind = 'proof'$$, '... nor told');
+
 -- --- where there is nothing to roll back, and what goes with a run
 SELECT tandem.create_run('o', 'a', 'b'), tandem.map_table('o', 'a.y', 'b.y') \g /dev/null
 SELECT throws_ok($$SELECT tandem.rollback('o', 'before the start')$$, '55000', NULL, 'before the start');
 SELECT throws_ok($$SELECT tandem.rollback('o', '')$$, '22004', NULL, 'without a reason');
 SELECT throws_ok($$SELECT tandem.rollback_report('o')$$, '42704', NULL, 'never rolled back');
 SELECT is((SELECT weight FROM tandem.set_domain('o', 'default', false)), 0, 'a domain can be off before the start');
-DELETE FROM tandem.run WHERE name IN ('r', 'o');
+DELETE FROM tandem.run WHERE name IN ('r', 'o', 'e');
 SELECT is((SELECT count(*) FROM tandem.rollback WHERE run_id NOT IN (SELECT id FROM tandem.run)) + (SELECT count(*) FROM tandem.checkpoint) + (SELECT count(*) FROM tandem.rollback_row), 0::bigint, 'they go with their run');
 
 SELECT * FROM finish();

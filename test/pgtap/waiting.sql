@@ -95,7 +95,10 @@ SELECT s.*, CASE WHEN s.waiting_for ~ '^(start|resume|retry|complete)\(\)' THEN 
        CASE WHEN s.waiting_for LIKE 'whoever holds%' THEN 'a brake'
             WHEN s.waiting_for LIKE 'the worker:%' THEN 'worker' WHEN s.waiting_for LIKE 'a round that%' THEN 'rounds'
             WHEN s.waiting_for LIKE 'a validation, then%' THEN 'validation' WHEN s.waiting_for LIKE 'the hold until%' THEN 'hold' WHEN s.waiting_for LIKE 'sign_off()%' THEN 'gate'
-            ELSE substring(s.waiting_for FROM '^([a-z ]+): .*, then ') END AS names,
+            ELSE (SELECT t.blocker FROM (VALUES ('rows that the new side refused', 'dirty keys'), ('both sides to be equal', 'differences'), ('another validation', 'refused write'),
+                                         ('clean validations', 'consecutive'), ('traffic on the new side', 'samples'), ('a guard', 'guard'), ('a critical check', 'check'),
+                                         ('the end of the retention', 'retention'), ('set_domain()', 'domain'), ('tick_item()', 'checklist')) AS t (words, blocker)
+                   WHERE starts_with(s.waiting_for, t.words || ': ') AND s.waiting_for ~ ': [A-Z0-9].*, then ') END AS names,
        (SELECT count(*) FROM unnest(s.blockers) AS b WHERE b <> 'worker') AS others
   FROM said AS s WHERE s.phase NOT IN ('cancelled', 'succeeded');
 SELECT is_empty($$SELECT * FROM judged AS j WHERE j.verb <> 'approve' AND NOT EXISTS (SELECT FROM tandem.run_law() AS l WHERE l.verb = j.verb AND j.stage = ANY (l.stages) AND j.phase = ANY (l.phases))$$,
@@ -116,13 +119,16 @@ SELECT is((SELECT count(*) FROM judged AS j WHERE j.obstacle = 'refused write' A
           '... so is one that no validation has seen');
 SELECT is((SELECT count(*) FROM judged AS j WHERE j.obstacle = 'a required item' AND (j.stage = 'rampdown' OR (j.stage = 'live' AND j.weight = 100)) AND j.phase IN ('progressing', 'waiting_approval')
               AND (j.names = 'checklist') IS NOT TRUE), 0::bigint, '... and at the end an item of the checklist that is required');
+SELECT is_empty($$SELECT * FROM judged WHERE waiting_for ~ '^[a-z]' AND split_part(waiting_for, ':', 1) IN (SELECT unnest(blockers) FROM said)$$, 'what is waited for is told in words, not by the name of a blocker');
+SELECT is((SELECT array_agg(DISTINCT j.names ORDER BY j.names) FROM judged AS j WHERE j.obstacle IN ('successes', 'samples', 'retention', 'a guard', 'a check', 'a domain', 'differences')),
+          '{check,consecutive,differences,domain,guard,retention,samples,NULL}', 'every kind of obstacle is told somewhere');
 SELECT is((SELECT array_agg(DISTINCT j.names ORDER BY j.names) FROM judged AS j WHERE j.obstacle IN ('dirty keys', 'refused write', 'a required item') AND j.names IN ('dirty keys', 'refused write', 'checklist')),
           '{checklist,"dirty keys","refused write"}', '... each of them somewhere');
 SELECT is_empty($$SELECT * FROM judged WHERE (waiting_for LIKE 'the next round, then weight%') <> promotes$$, 'the next round promotes exactly where it is waited for');
 SELECT is_empty($$SELECT * FROM judged WHERE stage IN ('live', 'rampdown') AND weight = 100 AND phase = 'progressing' AND blockers = '{}' AND names IS NULL AND waiting_for <> 'complete()'$$,
                 'at the end complete() is waited for');
 SELECT results_eq($$SELECT DISTINCT obstacle, waiting_for FROM judged WHERE stage = 'dualwrite' AND phase = 'progressing' AND obstacle IN ('nothing', 'rounds fail', 'rows to copy') ORDER BY 1$$,
-                  $$VALUES ('nothing', 'a clean comparison'), ('rounds fail', 'a round that does not fail: 22012: division by zero'), ('rows to copy', 'the backfill: 0.0 % of what is left')$$, 'rows, and then a comparison');
+                  $$VALUES ('nothing', 'a clean comparison'), ('rounds fail', 'a round that does not fail: 22012: division by zero'), ('rows to copy', 'the backfill: its unfinished tables are at 0.0 %')$$, 'rows, and then a comparison');
 SELECT is_empty($$SELECT * FROM judged WHERE obstacle = 'no worker' AND stage <> 'off' AND phase IN ('progressing', 'waiting_approval') AND weight < 100 AND names IS DISTINCT FROM 'worker'$$, 'without a worker nothing goes on, and that is said');
 
 -- --- every verb in every state
