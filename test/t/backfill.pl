@@ -7,7 +7,7 @@ use RunHelpers;
 use TandemCluster;
 use IPC::Run ();
 use Test::More;
-use Time::HiRes qw(usleep time);
+use Time::HiRes qw(usleep);
 
 my $seed = seed();
 my $rounds = $ENV{TANDEM_QUICK} ? 4 : 8;
@@ -59,7 +59,7 @@ value($node, <<~'SQL');
 	SELECT tandem.map_table('r', 'legacy.item', 'store.item', forward => '{"item_id": "id", "title": "name", "quantity": "qty"}');
 	SELECT tandem.map_table('r', ('legacy.' || t)::regclass, ('store.' || t)::regclass) FROM unnest('{line,word,event,staff,client,nothing}'::text[]) AS t;
 	SELECT tandem.map_table('r', 'legacy.client', 'store.address', forward => '{"client": "id"}');
-	SELECT tandem.set_option('r', 'batch_size', '60'), tandem.set_option('r', 'throttle_delay', '5 ms');
+	SELECT tandem.set_option('r', 'batch_size', '30'), tandem.set_option('r', 'throttle_delay', '60 ms'); -- half a minute: at first it can't be through before we are
 	SQL
 
 # Writers: rows come, change, go and change their keys, on either side. Parents of lines stay. Each of the two sides has keys of its own for
@@ -105,11 +105,7 @@ sub scripts
 
 sub kill_executor
 {
-	my $pid = value($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tandem executor'");
-	return if $pid eq '';
-	kill 'KILL', $pid;
-	usleep(50_000);
-	$node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'the server did not come back';
+	kill_process($node, value($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tandem executor' LIMIT 1"));
 	return;
 }
 
@@ -150,7 +146,7 @@ for my $round (1 .. $rounds)
 	my $before = value($node, 'SELECT sum(rows_seen) FROM tandem.backfill');
 	last if value($node, "SELECT stage <> 'dualwrite' FROM tandem.runs") eq 't';
 	$ways{$way}->();
-	$crashes++;
+	value($node, "SELECT tandem.throttle('r', batch_size => 60, delay => '5 ms')") if ++$crashes == 3;
 	eval { $writers->{run}->kill_kill; $writers->{run}->finish; };
 	cmp_ok(value($node, 'SELECT sum(rows_seen) FROM tandem.backfill'), '>=', $before, "$way: no batch that was committed is lost");
 }
@@ -160,11 +156,11 @@ value($node, "SELECT tandem.throttle('r', batch_size => 500, delay => '0')");
 becomes($node, "stage = 'shadow' FROM tandem.runs", 'the backfill completes under writers')
   or diag(value($node, 'SELECT concat_ws($$ $$, stage, phase, waiting_for, error) FROM tandem.runs'), "\n", value($node, 'SELECT to_jsonb(p) FROM tandem.backfill_progress AS p'), "\n",
 	value($node, 'SELECT to_jsonb(d) FROM tandem.differences AS d LIMIT 10'));
-my $done = finish_traffic($writers);
-cmp_ok($done, '>', 20, 'they did something');
+finish_traffic($writers, 20);
 sides_are_equal();
 is(value($node, 'SELECT string_agg(format($$%s %s$$, new, key), $$, $$) FROM (SELECT new, key FROM public.copied GROUP BY new, key HAVING count(*) > 1) AS x'), '', 'no row was copied twice');
-cmp_ok(value($node, 'SELECT count(*) FROM public.copied'), '>', 8000, 'most were copied');
+my $copied = value($node, 'SELECT count(*) FROM public.copied');
+cmp_ok($copied, '>', 0, "$copied rows were copied, the others mirrored before"); # how many depends on who was faster
 is(value($node, "SELECT count(*) FROM tandem.events('r') WHERE kind IN ('start', 'synced')"), 2, 'one start, one end');
 is(value($node, "SELECT count(*) FROM tandem.task WHERE kind = 'tandem.backfill_batch' AND state NOT IN ('done', 'cancelled')"), 0, 'no batch is left open in the list of tasks');
 value($node, "SELECT tandem.cancel('r'); TRUNCATE store.item, store.line");
@@ -186,7 +182,7 @@ subtest 'a standby that falls behind holds the backfill back' => sub {
 	$node->wait_for_catchup($standby);
 	$standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
 	fresh_run(run => 'lag', option => { batch_size => 100, throttle_delay => '20 ms', throttle_lag => '300 ms' });
-	becomes($node, "throttled_by ~ '^lag: standby is 00:00:0[0-9]+ behind \\(limit 300 ms\\)\$' FROM tandem.backfill_progress WHERE run = 'lag'", 'by time');
+	becomes($node, "throttled_by ~ '^lag: standby is [0-9:]+ behind \\(limit 300 ms\\)\$' FROM tandem.backfill_progress WHERE run = 'lag'", 'by time');
 	my $seen = value($node, "SELECT rows_seen FROM tandem.backfill_progress WHERE run = 'lag'");
 	like(value($node, "SELECT waiting_for FROM tandem.status('lag')"), qr/held back by lag: standby is/, 'the status says so');
 	usleep(500_000);
@@ -210,11 +206,9 @@ subtest 'a row that somebody holds stops the backfill, and nobody else' => sub {
 	my @id = $ids =~ /(-?\d+)/g;
 	my $holder = $node->background_psql('postgres');
 	$holder->query("BEGIN; UPDATE legacy.item SET name = 'held' WHERE id = $id[50]");
-	value($node, "SELECT tandem.throttle('held', batch_size => 500, delay => '0')");
+	value($node, "SELECT tandem.throttle('held', batch_size => 500, delay => '0')"); # 200 batches, half a second each, stood between us
 	becomes($node, "throttled_by = 'a row that another transaction has locked' FROM tandem.backfill_progress WHERE run = 'held'", 'the progress says what it waits for');
-	my $began = time;
-	value($node, "UPDATE legacy.item SET name = 'quick' WHERE id IN ($id[0], $id[49], $id[51], $id[59])");
-	cmp_ok(time - $began, '<', 2, 'another writer does not wait for it');
+	is(sqlstate($node, "SET lock_timeout = '20s'; UPDATE legacy.item SET name = 'quick' WHERE id IN ($id[0], $id[49], $id[51], $id[59])"), '', 'another writer does not wait for it');
 	is(value($node, "SELECT error FROM tandem.runs WHERE run = 'held'"), '', 'that is no error');
 	$holder->query('COMMIT');
 	$holder->quit;
@@ -235,7 +229,7 @@ subtest 'what no row is at fault for: rights that are taken away, a timeout, no 
 		CREATE TABLE shop_new.item (id integer PRIMARY KEY, v text);
 		INSERT INTO shop_old.item SELECT i, md5(i::text) FROM generate_series(1, 30000) AS i;
 		SELECT tandem.create_run('shop', 'shop_old', 'shop_new', hold => '1 hour'), tandem.map_table('shop', 'shop_old.item', 'shop_new.item');
-		SELECT tandem.set_option('shop', 'batch_size', '50'), tandem.set_option('shop', 'throttle_delay', '50 ms'), tandem.start('shop');
+		SELECT tandem.set_option('shop', 'batch_size', '50'), tandem.set_option('shop', 'throttle_delay', '200 ms'), tandem.start('shop'); -- two minutes
 		SQL
 	my $shop = "FROM tandem.backfill_progress WHERE run = 'shop'";
 	becomes($node, "rows_seen > 0 $shop", 'it is at work');

@@ -32,11 +32,12 @@ sub fresh
 
 sub tick { return value($node, 'SELECT did FROM tandem.tick()'); }
 
-# Rounds until the run stands where it should.
+# Rounds until the run stands where it should: fifty of them, and as many as patience allows, for one waits for transactions that are open, as that of an autovacuum.
 sub tick_until
 {
 	my ($state) = @_;
-	for (1 .. 50)
+	my $end = time() + 60;
+	for (my $rounds = 0; $rounds < 50 || time() < $end; $rounds++)
 	{
 		return if state_of($node, 'r') eq $state;
 		tick();
@@ -168,12 +169,13 @@ subtest 'a deadlock in a mirrored write of stage shadow is a deadlock, not a dif
 	tick_until('shadow progressing 0');
 	my $victim = session();
 	my $other = session();
-	$victim->query("SET deadlock_timeout = '1s'; BEGIN; UPDATE legacy.item SET qty = 100 WHERE id = 1");
-	$other->query("SET deadlock_timeout = '60s'; SET statement_timeout = '10s'; BEGIN; SELECT FROM store.item WHERE item_id = 2 FOR UPDATE");
-	waiting($victim, '\set VERBOSITY sqlstate
-		UPDATE legacy.item SET qty = 100 WHERE id = 2');
-	$other->query('UPDATE legacy.item SET qty = 200 WHERE id = 1; COMMIT');
+	$victim->query("SET deadlock_timeout = '10ms'; BEGIN; UPDATE legacy.item SET qty = 100 WHERE id = 1");
+	$other->query("SET deadlock_timeout = '10min'; BEGIN; SELECT FROM store.item WHERE item_id = 2 FOR UPDATE");
+	waiting($other, 'UPDATE legacy.item SET qty = 200 WHERE id = 1');
+	$victim->query('\set VERBOSITY sqlstate
+		UPDATE legacy.item SET qty = 100 WHERE id = 2'); # who closes the circle finds it
 	$victim->query('COMMIT');
+	$other->query('COMMIT');
 	like($victim->{stderr}, qr/ERROR:  40P01/, 'the victim is told');
 	$victim->quit;
 	$other->quit;
@@ -250,13 +252,13 @@ subtest 'rollback and promote at once: whoever comes first, the rollback stands'
 subtest 'a rollback does not wait for a complete() that waits for a writer' => sub {
 	fresh('complete_and_rollback');
 	tick_until('live progressing 100');
-	value($node, "SELECT tandem.set_option('r', 'lock_timeout', '30 s')");
+	value($node, "SELECT tandem.set_option('r', 'lock_timeout', '10 min')");
 	my ($writer, $ending) = (session(), session());
 	$writer->query('BEGIN; UPDATE legacy.item SET qty = 5 WHERE id = 1');
 	my $pid = $ending->query('SELECT pg_backend_pid()');
 	$ending->query_until(qr/sent/, "\\set VERBOSITY sqlstate\n\\echo sent\nSELECT tandem.complete('r', 'r');\n");
 	$node->poll_query_until($RunHelpers::database, "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $pid AND mode = 'AccessExclusiveLock' AND NOT granted)") or die 'complete() does not wait';
-	is(sqlstate($node, "SET statement_timeout = '2s'; SELECT tandem.rollback('r', 'not yet')"), '', 'it is made at once');
+	is(sqlstate($node, "SET statement_timeout = '30s'; SELECT tandem.rollback('r', 'not yet')"), '', 'it is made while complete() waits');
 	is(state_of($node, 'r'), 'shadow degraded 0', 'and stands');
 	$writer->query('COMMIT');
 	$ending->query('SELECT 1');

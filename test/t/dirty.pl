@@ -43,7 +43,9 @@ my %scripts = (
 my $traffic = traffic($node, 'the traffic', \%scripts, '--client=1', "--random-seed=$seed");
 my $end = time() + $seconds;
 my $crashes = 0;
-while (time() < $end)
+my $refused = 0;
+my $seen = 0; # by a validation
+while (time() < $end || (($refused <= 20 || $seen == 0) && time() < $end + 100))
 {
 	my $limit = 3 + int rand 8;
 	value($node, "ALTER TABLE store.parent DROP CONSTRAINT IF EXISTS modest; ALTER TABLE store.parent ADD CONSTRAINT modest CHECK (v < $limit) NOT VALID");
@@ -54,12 +56,12 @@ while (time() < $end)
 		value($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_tandem executor'");
 		$crashes++;
 	}
+	($refused, $seen) = split /\|/, value($node, 'SELECT (SELECT count(*) FROM tandem.mirror_failures), (SELECT count(*) FROM tandem.comparisons WHERE NOT equal)');
 }
 my $done = finish_traffic($traffic);
 note("about $done transactions; the executor was ended $crashes times");
-my $refused = value($node, 'SELECT count(*) FROM tandem.mirror_failures');
 cmp_ok($refused, '>', 20, "$refused writes were refused");
-cmp_ok(value($node, 'SELECT count(*) FROM tandem.comparisons WHERE NOT equal'), '>', 0, 'validations saw them');
+cmp_ok($seen, '>', 0, 'validations saw them');
 is(value($node, "SELECT count(*) FROM tandem.events('r') WHERE kind = 'rollback'"), 0, 'and rolled nothing back');
 is(value($node, "SELECT string_agg(DISTINCT reason, ', ') FROM tandem.events('r') WHERE kind = 'round_failed'"), '', 'no round failed');
 value($node, 'ALTER TABLE store.parent DROP CONSTRAINT IF EXISTS modest');

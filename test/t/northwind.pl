@@ -89,7 +89,10 @@ subtest 'the run starts under traffic, copies parents first, and validates clean
 		  FROM tandem.backfill_progress AS c, tandem.backfill_progress AS p, pg_constraint AS f
 		 WHERE f.contype = 'f' AND f.conrelid = c.new::regclass AND f.confrelid = p.new::regclass AND c.new <> p.new AND c.started_at < p.finished_at
 		SQL
-	cmp_ok(value($node, 'SELECT sum(rows_copied) FROM tandem.backfill_progress'), '>=', 3000, 'the rows came by the backfill');
+	# How many of them the mirror had brought before depends on who was faster.
+	my ($seen, $copied) = split /\|/, value($node, 'SELECT sum(rows_seen), sum(rows_copied) FROM tandem.backfill_progress');
+	cmp_ok($seen, '>=', 3000, 'all rows were looked at by the backfill');
+	cmp_ok($copied, '>', 0, "... and $copied came by it");
 	cmp_ok(value($node, 'SELECT batches FROM tandem.backfill_progress WHERE legacy = $$legacy.order_details$$'), '>', 8, 'in batches');
 };
 
@@ -102,7 +105,7 @@ subtest 'it goes to 100 % by itself while both sides stay equal' => sub {
 	# Before that, rows whose parents the backfill had not brought yet were refused: it brought them later.
 	is(value($node, "SELECT coalesce(string_agg(f::text, E'\\n'), 'none') FROM tandem.mirror_failures AS f WHERE at > (SELECT at FROM tandem.events('northwind') WHERE kind = 'synced')"),
 		'none', 'once all was copied, the new side refused no write');
-	is(value($node, "SELECT string_agg(check_name || ' ' || status, ', ' ORDER BY check_name) FROM tandem.health WHERE check_name IN ('run', 'worker')"), 'run OK, worker OK', 'health says so');
+	becomes($node, "string_agg(check_name || ' ' || status, ', ' ORDER BY check_name) = 'run OK, worker OK' FROM tandem.health WHERE check_name IN ('run', 'worker')", 'health says so');
 };
 
 subtest 'writes that one side cannot hold are refused, not cut' => sub {
@@ -138,7 +141,8 @@ subtest 'one row changed behind the mirror is found, and the run rolls itself ba
 	is(value($node, "SELECT string_agg(DISTINCT tandem.route('northwind', i::text), ' ') FROM generate_series(1, 1000) AS i"), 'legacy', 'legacy serves every key');
 	is(value($node, "SELECT concat_ws(' ', kind, reason, evidence ->> 'guard', weight) FROM tandem.events('northwind') WHERE kind = 'rollback'"),
 		'rollback guard any_difference: 1 difference any_difference 0', 'the event tells why');
-	cmp_ok(value($node, "SELECT extract(epoch FROM at - '$corrupted') FROM tandem.events('northwind') WHERE kind = 'rollback'"), '<', 10, 'seconds after the commit');
+	is(value($node, "SELECT count(DISTINCT started_at) FROM tandem.comparisons WHERE purpose = 'validate' AND started_at > '$corrupted' AND started_at <= (SELECT at FROM tandem.events('northwind') WHERE kind = 'rollback')"), 1,
+		'by the first validation that began after the commit');
 };
 
 subtest 'the proof shows that nothing else differs' => sub {
@@ -155,8 +159,7 @@ subtest 'mended, it goes up again and completes' => sub {
 	becomes($node, "weight = 100 FROM tandem.runs", 'weight 100 again');
 	is(sqlstate($node, "SELECT tandem.complete('northwind', 'yes')"), '22023', 'complete() wants the name');
 	is(value($node, "SELECT concat_ws(' ', stage, phase) FROM tandem.complete('northwind', 'northwind')"), 'complete succeeded', 'complete');
-	my $done = finish_traffic($traffic);
-	cmp_ok($done, '>', 300, "$done transactions of the clients went through all of it");
+	finish_traffic($traffic, 300);
 	is(value($node, "SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tandem.mirror()'::regprocedure"), 0, 'the mirrors are gone');
 	is(sqlstate($node, 'DELETE FROM shop.state WHERE state_id = 1'), '', 'a write on the new side');
 	is(value($node, 'SELECT count(*) FROM legacy.us_states'), 51, 'does not reach legacy any more');

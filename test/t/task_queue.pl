@@ -157,12 +157,6 @@ sub check
 	return;
 }
 
-sub restarted
-{
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
-	return;
-}
-
 # Claims step over an open transaction's entries once many dead ones lie behind them. What such a transaction made or claimed is found as soon
 # as it has ended, not only when everything is read again.
 subtest 'open transactions are left behind, and found again' => sub {
@@ -230,9 +224,7 @@ foreach my $preload (1, 0)
 			if ($round == 1)
 			{
 				my $pid = value($node, "SELECT pid FROM pg_stat_activity WHERE application_name = 'worker' ORDER BY random() LIMIT 1");
-				kill 'KILL', $pid if $pid ne '';
-				usleep(300_000);
-				restarted();
+				kill_process($node, $pid);
 			}
 			elsif ($round == 2)
 			{
@@ -253,7 +245,7 @@ foreach my $preload (1, 0)
 		check();
 		checked(q{SELECT task_id FROM tandem.event WHERE state = 'done' GROUP BY 1 HAVING count(*) > 1}, 'no task was done twice');
 		is(value($node, 'SELECT count(*) FROM tandem.task_ready'), '0', 'nothing is ready any more');
-		cmp_ok(value($node, 'SELECT count(*) FROM tandem.task'), '>', 300, 'and they were many');
+		cmp_ok(value($node, 'SELECT count(*) FROM tandem.task'), '>=', 300, 'and they were many');
 		note(value($node, 'SELECT kind, state, count(*) FROM tandem.event WHERE task_id IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2'));
 		$node->stop;
 	};

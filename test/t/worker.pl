@@ -5,7 +5,6 @@ use warnings;
 use RunHelpers;
 use TandemCluster;
 use Test::More;
-use Time::HiRes qw(time);
 
 # In $RunHelpers::database: five rows in legacy.item, mapped by run r to store.item. FORWARD adds expressions. As is, not yet started.
 sub make_run
@@ -29,14 +28,12 @@ sub make_run
 
 sub in_database { ($RunHelpers::database) = @_; return; }
 
-# A test: SQL answers within five seconds.
+# A test: SQL answers, though the worker is there; who waited for it would wait for good.
 sub quickly
 {
 	my ($node, $sql) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $begun = time();
-	is(sqlstate($node, $sql), '', $sql);
-	cmp_ok(time() - $begun, '<', 5, '... at once');
+	is(sqlstate($node, "SET statement_timeout = '60s';\n$sql"), '', $sql);
 	return;
 }
 
@@ -88,7 +85,7 @@ subtest 'launcher, coordinator and executor appear when there is work for them, 
 	value($node, "SELECT tandem.start('r')");
 	becomes($node, "stage = 'shadow' FROM tandem.runs", 'a started one is served');
 	is(workers($node), 'coordinator, executor, launcher', 'by an executor');
-	is(value($node, "SELECT string_agg(check_name || ' ' || status, ', ' ORDER BY check_name) FROM tandem.health WHERE check_name IN ('run', 'worker')"), 'run OK, worker OK', 'health is OK');
+	becomes($node, "string_agg(check_name || ' ' || status, ', ' ORDER BY check_name) = 'run OK, worker OK' FROM tandem.health WHERE check_name IN ('run', 'worker')", 'health is OK');
 	value($node, "SELECT tandem.cancel('r')");
 	becomes($node, "count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_tandem executor' AND datname = 'tiers'", 'it leaves when the run is cancelled');
 	value($node, 'DROP EXTENSION pg_tandem');
@@ -153,7 +150,8 @@ subtest 'a run owned by an ordinary role is served with the rights of that role,
 	value($node, "INSERT INTO legacy.item VALUES (7, 'by a superuser', 7)");
 	is(value($node, 'SELECT DISTINCT note FROM store.item'), 'app 42501 42501 42501',
 		'what the owner wrote runs as the owner and can do no more, in the backfill and in the mirror of anybody');
-	becomes($node, "validated_at > clock_timestamp() - interval '1 second' FROM tandem.runs WHERE differences = 0", 'and in comparisons');
+	my $now = value($node, 'SELECT clock_timestamp()');
+	becomes($node, "validated_at > '$now' FROM tandem.runs WHERE differences = 0", 'and in comparisons');
 	foreach my $view (qw(runs mappings backfill_progress comparisons differences rollback_proofs mirror_failures health))
 	{
 		is(join(' ', map { sqlstate_as($_, "SELECT * FROM tandem.$view") } 'app', 'auditor'), ' ', "operator and viewer may read tandem.$view");
