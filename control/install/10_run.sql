@@ -312,3 +312,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.check_isolation IS 'Refuses (25001) a verb that must see what others have committed meanwhile';
+
+-- A variable that was never set must not move a run, nor let a rollback be a look.
+CREATE FUNCTION tandem.check_dry_run(verb text, dry_run boolean) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF dry_run IS NULL THEN
+        RAISE EXCEPTION '%() is done, or it is a dry run', verb USING ERRCODE = 'null_value_not_allowed', DETAIL = 'dry_run is NULL.', HINT = 'Say dry_run => true or dry_run => false; left out, it is false.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.check_dry_run IS 'Refuses (22004) a verb of which is not known whether it is to be done';

@@ -28,7 +28,7 @@ COMMENT ON TABLE tandem.health_weight IS
 INSERT INTO tandem.health_weight (deduction, points, shipped) VALUES
     ('run: stale worker', 40, true), ('run: differences', 40, true), ('run: degraded', 10, true), ('run: failing rounds', 20, true),
     ('run: writes that the new side refused', 10, true), ('run: critical checks that fail', 31, true), ('run: checks that fail', 10, true), ('run: critical metrics that fail', 31, true), ('run: metrics that fail', 10, true), ('run: metrics that are inconclusive', 5, true),
-    ('worker', 40, true), ('run', 40, true), ('sla_compliance', 20, true), ('overdue', 20, true), ('queue', 20, true), ('leases', 10, true), ('dead_letters', 10, true),
+    ('worker', 40, true), ('owner', 40, true), ('run', 40, true), ('sla_compliance', 20, true), ('overdue', 20, true), ('queue', 20, true), ('leases', 10, true), ('dead_letters', 10, true),
     ('old_transaction', 10, true), ('audit', 20, true), ('connections', 20, true), ('load', 10, true), ('memory', 20, true), ('disk', 30, true), ('capture', 10, true), ('dirty_keys', 10, true), ('sequences', 10, true), ('ddl', 10, true),
     ('metrics', 10, true), ('metric_age', 10, true), ('guards', 20, true), ('guard_silence', 10, true), ('alerts', 20, true), ('observing', 10, true), ('batches', 20, true), ('schedules', 20, true), ('checks', 20, true);
 

@@ -54,6 +54,7 @@ DECLARE
     target regclass := tandem.relation_of(m.new_schema, m.new_table);
     label text := tandem.mapping_label(m);
     side record;
+    other record;
     problem text;
     hint text;
     n bigint;
@@ -93,13 +94,14 @@ BEGIN
             RETURN NEXT ('triggers', 'WARNING', format('%s: %s deferrable trigger(s)', side.relation, n),
                          'Before PostgreSQL 18 a deferred trigger runs as whoever commits, not as the run''s owner.')::tandem.preflight_row;
         END IF;
-        SELECT count(*) INTO n FROM tandem.mapping AS o JOIN tandem.run AS x ON x.id = o.run_id
-         WHERE x.id <> r.id AND x.stage NOT IN ('off', 'complete')
-           AND side.relation IN (tandem.relation_of(o.legacy_schema, o.legacy_table), tandem.relation_of(o.new_schema, o.new_table));
-        IF n > 0 THEN
-            RETURN NEXT ('other_runs', 'CRITICAL', format('%s: mirrored by another run', side.relation),
-                         'SELECT * FROM tandem.mappings shows them; cancel() or complete() the other run first.')::tandem.preflight_row;
-        END IF;
+        FOR other IN SELECT x.name, min(u.relation::text) AS relation FROM tandem.mapping AS o JOIN tandem.run AS x ON x.id = o.run_id
+                      CROSS JOIN LATERAL unnest(ARRAY[tandem.relation_of(o.legacy_schema, o.legacy_table), tandem.relation_of(o.new_schema, o.new_table)]) AS u (relation)
+                      WHERE x.id <> r.id AND x.stage NOT IN ('off', 'complete')
+                        AND (u.relation = side.relation OR u.relation IN (SELECT p.relid FROM pg_partition_tree(side.relation) AS p) OR u.relation IN (SELECT a.relid FROM pg_partition_ancestors(side.relation) AS a))
+                      GROUP BY x.name ORDER BY x.name LOOP
+            RETURN NEXT ('other_runs', 'CRITICAL', format('%s: run "%s" mirrors %s', side.relation, other.name, CASE other.relation WHEN side.relation::text THEN 'it already' ELSE format('%s, and one is a partition of the other', other.relation) END),
+                         'Run it after that one, or cancel() or complete() that one first.')::tandem.preflight_row;
+        END LOOP;
     END LOOP;
 
     IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (source, target) AND c.relpersistence = 'u') THEN

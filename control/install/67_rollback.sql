@@ -337,7 +337,7 @@ DECLARE
     b tandem.rollback;
     started timestamptz := clock_timestamp();
 BEGIN
-    PERFORM tandem.authorize(r, 'rollback');
+    PERFORM tandem.authorize(r, 'rollback'), tandem.check_dry_run('rollback', dry_run);
     IF coalesce(reason, '') = '' THEN
         RAISE EXCEPTION 'a rollback needs a reason' USING ERRCODE = 'null_value_not_allowed', HINT = format('SELECT * FROM tandem.rollback(%L, ''what you saw'')', r.name);
     END IF;

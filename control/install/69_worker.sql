@@ -127,13 +127,16 @@ BEGIN
     ELSIF run.stage <> 'off' AND run.phase = 'paused' THEN
         RETURN 'resume()';
     END IF;
-    IF activity.error_at > activity.round_at THEN -- and none has been made since
+    IF NOT EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = run.owner) THEN
+        no_round := format('its owner: there is no role "%s" (any more), in whose name rounds are made and rows mirrored', run.owner);
+    ELSIF activity.error_at > activity.round_at THEN -- and none has been made since
         no_round := format('a round that does not fail: %s', rtrim(activity.error, '.'));
     ELSIF NOT tandem.run_is_watched(run, activity) THEN
         no_round := format('the worker: no round since %s; preload pg_tandem or call tick()', coalesce(activity.round_at::text, 'the start'));
     END IF;
     IF run.phase = 'degraded' THEN
-        IF run.stage <> 'dualwrite' AND EXISTS (SELECT FROM tandem.rollback AS x WHERE x.run_id = run.id AND x.proof_at IS NULL) THEN
+        -- In a copy of the database no round makes it; retry() compares, too.
+        IF run.stage <> 'dualwrite' AND run.home = tandem.home() AND EXISTS (SELECT FROM tandem.rollback AS x WHERE x.run_id = run.id AND x.proof_at IS NULL) THEN
             RETURN coalesce(no_round, 'the proof of the rollback');
         END IF;
         SELECT x.* INTO b FROM tandem.retry_blockers(run) AS x LIMIT 1;
@@ -423,7 +426,15 @@ DECLARE
 BEGIN
     FOR r IN SELECT x.* FROM tandem.run AS x WHERE tandem.run_is_armed(x.stage) AND x.phase <> 'cancelled' ORDER BY x.id LOOP
         PERFORM tandem.authorize(x, 'tick') FROM tandem.run AS x WHERE x.id = r.id;
-        SELECT * INTO result FROM tandem.run_round(r.id);
+        BEGIN
+            SELECT * INTO result FROM tandem.run_round(r.id);
+        EXCEPTION WHEN OTHERS THEN -- kept and told, as the executor does it: the next run, and its guards, have their turn all the same
+            IF tandem.option(r.id, 'capture') = 'logical' THEN
+                RAISE; -- the transaction may hold its slot, which it gives back when it ends
+            END IF;
+            PERFORM tandem.executor_failed(r.id, SQLSTATE, SQLERRM);
+            SELECT format('failed: %s: %s', SQLSTATE, SQLERRM) AS did INTO result;
+        END;
         IF result.did IS NOT NULL THEN
             run := r.name;
             did := result.did;

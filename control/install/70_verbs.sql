@@ -66,6 +66,9 @@ BEGIN
     IF hold < interval '0' THEN
         RAISE EXCEPTION 'hold must not be negative' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Found: %s', hold), HINT = 'For example: ''10 minutes''.';
     END IF;
+    IF hold > interval '1 year' THEN -- as every other time of a run; moments are to be reckoned with it
+        RAISE EXCEPTION 'hold must not be longer than a year' USING ERRCODE = 'invalid_parameter_value', DETAIL = format('Found: %s', hold), HINT = 'For example: ''30 days''. A gate holds a run for as long as nobody signs it.';
+    END IF;
     IF template IS NOT NULL THEN
         SELECT * INTO plan FROM tandem.run_template AS t WHERE t.template = create_run.template;
         IF NOT FOUND THEN
@@ -123,7 +126,7 @@ BEGIN
                       WHEN d.kind = 'intervals' THEN array_position(value::interval[], NULL) IS NULL AND NOT EXISTS (SELECT FROM unnest(value::interval[]) AS i WHERE i < interval '0' OR i > interval '1 year')
                       WHEN d.kind LIKE '%, %' THEN tandem.is_limit(d.kind, value)
                       ELSE value = ANY (string_to_array(d.kind, ' or ')) END;
-    EXCEPTION WHEN data_exception THEN
+    EXCEPTION WHEN data_exception OR feature_not_supported THEN -- array_position() of an array of arrays
         valid := false;
     END;
     IF valid IS NOT TRUE THEN
@@ -175,6 +178,22 @@ END
 $$;
 COMMENT ON FUNCTION tandem.check_blockers IS 'Refuses (55000) what somebody asks of a run while promotion_blockers() has a reason other than hold and consecutive';
 
+-- A class of locks of its own, by the number of a table; with partitions, of the one that they all belong to. In the order of their numbers: starts do not deadlock.
+CREATE FUNCTION tandem.claim_tables(run_id integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    claimed oid;
+BEGIN
+    FOR claimed IN SELECT DISTINCT coalesce(pg_partition_root(t.relation), t.relation)::oid AS root
+                     FROM tandem.mapping AS m CROSS JOIN LATERAL unnest(ARRAY[tandem.relation_of(m.legacy_schema, m.legacy_table), tandem.relation_of(m.new_schema, m.new_table)]) AS t (relation)
+                    WHERE m.run_id = claim_tables.run_id AND t.relation IS NOT NULL ORDER BY root LOOP
+        PERFORM tandem.take_lock('tandem.mapping_column', claimed::bigint::bit(32)::integer);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.claim_tables IS 'Lets runs that map the same table start one after another; holds until the transaction ends';
+
 CREATE FUNCTION tandem.start(run text, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -183,7 +202,7 @@ DECLARE
     problems text;
     hint text;
 BEGIN
-    PERFORM tandem.authorize(r, 'start');
+    PERFORM tandem.authorize(r, 'start'), tandem.check_dry_run('start', dry_run);
     -- A slot is made before anything is written, and stays should the rest fail: so only where it will not.
     IF tandem.option(r.id, 'capture') = 'logical' AND r.stage = 'off' AND r.phase = 'pending' AND NOT dry_run
        AND NOT EXISTS (SELECT FROM tandem.preflight(run) AS p WHERE p.status = 'CRITICAL') THEN
@@ -192,6 +211,9 @@ BEGIN
     -- Two at once: the second waits here, and finds the run started.
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'start', r.steps, NULL);
+    IF NOT dry_run THEN -- so does the start of another run over one of the tables: its preflight sees this one
+        PERFORM tandem.check_isolation('start'), tandem.claim_tables(r.id);
+    END IF;
     SELECT string_agg(p.check_name || ': ' || p.detail, E'\n'), min(p.hint) INTO problems, hint FROM tandem.preflight(run) AS p WHERE p.status = 'CRITICAL';
     IF problems IS NOT NULL THEN
         RAISE EXCEPTION 'run "%" cannot start: its preflight is not clean', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = problems,
@@ -245,7 +267,7 @@ DECLARE
     r tandem.run := tandem.get_run(run);
     target record;
 BEGIN
-    PERFORM tandem.authorize(r, 'promote');
+    PERFORM tandem.authorize(r, 'promote'), tandem.check_dry_run('promote', dry_run);
     PERFORM tandem.check_isolation('promote');
     IF NOT dry_run AND tandem.option(r.id, 'write_fence') = 'on' THEN
         target := tandem.run_next(r.stage, r.phase, r.weight, 'promote', r.steps, to_weight);
@@ -273,7 +295,7 @@ AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
 BEGIN
-    PERFORM tandem.authorize(r, verb);
+    PERFORM tandem.authorize(r, verb), tandem.check_dry_run(verb, dry_run);
     IF dry_run THEN
         RETURN tandem.foreseen(r, verb);
     END IF;
@@ -301,7 +323,7 @@ DECLARE
     different bigint;
     barred record;
 BEGIN
-    PERFORM tandem.authorize(r, 'retry');
+    PERFORM tandem.authorize(r, 'retry'), tandem.check_dry_run('retry', dry_run);
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
     SELECT * INTO barred FROM tandem.raise_blockers(r) WHERE r.weight > 0 LIMIT 1; -- a domain went back alone, and takes up the weight of the run
     IF FOUND THEN
@@ -411,7 +433,7 @@ AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
 BEGIN
-    PERFORM tandem.authorize(r, 'cancel');
+    PERFORM tandem.authorize(r, 'cancel'), tandem.check_dry_run('cancel', dry_run);
     -- What the law says against it is said before anybody's table is locked; the run is given back.
     BEGIN
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
@@ -442,7 +464,7 @@ DECLARE
     different bigint;
     target record;
 BEGIN
-    PERFORM tandem.authorize(r, 'complete');
+    PERFORM tandem.authorize(r, 'complete'), tandem.check_dry_run('complete', dry_run);
     IF confirm IS DISTINCT FROM r.name THEN
         RAISE EXCEPTION 'completing run "%" needs its name as confirmation', r.name USING ERRCODE = 'invalid_parameter_value',
               DETAIL = 'After it the legacy side gets no writes any more, and there is no rollback.', HINT = format('SELECT tandem.complete(%L, %L)', r.name, r.name);

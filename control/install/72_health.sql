@@ -116,6 +116,9 @@ AS $$
       FROM tandem.sequences AS s JOIN tandem.run AS r ON r.name = s.run
      WHERE s.state NOT IN ('watched', 'takes turns', 'restored') AND tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' GROUP BY s.run
     UNION ALL
+    SELECT 'owner', r.name, 'CRITICAL', NULL, NULL, NULL, NULL, format('there is no role "%s": nobody watches the run, and writes to its tables fail; give the role its name back, or end the run by rollback() and cancel()', r.owner)
+      FROM tandem.run AS r WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' AND NOT EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = r.owner)
+    UNION ALL
     SELECT 'ddl', NULL, 'WARNING', NULL, NULL, NULL, NULL, format('DDL on mapped tables goes unnoticed: ALTER EVENT TRIGGER %I ENABLE', min(e.evtname))
       FROM pg_event_trigger AS e WHERE e.evtname IN ('tandem_ddl', 'tandem_before', 'tandem_drop', 'tandem_rewrite') AND e.evtenabled IN ('D', 'R') HAVING count(*) > 0
     UNION ALL

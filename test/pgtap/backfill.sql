@@ -243,12 +243,13 @@ RESET ROLE;
 UPDATE tandem.backfill SET rows_estimated = 500, rows_seen = 160;
 CREATE FUNCTION dst.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'could not extend file: no space left on device' USING ERRCODE = 'disk_full'; END $$;
 CREATE TRIGGER full_disk BEFORE INSERT ON dst.item FOR EACH ROW EXECUTE FUNCTION dst.full_disk();
-SELECT throws_ok($$SELECT tandem.tick()$$, '53100', NULL, 'a full disk fails the round');
+SELECT is((SELECT did FROM tandem.tick() WHERE run = 'b'), 'failed: 53100: could not extend file: no space left on device', 'a full disk fails the round');
+SELECT is((SELECT error FROM tandem.status('b')), '53100: could not extend file: no space left on device', '... and the run tells so');
 DROP TRIGGER full_disk ON dst.item;
 SET LOCAL session_replication_role = replica; -- past the event triggers
 ALTER TABLE dst.item RENAME TO gone;
 RESET session_replication_role;
-SELECT throws_ok($$SELECT tandem.tick()$$, '42P01', NULL, 'so does a table that is gone');
+SELECT matches((SELECT did FROM tandem.tick() WHERE run = 'b'), '^failed: 42P01: ', 'so does a table that is gone');
 SET LOCAL session_replication_role = replica; -- past the event triggers
 ALTER TABLE dst.gone RENAME TO item;
 RESET session_replication_role;

@@ -68,6 +68,25 @@ SELECT is(pg_temp.after('GRANT SELECT ON a.t, b.t TO pf_app; REVOKE USAGE ON SCH
 SELECT is(pg_temp.after('GRANT SELECT ON a.t TO PUBLIC', 'permissions'), format('WARNING: a.t %s b.t: role PUBLIC may SELECT on legacy, and not on new', tandem.glyph('to')), 'PUBLIC');
 SELECT is(pg_temp.after('ALTER TABLE b.t ADD CONSTRAINT known FOREIGN KEY (v) REFERENCES b.kind', 'foreign_keys'), format('WARNING: a.t %s b.t: known of the new table refers to b.kind, which the run does not map', tandem.glyph('to')), 'a foreign key to a table outside of the run');
 
+SET ROLE pf_owner;
+CREATE TABLE a.p (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE a.p1 PARTITION OF a.p FOR VALUES FROM (0) TO (10);
+CREATE TABLE b.p (id integer PRIMARY KEY, v text); CREATE TABLE b.p1 (id integer PRIMARY KEY, v text);
+RESET ROLE;
+CREATE FUNCTION pg_temp.mirrors(legacy regclass, new regclass) RETURNS text LANGUAGE sql AS $$
+    SELECT format($q$SELECT FROM tandem.create_run('other', 'a', 'b'); SELECT FROM tandem.map_table('other', %L, %L); UPDATE tandem.run SET stage = 'dualwrite', phase = 'progressing' WHERE name = 'other'$q$, legacy, new) $$;
+SELECT is(pg_temp.after(pg_temp.mirrors('a.t', 'b.p'), 'other_runs'), 'CRITICAL: a.t: run "other" mirrors it already', 'another run mirrors a table');
+SELECT is(pg_temp.after(pg_temp.mirrors('a.p', 'b.t'), 'other_runs'), 'CRITICAL: b.t: run "other" mirrors it already', '... of either side');
+SELECT is(pg_temp.after(pg_temp.mirrors('a.p', 'b.p'), 'other_runs'), NULL, '... or other ones');
+SELECT is(pg_temp.after(pg_temp.mirrors('a.t', 'b.t') || $$; UPDATE tandem.run SET stage = 'off', phase = 'cancelled' WHERE name = 'other'$$, 'other_runs'), NULL, '... or does not any more');
+SELECT is(pg_temp.after($$SELECT FROM tandem.map_table('p', 'a.p', 'b.p');$$ || pg_temp.mirrors('a.p1', 'b.p1'), 'other_runs'), 'CRITICAL: a.p: run "other" mirrors a.p1, and one is a partition of the other', 'another run mirrors a partition');
+SELECT is(pg_temp.after($$SELECT FROM tandem.map_table('p', 'a.p1', 'b.p1');$$ || pg_temp.mirrors('a.p', 'b.p'), 'other_runs'), 'CRITICAL: a.p1: run "other" mirrors a.p, and one is a partition of the other', '... or what this is a partition of');
+SELECT is(pg_temp.after('ALTER TABLE b.t SET UNLOGGED', 'persistence'), format('WARNING: a.t %s b.t: a table is UNLOGGED: a crash empties it', tandem.glyph('to')), 'an UNLOGGED table');
+SELECT is(pg_temp.after('CREATE TABLE a.child () INHERITS (a.t)', 'inheritance'), 'CRITICAL: a.t: it is part of an inheritance tree, and a trigger does not reach rows of other tables of it', 'an inheritance tree');
+SELECT is(pg_temp.after('ALTER TABLE b.t DROP CONSTRAINT t_pkey', 'key'), 'CRITICAL: b.t: no valid, immediate, unconditional unique index on exactly {id}', 'a key that is not unique any more');
+SELECT is(pg_temp.after($$UPDATE tandem.mapping_column SET expression = 'upper(v)' WHERE direction = 'forward' AND name = 'v'$$, 'round_trip'),
+          format('WARNING: a.t %s b.t: 100 of the first 1,000 rows do not come back the same through forward and reverse', tandem.glyph('to')), 'a way back that changes rows');
+SELECT is(pg_temp.says(name), NULL, name || ' is silent') FROM unnest('{other_runs,persistence,inheritance}'::text[]) AS name;
+
 -- --- what it says to type, typed: a mapping is mapped anew
 GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA pg_temp TO PUBLIC; -- pgTAP's own
 SET ROLE pf_owner;

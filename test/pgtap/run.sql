@@ -135,6 +135,46 @@ SELECT is((SELECT count(*) FROM tandem.comparisons WHERE run = 'copy'), 0::bigin
 SELECT is((SELECT phase FROM tandem.resume('copy')), 'progressing', '... until a verb moves it');
 SELECT is((SELECT home FROM tandem.run WHERE name = 'copy'), tandem.home(), '... which makes this its home');
 
+UPDATE tandem.run SET home = 'elsewhere', stage = 'shadow', phase = 'degraded' WHERE name = 'copy';
+INSERT INTO tandem.rollback (run_id, strategy, automatic, reason, from_weight, epoch, evidence, elapsed) SELECT id, 'emergency', false, 'before the dump', 10, 3, '{}', '0' FROM tandem.run WHERE name = 'copy';
+SELECT is((SELECT waiting_for FROM tandem.status('copy')), 'retry(), once both sides are equal again', 'a rolled-back one waits for retry() there, and for no proof that nobody makes');
+UPDATE tandem.run SET home = tandem.home() WHERE name = 'copy';
+SELECT is((SELECT waiting_for FROM tandem.status('copy')), 'the proof of the rollback', '... which is made at home');
+UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() FROM tandem.run AS r WHERE r.id = a.run_id AND r.name = 'copy';
+UPDATE tandem.run SET owner = 'nobody any more' WHERE name = 'copy';
+SELECT matches((SELECT waiting_for FROM tandem.status('copy')), '^its owner: there is no role "nobody any more"', 'a run whose owner was dropped or renamed waits for him, ');
+SELECT matches((SELECT message FROM tandem.health WHERE run = 'copy' AND check_name = 'owner' AND status = 'CRITICAL'), 'there is no role "nobody any more"', '... which is critical at once');
+UPDATE tandem.run SET owner = current_user WHERE name = 'copy';
+SELECT is((SELECT count(*) FROM tandem.health WHERE check_name = 'owner'), 0::bigint, '... and over when he is there again');
+
+-- one run whose rounds fail is not the others' affair, whichever comes first
+CREATE TABLE a.f (id integer PRIMARY KEY, v integer); CREATE TABLE b.f (id integer PRIMARY KEY, v integer);
+CREATE TABLE a.g (id integer PRIMARY KEY, v integer); CREATE TABLE b.g (id integer PRIMARY KEY, v integer);
+INSERT INTO a.f VALUES (1, 1); INSERT INTO a.g VALUES (1, 1);
+SELECT tandem.create_run('fails', 'a', 'b', hold => '1 hour'), tandem.map_table('fails', 'a.f', 'b.f'), tandem.start('fails') \g /dev/null
+SELECT tandem.create_run('goes on', 'a', 'b', hold => '1 hour'), tandem.map_table('goes on', 'a.g', 'b.g'), tandem.start('goes on') \g /dev/null
+CREATE FUNCTION b.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON b.f FOR EACH ROW EXECUTE FUNCTION b.full_disk();
+SELECT is((SELECT string_agg(DISTINCT did, ', ') FROM tandem.tick() WHERE run = 'fails'), 'failed: 53100: no space left on device', 'a round that fails is told');
+SELECT pg_temp.ticks(5);
+SELECT is((SELECT stage FROM tandem.status('goes on')), 'shadow', '... the other run goes on');
+SELECT is((SELECT concat_ws(' ', stage, waiting_for) FROM tandem.status('fails')), 'dualwrite a round that does not fail: 53100: no space left on device', '... and what this one waits for is told');
+SELECT is((SELECT count(*) FROM tandem.events('fails') WHERE kind = 'round_failed'), 1::bigint, '... on record, once');
+DROP TRIGGER full_disk ON b.f;
+SELECT pg_temp.ticks(6);
+SELECT is((SELECT concat_ws(' ', stage, error) FROM tandem.status('fails')), 'shadow', '... until it is mended');
+
+-- NULL is no answer to whether a verb is to be done
+SELECT throws_ok(format('SELECT tandem.%s, dry_run => NULL)', call), '22004', NULL, call || ', dry_run => NULL)')
+  FROM unnest(ARRAY[$$start('goes on'$$, $$promote('goes on'$$, $$pause('goes on'$$, $$resume('goes on'$$, $$retry('goes on'$$, $$cancel('goes on'$$, $$complete('goes on', 'goes on'$$, $$rollback('goes on', 'why'$$]) AS call;
+SELECT is((SELECT concat_ws(' ', stage, phase, epoch) FROM tandem.status('goes on')), 'shadow progressing 2', '... moves nothing');
+
+-- times with which no moment can be reckoned
+SELECT throws_ok($$SELECT tandem.create_run('long', 'a', 'b', hold => '170000000 years')$$, '22023', NULL, 'a hold beyond all times');
+SELECT throws_ok($$SELECT tandem.create_run('long', 'a', 'b', hold => '1 year 1 second')$$, '22023', NULL, '... or longer than a year');
+SELECT lives_ok($$SELECT tandem.create_run('long', 'a', 'b', hold => '1 year')$$, '... but not a year');
+SELECT throws_ok($$SELECT tandem.set_option('long', 'holds', '{{1 day,1 day,1 day,1 day,1 day}}')$$, '22023', NULL, 'holds within holds');
+
 -- as many domains as one likes: one that is not on new keeps the answer without a domain on legacy
 SELECT tandem.create_run('domains', 'a', 'b') \g /dev/null
 INSERT INTO tandem.run_domain (run_id, name, weight) SELECT r.id, 'd' || i, CASE i WHEN 150 THEN 0 ELSE 100 END FROM tandem.run AS r, generate_series(1, 150) AS i WHERE r.name = 'domains';
