@@ -101,7 +101,8 @@ BEGIN
      UNION ALL
     SELECT format('role "%s", in whose name the run mirrors, could not write %s', owner, s.relation), true FROM side AS s
      WHERE EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = owner) AND NOT (has_table_privilege(owner, s.relation, 'SELECT') AND has_table_privilege(owner, s.relation, 'INSERT')
-           AND has_table_privilege(owner, s.relation, 'UPDATE') AND has_table_privilege(owner, s.relation, 'DELETE'))
+           AND has_table_privilege(owner, s.relation, 'UPDATE') AND has_table_privilege(owner, s.relation, 'DELETE')
+           AND has_schema_privilege(owner, (SELECT c.relnamespace FROM pg_class AS c WHERE c.oid = s.relation), 'USAGE'))
      UNION ALL
     -- rows that a DETACH takes from one side, or an ATTACH brings to one side
     SELECT format('%s, with its rows, would be no partition of a mapped table any more', g.tgrelid::regclass), false
@@ -278,7 +279,7 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    IF tg_tag = 'REVOKE' AND NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() AS c WHERE c.object_type = 'TABLE') THEN
+    IF tg_tag = 'REVOKE' AND NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() AS c WHERE c.object_type IN ('TABLE', 'SCHEMA')) THEN
         RETURN;
     END IF;
     before := nullif(current_setting('pg_tandem.ddl_before', true), '');

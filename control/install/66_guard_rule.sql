@@ -156,7 +156,7 @@ BEGIN
     END IF;
     IF domain IS NOT NULL AND NOT EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = run.id AND d.name = domain) THEN
         RAISE EXCEPTION 'run "%" has no domain "%"', run.name, domain USING ERRCODE = 'undefined_object',
-              HINT = coalesce(format('Its domains: %s.', (SELECT string_agg(d.name, ', ' ORDER BY d.name) FROM tandem.run_domain AS d WHERE d.run_id = run.id)), 'map_table() makes them.');
+              HINT = coalesce('Its domains: ' || (SELECT string_agg(d.name, ', ' ORDER BY d.name) FROM tandem.run_domain AS d WHERE d.run_id = run.id) || '.', 'map_table() makes them.');
     END IF;
     IF (severity = 2) <> (domain IS NOT NULL) AND NOT (severity = 2 AND template IS NOT DISTINCT FROM 'any_difference') THEN
         RAISE EXCEPTION 'severity % and domain % do not fit', severity, coalesce(quote_literal(domain), 'NULL') USING ERRCODE = 'invalid_parameter_value',

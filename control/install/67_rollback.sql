@@ -57,13 +57,13 @@ CREATE TRIGGER forget_rollbacks AFTER DELETE ON tandem.run FOR EACH ROW EXECUTE 
 
 CREATE VIEW tandem.rollback_proofs AS
 SELECT b.id AS proof, r.name AS run, b.at, b.automatic, b.strategy, b.domain, b.reason, b.from_weight, b.epoch, b.elapsed, b.proof_at,
-       CASE WHEN b.proof_at IS NULL THEN 'pending' WHEN b.differences = 0 THEN 'clean' WHEN b.unexplained = 0 THEN 'explained' ELSE 'unexplained' END AS verdict,
+       CASE WHEN b.proof_at IS NULL THEN CASE WHEN r.phase = 'cancelled' OR r.stage = 'complete' THEN 'none' ELSE 'pending' END WHEN b.differences = 0 THEN 'clean' WHEN b.unexplained = 0 THEN 'explained' ELSE 'unexplained' END AS verdict,
        c.mappings, c.legacy_rows, c.new_rows, b.differences, b.unexplained, b.evidence, c.accepted, b.entered, b.checkpoint, b.repaired_at, b.frozen, b.frozen_at
   FROM tandem.rollback AS b JOIN tandem.run AS r ON r.id = b.run_id
  CROSS JOIN LATERAL (SELECT count(*) AS mappings, sum(x.legacy_rows)::bigint AS legacy_rows, sum(x.new_rows)::bigint AS new_rows, sum(x.accepted)::bigint AS accepted
                        FROM tandem.comparison AS x WHERE x.rollback_id = b.id AND x.purpose = 'proof') AS c;
 COMMENT ON VIEW tandem.rollback_proofs IS
-    'Rollbacks with their proof: clean (both sides equal, but for what is accepted), explained (only the rows that caused the rollback differ), unexplained, or pending. evidence is what caused it, frozen what else was known of the run at frozen_at, in the first round after it';
+    'Rollbacks with their proof: clean (both sides equal, but for what is accepted), explained (only the rows that caused the rollback differ), unexplained, pending, or none (the run has ended before it was made). evidence is what caused it, frozen what else was known of the run at frozen_at, in the first round after it';
 
 -- How a rollback without a strategy, or with one, goes.
 CREATE FUNCTION tandem.rollback_strategy(run_id integer, domain text, strategy text) RETURNS text
@@ -369,7 +369,7 @@ AS $$
 BEGIN
     IF domain IS NOT NULL AND NOT EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = run.id AND d.name = domain) THEN
         RAISE EXCEPTION 'run "%" has no domain "%"', run.name, domain USING ERRCODE = 'undefined_object',
-              HINT = coalesce(format('Its domains: %s.', (SELECT string_agg(d.name, ', ' ORDER BY d.name) FROM tandem.run_domain AS d WHERE d.run_id = run.id)), 'It has none: map_table() makes them.');
+              HINT = coalesce('Its domains: ' || (SELECT string_agg(d.name, ', ' ORDER BY d.name) FROM tandem.run_domain AS d WHERE d.run_id = run.id) || '.', 'It has none: map_table() makes them.');
     END IF;
 END
 $$;

@@ -39,6 +39,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE p.verdict
         WHEN 'pending' THEN 'Not known yet: the proof, a comparison of every table, is pending.'
+        WHEN 'none' THEN 'Not known: the run has ended before the proof, a comparison of every table, was made.'
         WHEN 'clean' THEN format('Nothing. The proof compared every table, %s legacy rows in %s mapping%s: both sides are equal%s.', p.legacy_rows, p.mappings, CASE WHEN p.mappings > 1 THEN 's' END, CASE WHEN p.accepted > 0 THEN format(', but for %s differences that were accepted', p.accepted) ELSE '' END)
         WHEN 'explained' THEN format('Nothing beyond the cause. The proof compared every table, %s legacy rows: what differs, %s row%s, made the rollback necessary, and legacy serves it.', p.legacy_rows, p.differences, CASE WHEN p.differences > 1 THEN 's' END)
         ELSE format('To be looked at: the proof found %s row%s that differ, and of these %s that nobody knew of when the rollback was decided.', p.differences, CASE WHEN p.differences > 1 THEN 's' END, p.unexplained) END

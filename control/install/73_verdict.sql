@@ -88,8 +88,8 @@ BEGIN
             || CASE b.verdict WHEN 'clean' THEN 'The proof: both sides are equal, nothing was lost.'
                               WHEN 'explained' THEN format('The proof: only the %s row(s) that caused it differ, nothing was lost.', b.differences)
                               WHEN 'unexplained' THEN format('The proof found %s difference(s) that nobody has explained.', b.unexplained)
-                              ELSE 'The proof is being made.' END;
-        IF b.verdict = 'pending' THEN
+                              ELSE CASE r.stage WHEN 'dualwrite' THEN 'The proof is made when all rows are copied.' ELSE 'The proof is being made.' END END;
+        IF b.verdict = 'pending' AND r.stage <> 'dualwrite' THEN
             next := 'Wait for the proof: every table is being compared again.';
         ELSIF coalesce(a.differences, b.differences) > 0 THEN
             next := 'Repair or accept what differs, find out how it came about, then retry.';

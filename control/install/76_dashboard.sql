@@ -120,7 +120,7 @@ AS $$
     UNION ALL SELECT 8, 10 + row_number() OVER (ORDER BY d.id), format('%s  %s %s %s%s', to_char(d.found_at, 'HH24:MI:SS'), d.new_table, d.key, d.kind,
                      (SELECT ': ' || string_agg(format('%s is %s in legacy, %s in new', c, d.legacy ->> c, d.new ->> c), '; ') FROM unnest(d.columns) AS c)) FROM difference AS d
     UNION ALL SELECT 8, 20 + 2 * row_number() OVER (ORDER BY p.proof), format('%s  rolled back from %s %% in %s, %s', to_char(p.at, 'HH24:MI:SS'), p.from_weight, tandem.report_span(p.elapsed), p.reason) FROM proof AS p
-    UNION ALL SELECT 8, 21 + 2 * row_number() OVER (ORDER BY p.proof), CASE WHEN p.proof_at IS NULL THEN '          proof: pending'
+    UNION ALL SELECT 8, 21 + 2 * row_number() OVER (ORDER BY p.proof), CASE WHEN p.proof_at IS NULL THEN '          proof: ' || p.verdict
                      ELSE format('%s  proof: %s of %s rows differ, %s unexplained', to_char(p.proof_at, 'HH24:MI:SS'), p.differences, tandem.report_number(p.legacy_rows), p.unexplained) END FROM proof AS p
 
     UNION ALL SELECT 11, 0, 'backfill' WHERE EXISTS (SELECT FROM tandem.backfill_progress AS b WHERE b.run = run.name)

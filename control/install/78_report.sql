@@ -35,7 +35,7 @@ BEGIN
         (SELECT tandem.html('<div><dt>Open alerts</dt><dd>{}<small>{}</small></dd></div>', count(*) FILTER (WHERE a.resolved_at IS NULL), CASE WHEN count(*) = 0 THEN 'none fired' ELSE format('%s fired', count(*)) END)
            FROM tandem.alerts AS a WHERE (a.run = r.name OR a.run IS NULL) AND a.fired_at <= until AND coalesce(a.resolved_at, 'infinity') >= since),
         (SELECT tandem.html('<div><dt>Rollbacks</dt><dd>{}<small>{}</small></dd></div>', count(*), CASE WHEN count(*) = 0 THEN 'none' WHEN bool_or(p.verdict = 'unexplained') THEN 'one is unexplained'
-                                     WHEN bool_or(p.verdict = 'pending') THEN 'a proof is pending' ELSE 'each proven' END) FROM tandem.rollback_proofs AS p WHERE p.run = r.name)];
+                                     WHEN bool_or(p.verdict = 'pending') THEN 'a proof is pending' WHEN bool_or(p.verdict = 'none') THEN 'one has no proof' ELSE 'each proven' END) FROM tandem.rollback_proofs AS p WHERE p.run = r.name)];
 
     RETURN tandem.html('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/><title>Run {}: {}</title><meta name="viewport" content="width=device-width, initial-scale=1"/>'
         '<meta http-equiv="Content-Security-Policy" content="default-src &#39;none&#39;; style-src &#39;unsafe-inline&#39;; img-src data:; base-uri &#39;none&#39;; form-action &#39;none&#39;"/>'

@@ -111,6 +111,20 @@ ALTER EVENT TRIGGER tandem_ddl DISABLE;
 SELECT is((SELECT status FROM tandem.health WHERE check_name = 'ddl'), 'WARNING', 'event triggers that are off are told by health');
 ALTER EVENT TRIGGER tandem_ddl ENABLE;
 
+-- what the owner of a run needs, who is no superuser
+CREATE ROLE ddl_owner LOGIN;
+SELECT tandem.grant_role('ddl_owner', 'operator') \g /dev/null
+GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA pg_temp TO PUBLIC; -- pgTAP's own
+CREATE SCHEMA e AUTHORIZATION ddl_owner; CREATE SCHEMA f AUTHORIZATION ddl_owner;
+SET ROLE ddl_owner;
+CREATE TABLE e.q (id integer PRIMARY KEY); CREATE TABLE f.q (id integer PRIMARY KEY);
+SELECT tandem.create_run('owned', 'e', 'f'), tandem.map_table('owned', 'e.q', 'f.q'), tandem.start('owned') \g /dev/null
+RESET ROLE;
+SELECT is(pg_temp.meets(command), '55006', command) FROM unnest(ARRAY['REVOKE INSERT ON f.q FROM ddl_owner', 'REVOKE SELECT ON e.q FROM ddl_owner', 'REVOKE USAGE ON SCHEMA f FROM ddl_owner', 'REVOKE ALL ON SCHEMA e FROM ddl_owner',
+    'ALTER SCHEMA f OWNER TO ddl_other', 'ALTER TABLE e.q OWNER TO ddl_other']) AS command;
+SELECT is(pg_temp.meets(command), '', command) FROM unnest(ARRAY['REVOKE CREATE ON SCHEMA f FROM ddl_owner', 'REVOKE TRUNCATE ON e.q FROM ddl_owner', 'GRANT ALL ON SCHEMA f TO ddl_other', 'REVOKE ALL ON SCHEMA f FROM ddl_other',
+    'GRANT USAGE ON SCHEMA f TO PUBLIC; REVOKE USAGE ON SCHEMA f FROM ddl_owner']) AS command;
+
 -- a run that has ended, or that is of another database, concerns nobody
 SAVEPOINT copy;
 UPDATE tandem.run SET home = 'elsewhere';

@@ -290,8 +290,40 @@ CREATE TEMP TABLE begun AS SELECT r AS run FROM tandem.run AS r WHERE r.name = '
 SELECT tandem.cancel('e') \g /dev/null
 INSERT INTO a.e VALUES (1); -- nobody mirrors it
 SELECT is((SELECT tandem.prove_rollback(b.run) FROM begun AS b), NULL, 'a run that has ended is not proven');
-SELECT results_eq($$SELECT verdict, mappings, differences FROM tandem.rollback_proofs WHERE run = 'e'$$, $$VALUES ('pending', 0::bigint, NULL::bigint)$$, '... what was found says nothing, and is not kept');
+SELECT results_eq($$SELECT verdict, mappings, differences FROM tandem.rollback_proofs WHERE run = 'e'$$, $$VALUES ('none', 0::bigint, NULL::bigint)$$, '... what was found says nothing, and is not kept');
 SELECT is_empty($$SELECT FROM tandem.events('e') WHERE kind = 'proof'$$, '... nor told');
+
+-- --- a proof that is not made any more, or not yet
+CREATE TABLE a.last (id integer PRIMARY KEY); CREATE TABLE b.last (id integer PRIMARY KEY);
+INSERT INTO a.last VALUES (1);
+SELECT tandem.create_run('ends', 'a', 'b', hold => '1 hour'), tandem.map_table('ends', 'a.last', 'b.last'), tandem.start('ends') \g /dev/null
+SELECT pg_temp.ticks(4);
+SELECT is(pg_temp.state('ends'), 'shadow progressing 0 default=0', 'a run in shadow');
+SELECT proof FROM tandem.rollback('ends', 'enough') \g /dev/null
+SELECT is((SELECT verdict FROM tandem.rollback_proofs WHERE run = 'ends'), 'pending', 'a proof is to be made');
+SELECT phase FROM tandem.cancel('ends') \g /dev/null
+SELECT is((SELECT verdict FROM tandem.rollback_proofs WHERE run = 'ends'), 'none', '... and is not any more when the run is cancelled before it');
+SELECT matches(tandem.rollback_report('ends'), 'Not known: the run has ended before the proof', '... which the report says');
+SELECT ok((SELECT string_agg(line, E'\n') LIKE '%proof: none%' FROM tandem.dashboard('ends') AS line), '... and the dashboard');
+SELECT tandem.create_run('copies', 'a', 'b', hold => '1 hour') \g /dev/null
+CREATE FUNCTION pg_temp.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    hint text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'no error';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    RETURN hint;
+END $$;
+SELECT is(pg_temp.hint($$SELECT tandem.set_domain('copies', 'x', true)$$), 'It has none: map_table() makes them.', 'a domain of a run that has none');
+SELECT is(pg_temp.hint($$SELECT tandem.add_guard('copies', 'g', 'differences > 1', severity => 2, domain => 'x')$$), 'map_table() makes them.', '... for a guard');
+SELECT tandem.map_table('copies', 'a.last', 'b.last', domain => 'one'), tandem.start('copies') \g /dev/null
+SELECT is(pg_temp.hint($$SELECT tandem.set_domain('copies', 'x', true)$$), 'Its domains: one.', '... of one that has some');
+SELECT proof FROM tandem.rollback('copies', 'not now') \g /dev/null
+SELECT pg_temp.ticks(2);
+SELECT is(pg_temp.state('copies'), 'dualwrite degraded 0 one=0', 'rolled back while rows are copied');
+SELECT matches((SELECT v.why || ' ' || v.next FROM tandem.run AS r, tandem.run_verdict(r) AS v WHERE r.name = 'copies'), 'The proof is made when all rows are copied\. .*then retry', '... nobody is told to wait for a proof that comes after retry()');
 
 -- --- where there is nothing to roll back, and what goes with a run
 SELECT tandem.create_run('o', 'a', 'b'), tandem.map_table('o', 'a.y', 'b.y') \g /dev/null
@@ -299,7 +331,7 @@ SELECT throws_ok($$SELECT tandem.rollback('o', 'before the start')$$, '55000', N
 SELECT throws_ok($$SELECT tandem.rollback('o', '')$$, '22004', NULL, 'without a reason');
 SELECT throws_ok($$SELECT tandem.rollback_report('o')$$, '42704', NULL, 'never rolled back');
 SELECT is((SELECT weight FROM tandem.set_domain('o', 'default', false)), 0, 'a domain can be off before the start');
-DELETE FROM tandem.run WHERE name IN ('r', 'o', 'e');
+DELETE FROM tandem.run WHERE name IN ('r', 'o', 'e', 'ends', 'copies');
 SELECT is((SELECT count(*) FROM tandem.rollback WHERE run_id NOT IN (SELECT id FROM tandem.run)) + (SELECT count(*) FROM tandem.checkpoint) + (SELECT count(*) FROM tandem.rollback_row), 0::bigint, 'they go with their run');
 
 SELECT * FROM finish();
