@@ -22,10 +22,11 @@ $node->safe_psql('postgres', 'CREATE EXTENSION pg_tandem');
 $node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-f', "$FindBin::Bin/northwind/new_schema.sql" ],
 	'the redesign is created');
 
-# A client asks route() for each order and works on the side that it names.
+# A client asks route() for each order and works on the side that it names. None touches order 11077: a later write would mend, on its way through the
+# mirror, what is changed behind the mirror below, before the proof sees it.
 my %scripts = (
 	'change_quantities@3' => <<~'SQL',
-		\set order random(10248, 11077)
+		\set order random(10248, 11076)
 		\set more random(1, 3)
 		BEGIN;
 		SELECT tandem.route('northwind', :order::text) = 'new' AS on_new \gset
