@@ -86,7 +86,7 @@ DECLARE
     c tandem.checkpoint;
     result tandem.runs;
 BEGIN
-    PERFORM tandem.authorize(r, 'resume_from');
+    PERFORM tandem.authorize(r, 'resume_from'), tandem.check_dry_run('resume_from', dry_run);
     SELECT x.* INTO c FROM tandem.checkpoint AS x WHERE x.run_id = r.id AND (resume_from.checkpoint IS NULL OR x.id = resume_from.checkpoint) ORDER BY x.id DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'run "%" has no %', r.name, coalesce('checkpoint ' || checkpoint, 'checkpoint') USING ERRCODE = 'undefined_object',

@@ -54,7 +54,7 @@ DECLARE
     different bigint;
     result tandem.runs;
 BEGIN
-    PERFORM tandem.authorize(r, 'set_domain');
+    PERFORM tandem.authorize(r, 'set_domain'), tandem.check_dry_run('set_domain', dry_run);
     IF domain IS NULL OR enabled IS NULL THEN
         RAISE EXCEPTION 'a domain is switched by its name, on or off' USING ERRCODE = 'null_value_not_allowed', HINT = format('SELECT tandem.set_domain(%L, ''default'', false, ''why'')', r.name);
     END IF;

@@ -12,7 +12,7 @@ DECLARE
     wanted record;
     changes jsonb := '{}';
 BEGIN
-    PERFORM tandem.authorize(r, 'throttle');
+    PERFORM tandem.authorize(r, 'throttle'), tandem.check_dry_run('throttle', dry_run);
     FOR wanted IN SELECT x.option, x.value
                     FROM (VALUES ('batch_size', batch_size::text), ('throttle_delay', delay::text), ('throttle_lag', lag), ('throttle_load', load), ('batch_time', batch_time::text)) AS x (option, value)
                    WHERE x.value IS NOT NULL LOOP

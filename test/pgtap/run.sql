@@ -166,7 +166,8 @@ SELECT is((SELECT concat_ws(' ', stage, error) FROM tandem.status('fails')), 'sh
 
 -- NULL is no answer to whether a verb is to be done
 SELECT throws_ok(format('SELECT tandem.%s, dry_run => NULL)', call), '22004', NULL, call || ', dry_run => NULL)')
-  FROM unnest(ARRAY[$$start('goes on'$$, $$promote('goes on'$$, $$pause('goes on'$$, $$resume('goes on'$$, $$retry('goes on'$$, $$cancel('goes on'$$, $$complete('goes on', 'goes on'$$, $$rollback('goes on', 'why'$$]) AS call;
+  FROM unnest(ARRAY[$$start('goes on'$$, $$promote('goes on'$$, $$pause('goes on'$$, $$resume('goes on'$$, $$retry('goes on'$$, $$cancel('goes on'$$, $$complete('goes on', 'goes on'$$, $$rollback('goes on', 'why'$$,
+              $$set_domain('goes on', 'default', false$$, $$resume_from('goes on'$$, $$throttle('goes on', batch_size => 7$$]) AS call;
 SELECT is((SELECT concat_ws(' ', stage, phase, epoch) FROM tandem.status('goes on')), 'shadow progressing 2', '... moves nothing');
 
 -- times with which no moment can be reckoned
