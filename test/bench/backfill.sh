@@ -8,12 +8,11 @@ ROUNDS=${ROUNDS:-3} ROWS=${ROWS:-3000000} CLIENTS=${CLIENTS:-2} RATE=${RATE:-400
 
 test/tools/build.sh
 source test/tools/cluster.sh
+source test/bench/figures.sh
 # No flush to disk anywhere: the worst case, as a commit that waits for a disk hides what comes before it.
 cluster_start backfill "max_connections = 50" "synchronous_commit = off" "max_wal_size = 16GB" "autovacuum = off" "shared_buffers = ${BUFFERS:-512MB}" "tandem.naptime = '100ms'"
 sql() { cluster_psql -qAt "$@"; }
-median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
-heading() { printf '\n%s\n' "$1"; }
-row() { printf '%-66s %12s %8s\n' "$@"; }
+row() { printf '%-66s %12s %8s   %s\n' "$1" "$2" "$3" "${4:-}"; }
 
 sql -v rows="$ROWS" -f test/bench/backfill.sql
 cpu() { sql -c "SELECT bench.cpu($1)"; }
@@ -57,9 +56,9 @@ done
 number() { printf '%s' "$1" | median | awk '{ printf "%.0f", $1 }'; }
 ratio() { printf '%s' "$1" | median | awk '{ printf "%.2f", $1 }'; }
 heading "Backfill: $ROWS rows, $ROUNDS rounds, nothing flushed to disk"
-row 'what' 'rows/s' '× plain'
+row 'what' 'rows/s' '× plain' 'to reach'
 row 'INSERT … SELECT, one statement' "$(number "$clock_plain")" '1.00'
-row 'backfill, from its first batch to its end, ANALYZE included' "$(number "$clock_copied")" "$(ratio "$clock")"
+row 'backfill, from its first batch to its end, ANALYZE included' "$(number "$clock_copied")" "$(ratio "$clock")" "$(reach "$(printf '%s' "$clock" | median)" ≥ 0.7)"
 row 'INSERT … SELECT, rows a second of processor time' "$(number "$cpu_plain")" '1.00'
 row 'backfill, the same' "$(number "$cpu_copied")" "$(ratio "$processor")"
 
@@ -99,13 +98,15 @@ for ((round = 1; round <= ROUNDS; round++)); do
 done
 percentile() { sort -g "$samples/$1" | awk -v p="$2" '{ a[NR] = $1 } END { printf "%.2f", a[int(NR * p) + 1] }'; }
 times() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", b / a }'; }
-row 'what' 'ms' '× paused'
+row 'what' 'ms' '× paused' 'to reach'
+declare -A ms=()
 for p in 50 99; do
     for kind in paused copying loop; do
-        declare "$kind=$(percentile "$kind" "0.$p")"
+        ms[$kind]=$(percentile "$kind" "0.$p")
     done
-    row "p$p, the backfill paused" "$paused" '1.00'
-    row "p$p, at work" "$copying" "$(times "$paused" "$copying")"
-    row "p$p, paused beside an endless loop" "$loop" "$(times "$paused" "$loop")"
+    row "p$p, the backfill paused" "${ms[paused]}" '1.00'
+    against=$(times "${ms[paused]}" "${ms[copying]}")
+    row "p$p, at work" "${ms[copying]}" "$against" "$([ "$p" = 50 ] || reach "$against" ≤ 1.5)"
+    row "p$p, paused beside an endless loop" "${ms[loop]}" "$(times "${ms[paused]}" "${ms[loop]}")"
 done
 row 'rows a second that were copied meanwhile' "$(number "$rates")" ''

@@ -11,16 +11,12 @@ SECONDS_EACH=${SECONDS_EACH:-4}
 
 test/tools/build.sh
 source test/tools/cluster.sh
+source test/bench/figures.sh
 # No flush to disk anywhere: the worst case for a mirror, as a commit that waits for a disk hides its cost.
 cluster_start bench "max_connections = 200" "synchronous_commit = off" "max_wal_size = 8GB" "autovacuum = off" \
     "track_commit_timestamp = on"
 
 sql() { cluster_psql -qAt "$@"; }
-
-# Median of the numbers on standard input.
-median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
-
-heading() { printf '\n%s\n' "$1"; }
 
 sql -v rows=10000 -f test/bench/mirror.sql
 for run in lenient strict; do
@@ -39,7 +35,9 @@ for ((round = 1; round <= ROUNDS; round++)); do
     with+="$(timed "SELECT count(tandem.route('strict', i::text)) FROM generate_series(1, $calls) AS i")"$'\n'
 done
 heading "route(): $calls calls in one statement, $ROUNDS rounds"
-printf '%s' "$with" | median | awk -v n=$calls '{ printf "%-58s %10.0f\n", "calls per second, statement and key conversion included", n / $1 * 1000 }'
+each=$(printf '%s' "$with" | median | awk -v n=$calls '{ print n / $1 * 1000 }')
+printf '%-58s %10s   %s\n' 'what' '' 'to reach'
+printf '%-58s %10.0f   %s\n' 'calls per second, statement and key conversion included' "$each" "$(reach "$each" ≥ 2000000)"
 paste <(printf '%s' "$with") <(printf '%s' "$without") | awk '{ print $1 / $2 }' | median |
     awk '{ printf "%-58s %10.2f\n", "time against lower(key) in its place", $1 }'
 

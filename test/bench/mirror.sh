@@ -10,11 +10,10 @@ PARTS=" ${PARTS:-update copy single} "
 
 test/tools/build.sh
 source test/tools/cluster.sh
+source test/bench/figures.sh
 # No flush to disk anywhere: the worst case for a mirror, as a commit that waits for a disk hides its cost.
 cluster_start mirror "max_connections = 50" "synchronous_commit = off" "max_wal_size = 8GB" "autovacuum = off" "shared_buffers = 512MB"
 sql() { cluster_psql -qAt "$@"; }
-median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
-heading() { printf '\n%s\n' "$1"; }
 # timed TABLE STATEMENT…: their time in a session that has written the table before, as the first write of a session prepares the mirror.
 timed() {
     local -a warm=(-c "UPDATE legacy.$1 SET v = v + 1 WHERE id = 1") statements=()
@@ -44,8 +43,13 @@ declare -A results=() labels=(
     [plpgsql]='PL/pgSQL row trigger'
 )
 ratio() { paste <(printf '%s' "${results[$1]}") <(printf '%s' "${results[$2]}") | awk '{ print $1 / $2 }' | median; } # the median of the rounds'
-row() { # row TABLE BASE DIVISOR DECIMALS
-    printf "%-58s %12.$4f %10.2f\\n" "${labels[$1]}" "$(printf '%s' "${results[$1]}" | median | awk -v d="$3" '{ print $1 / d }')" "$(ratio "$1" "$2")"
+rows() { # rows BASE ≤|≥ BAR: a line for each table; the bar is the mirrors'
+    local table against bar
+    for table in "${tables[@]}"; do
+        against=$(ratio "$table" "$1") bar=''
+        case $table in strict | lenient) bar=$(reach "$against" "$2" "$3") ;; esac
+        printf '%-58s %12.0f %11.2f   %s\n' "${labels[$table]}" "$(printf '%s' "${results[$table]}" | median)" "$against" "$bar"
+    done
 }
 equal() {
     local answer
@@ -70,9 +74,10 @@ if [[ $PARTS = *" update "* ]]; then
         done
     done
     heading "Mirror: UPDATE of $ROWS rows in one statement, $ROUNDS rounds"
-    printf '%-58s %12s %10s\n' 'what' 'ms' '× by hand'
-    for table in "${tables[@]}"; do row "$table" hand 1 0; done
-    printf '%-58s %12s %10.2f\n' 'PL/pgSQL row trigger against the mirror' '' "$(ratio plpgsql strict)"
+    printf '%-58s %12s %11s   %s\n' 'what' 'ms' '× by hand' 'to reach'
+    rows hand ≤ 1.4
+    against=$(ratio plpgsql strict)
+    printf '%-58s %12s %11.2f   %s\n' 'PL/pgSQL row trigger against the mirror' '' "$against" "$(reach "$against" ≥ 2.5)"
     equal
 fi
 
@@ -89,9 +94,10 @@ if [[ $PARTS = *" copy "* ]]; then
         done
     done
     heading "Mirror: COPY of $COPIED rows, $ROUNDS rounds"
-    printf '%-58s %12s %10s\n' 'what' 'ms' '× by hand'
-    for table in "${tables[@]}"; do row "$table" hand 1 0; done
-    printf '%-58s %12s %10.2f\n' 'PL/pgSQL row trigger against the mirror' '' "$(ratio plpgsql strict)"
+    printf '%-58s %12s %11s   %s\n' 'what' 'ms' '× by hand' 'to reach'
+    rows hand ≤ 1.5
+    against=$(ratio plpgsql strict)
+    printf '%-58s %12s %11.2f\n' 'PL/pgSQL row trigger against the mirror' '' "$against"
     equal
 fi
 
@@ -110,7 +116,7 @@ if [[ $PARTS = *" single "* ]]; then
         done
     done
     heading "Mirror: single-row UPDATE, 1 client, prepared, $ROUNDS rounds of $SECONDS_EACH s, nothing flushed to disk"
-    printf '%-58s %12s %10s\n' 'what' 'TPS' '× no mirror'
-    for table in "${tables[@]}"; do row "$table" plain 1 0; done
+    printf '%-58s %12s %11s   %s\n' 'what' 'TPS' '× no mirror' 'to reach'
+    rows plain ≥ 0.75
     equal
 fi

@@ -13,9 +13,8 @@ PARTS=${PARTS:-statements processor calls}
 
 test/tools/build.sh
 source test/tools/cluster.sh
+source test/bench/figures.sh
 sql() { cluster_psql -qAt "$@"; }
-median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
-heading() { printf '\n%s\n' "$1"; }
 wants() { [[ " $PARTS " == *" $1 "* ]]; }
 quartile() { printf '%s' "$2" | sort -g | awk -v q="$1" '{ a[NR] = $1 } END { print a[int((NR - 1) * q / 4) + 1] }'; } # quartile 1|3 NUMBERS
 
@@ -85,11 +84,17 @@ if wants statements; then
     done
     counted=$(sql -d mapped -c "SELECT n FROM tandem.latency_totals WHERE run = 'bench'")
     heading "pgbench -S -M $MODE, beside a server without pg_tandem: TPS that a processor would do, one client each, $ROUNDS rounds of ${SECONDS_EACH} s"
-    printf '%-50s %9s %19s\n' 'what' '× without' 'half of the rounds'
-    row() { printf '%-50s %9.4f %9.4f %9.4f\n' "$2" "$(printf '%s' "${result[$1]}" | median)" "$(quartile 1 "${result[$1]}")" "$(quartile 3 "${result[$1]}")"; }
-    row 'tandem mapped' 'pg_tandem, table mapped: every statement observed'
+    printf '%-50s %9s %19s   %s\n' 'what' '× without' 'half of the rounds' 'to reach'
+    row() { # row PAIR LABEL [LEAST [LEAST-OF-ANOTHER]]
+        local ratio bar=''
+        ratio=$(printf '%s' "${result[$1]}" | median)
+        [ -z "${3:-}" ] || bar=$(reach "$ratio" ≥ "$3")
+        [ -z "${4:-}" ] || bar+="; $(reach "$ratio" ≥ "$4" 'as pg_stat_statements')"
+        printf '%-50s %9.4f %9.4f %9.4f   %s\n' "$2" "$ratio" "$(quartile 1 "${result[$1]}")" "$(quartile 3 "${result[$1]}")" "$bar"
+    }
+    row 'tandem mapped' 'pg_tandem, table mapped: every statement observed' 0.98 "$(printf '%s' "${result['statements mapped']}" | median)"
     row 'statements mapped' 'pg_stat_statements'
-    row 'tandem unmapped' 'pg_tandem, table not mapped'
+    row 'tandem unmapped' 'pg_tandem, table not mapped' 0.995
     printf '%-50s %9.2f\n' 'without: µs of processor for a transaction' "$(median <"$CLUSTER_DIR/costs")"
     echo "statements observed: $counted"
     [ "$counted" -gt 0 ]
@@ -114,7 +119,9 @@ CREATE FUNCTION public.nothing(text, text, text, interval, boolean) RETURNS void
 SQL
     heading "observe(), processor time: 400 pairs of $((CALLS / 400)) calls in one statement"
     sql -d mapped -F ' ' -c 'SET max_parallel_workers_per_gather = 0' -c "SELECT round(base, 1), round(more, 1) FROM bench.calls(400, $((CALLS / 400)))" |
-        while read -r base more; do printf '%-62s %10.1f\n' 'ns for a call of an empty C function, its arguments included' "$base" 'ns more for observe()' "$more"; done
+        while read -r base more; do
+            printf '%-62s %10.1f   %s\n' 'ns for a call of an empty C function, its arguments included' "$base" '' 'ns more for observe()' "$more" "to reach: $(reach "$more" ≤ 60)"
+        done
     counted=$(sql -d mapped -c "SELECT n FROM tandem.latency_totals WHERE operation = 'checkout'")
     [ "$counted" = $((CALLS / 400 * 400)) ] && echo "all $counted were counted"
 fi

@@ -12,6 +12,7 @@ MINUTES=${MINUTES:-10} CLIENTS=${CLIENTS:-4} RATE=${RATE:-400} FULL_EVERY=${FULL
 
 test/tools/build.sh
 source test/tools/cluster.sh
+source test/bench/figures.sh
 cluster_start soak "shared_buffers = 256MB" "max_wal_size = 4GB" "synchronous_commit = off" "tandem.naptime = '100ms'"
 sql() { cluster_psql -qAt "$@"; }
 until_true() {
@@ -58,12 +59,19 @@ wait $load || true
 
 read -r processed < <(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$CLUSTER_DIR/pgbench.out")
 tps=$(sed -n 's/^tps = \([0-9.]*\).*/\1/p' "$CLUSTER_DIR/pgbench.out")
-sql -v processed="$processed" -v tps="$tps" -v minutes="$MINUTES" -v clients="$CLIENTS" -f test/bench/soak_result.sql
+sql -v processed="$processed" -v tps="$tps" -v minutes="$MINUTES" -v clients="$CLIENTS" -f test/bench/soak_result.sql | while read -r line; do
+    case $line in 'lost writes '* | 'false rollbacks '*) line+="   to reach: $(reach "${line##* }" ≤ 0)" ;; esac
+    echo "$line"
+done
 sql -c "SELECT tandem.complete('day', 'day')" >/dev/null
 sql -F ' ' -c "SELECT 'stage', stage FROM tandem.runs"
 printf '\n%-14s %27s   %27s\n' 'memory, kB' 'its own' 'shared that it has touched'
-printf '%-14s %8s %8s %8s   %8s %8s %8s\n' 'most of a kind' begin middle end begin middle end
+printf '%-14s %8s %8s %8s   %8s %8s %8s   %s\n' 'most of a kind' begin middle end begin middle end 'to reach: its own, end / middle'
 for kind in launcher coordinator executor client; do
     awk -v kind=$kind '$2 == kind { if ($3 > anon[$1]) anon[$1] = $3; if ($4 > shmem[$1]) shmem[$1] = $4 }
-        END { printf "%-14s %8d %8d %8d   %8d %8d %8d\n", kind, anon["begin"], anon["middle"], anon["end"], shmem["begin"], shmem["middle"], shmem["end"] }' "$CLUSTER_DIR/memory"
+        END { printf "%-14s %8d %8d %8d   %8d %8d %8d\n", kind, anon["begin"], anon["middle"], anon["end"], shmem["begin"], shmem["middle"], shmem["end"] }' "$CLUSTER_DIR/memory" |
+        while read -r name begin middle end shared; do
+            # no growth: what a session's caches take in half a day is not what a leak does
+            printf '%-14s %8d %8d %8d   %s   %s\n' "$name" "$begin" "$middle" "$end" "$shared" "$(reach "$(awk -v a="$end" -v b="$middle" 'BEGIN { print a / (b > 0 ? b : 1) }')" ≤ 1.1)"
+        done
 done

@@ -12,12 +12,11 @@ ROWS=10000
 
 test/tools/build.sh
 source test/tools/cluster.sh
+source test/bench/figures.sh
 # With fsync, as synchronous_commit shall show what it costs; checkpoints between the rounds, not in them.
 CLUSTER_FSYNC=on cluster_start task "max_connections = 100" "max_wal_size = 8GB" "checkpoint_timeout = 1h" "autovacuum = off" \
     "shared_buffers = 512MB" "tandem.naptime = '100ms'"
 sql() { cluster_psql -qAt "$@"; }
-median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
-heading() { printf '\n%s\n' "$1"; }
 wants() { [[ " $PARTS " == *" $1 "* ]]; }
 ratios() { paste <(printf '%s' "$1") <(printf '%s' "$2") | awk '{ print $1 / $2 }' | median; } # ratios THESE THOSE: the median of the pairs'
 
@@ -74,16 +73,18 @@ measure() { # measure SETTING SCRIPT…: in turns, the order changing from round
         done
     done
 }
-row() { # row SCRIPT AGAINST LABEL
-    printf '%-62s %10.0f %8.2f\n' "$3" "$(printf '%s' "${result[$1]}" | median)" "$(ratios "${result[$1]}" "${result[$2]}")"
+row() { # row SCRIPT AGAINST LABEL [LEAST]
+    local against
+    against=$(ratios "${result[$1]}" "${result[$2]}")
+    printf '%-62s %10.0f %8.2f   %s\n' "$3" "$(printf '%s' "${result[$1]}" | median)" "$against" "$([ -z "${4:-}" ] || reach "$against" ≥ "$4")"
 }
 if wants cas; then
     for setting in on off; do
         measure $setting plain cas event
         heading "Changes of one task, 1 client, pgbench -M prepared, synchronous_commit = $setting, $ROUNDS rounds of $SECONDS_EACH s"
-        printf '%-62s %10s %8s\n' 'what' 'TPS' '× plain'
+        printf '%-62s %10s %8s   %s\n' 'what' 'TPS' '× plain' 'to reach'
         row plain plain 'UPDATE … SET state, version, updated_at WHERE id AND version'
-        row cas plain 'task_cas, with its event'
+        row cas plain 'task_cas, with its event' 1.0
         row event plain 'the plain UPDATE with an INSERT of an event'
     done
 fi
@@ -91,10 +92,10 @@ if wants many; then
     for setting in on off; do
         measure $setting cas many together
         heading "Changes in batches, 1 client, prepared, synchronous_commit = $setting, $ROUNDS rounds of $SECONDS_EACH s"
-        printf '%-62s %10s %8s\n' 'what' 'changes/s' '× single'
+        printf '%-62s %10s %8s   %s\n' 'what' 'changes/s' '× single' 'to reach'
         row cas cas 'task_cas, one in a transaction'
         row together cas '100 task_cas in a transaction'
-        row many cas 'task_cas_many of 100'
+        row many cas 'task_cas_many of 100' 5
     done
 fi
 
@@ -111,10 +112,11 @@ if wants cpu; then
         done
     done
     heading "Server processor time of an uncontended change in PL/pgSQL, $((4 * ROUNDS)) rounds of $ROWS changes in a transaction"
-    printf '%-62s %10s %8s\n' 'what' 'µs' '× plain'
+    printf '%-62s %10s %8s   %s\n' 'what' 'µs' '× plain' 'to reach'
     for what in plain cas none; do
-        printf '%-62s %10.2f %8.2f\n' "$(case $what in plain) echo 'UPDATE … WHERE id AND version' ;; cas) echo 'task_cas, with its event' ;; *) echo 'the loop alone' ;; esac)" \
-            "$(printf '%s' "${result[$what]}" | median)" "$(ratios "${result[$what]}" "${result[plain]}")"
+        against=$(ratios "${result[$what]}" "${result[plain]}")
+        printf '%-62s %10.2f %8.2f   %s\n' "$(case $what in plain) echo 'UPDATE … WHERE id AND version' ;; cas) echo 'task_cas, with its event' ;; *) echo 'the loop alone' ;; esac)" \
+            "$(printf '%s' "${result[$what]}" | median)" "$against" "$([ "$what" != cas ] || reach "$against" ≤ 1.0)"
     done
 fi
 
@@ -132,7 +134,7 @@ if wants breach; then
                      FROM (SELECT 1000 * extract(epoch FROM b.detected_at - b.due_at) AS ms FROM tandem.sla_breaches AS b JOIN tandem.task AS t ON t.id = b.task_id WHERE t.kind = 'bench.sla') AS b" |
         while read -r n p50 p99 max; do
             printf '%-62s %10d\n' 'breaches' "$n"
-            printf '%-62s %10.2f\n' 'detected_at - due_at, ms, p50' "$p50" '... p99' "$p99" '... the latest' "$max"
+            printf '%-62s %10.2f   %s\n' 'detected_at - due_at, ms, p50' "$p50" '' '... p99' "$p99" "to reach: $(reach "$p99" ≤ 20)" '... the latest' "$max" ''
             [ "$n" = 1000 ]
         done
 fi
@@ -159,9 +161,10 @@ if wants snapshot; then
     wait "$SNAPSHOT_PID" || true
     sql -c 'ALTER SYSTEM SET autovacuum = off' -c 'SELECT pg_reload_conf()' >/dev/null
     heading "Queue: create, claim and finish, 4 clients, $HOLD s each, nothing waits for the disk, autovacuum on"
-    printf '%-62s %10s %8s\n' 'what' 'tasks/s' '× without'
+    printf '%-62s %10s %8s   %s\n' 'what' 'tasks/s' '× without' 'to reach'
+    against=$(awk -v a="$with" -v b="$without" 'BEGIN { print a / b }')
     printf '%-62s %10.0f %8.2f\n' 'without an old snapshot' "$without" 1
-    printf '%-62s %10.0f %8.2f\n' "with one, held open all the time" "$with" "$(awk -v a="$with" -v b="$without" 'BEGIN { print a / b }')"
+    printf '%-62s %10.0f %8.2f   %s\n' "with one, held open all the time" "$with" "$against" "$(reach "$against" ≥ 0.8)"
     printf '%-62s %10.0f\n' 'dead rows of task_ready at its end' "$dead"
 fi
 
@@ -189,6 +192,8 @@ SQL
         sleep 0.1
     done
     heading "$DEADLINES tasks with two open deadlines each"
-    printf '%-62s %10.2f\n' "start of the coordinator → the first breach detected, s" "${took:-99999}"
-    printf '%-62s %10.1f\n' 'memory of the coordinator beside shared memory, MB' "$(awk '/^RssAnon/ { print $2 / 1024 }' "/proc/$(coordinator)/status")"
+    own=$(awk '/^RssAnon/ { print $2 / 1024 }' "/proc/$(coordinator)/status")
+    printf '%-62s %10s   %s\n' 'what' '' 'to reach'
+    printf '%-62s %10.2f   %s\n' "start of the coordinator → the first breach detected, s" "${took:-99999}" "$(reach "${took:-99999}" ≤ 5)"
+    printf '%-62s %10.1f   %s\n' 'memory of the coordinator beside shared memory, MB' "$own" "$(reach "$own" ≤ 200)"
 fi
