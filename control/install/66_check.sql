@@ -100,7 +100,7 @@ COMMENT ON VIEW tandem.parallel_run_metrics IS
 
 CREATE FUNCTION tandem.check_number(value numeric) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN value IS NULL THEN 'NULL' WHEN length(value::text) > 40 THEN left(value::text, 37) || '...' ELSE value::text END $$;
+AS $$ SELECT CASE WHEN v.text IS NULL THEN 'NULL' WHEN length(v.text) > 40 THEN left(v.text, 37) || '...' ELSE v.text END FROM (SELECT trim_scale(value)::text AS text) AS v $$;
 COMMENT ON FUNCTION tandem.check_number IS 'A number for a reason';
 
 -- How far apart, in % of legacy; without a division where the verdict is made (check_outcomes). Nothing of it left: 100. Out of nothing: Infinity.

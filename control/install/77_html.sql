@@ -131,13 +131,14 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.report_top IS 'The end of a scale: a round number that is not below the largest value';
 
--- Times that a reader would put on an axis: whole minutes, hours, days; at most seven.
+-- Times that a reader would put on an axis: whole minutes, hours, days, at seven steps at most. Times with seconds are long words, of which no more than
+-- every fourth part of a narrow chart takes one.
 CREATE FUNCTION tandem.report_ticks(since timestamptz, until timestamptz) RETURNS TABLE (n bigint, at timestamptz, label text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH step AS (
         SELECT coalesce((SELECT min(s) FROM unnest('{1 s,2 s,5 s,10 s,15 s,30 s,1 min,2 min,5 min,10 min,15 min,30 min,1 h,2 h,3 h,6 h,12 h,1 day,2 days,7 days,14 days,28 days}'::interval[]) AS s
-                          WHERE s * 7 >= until - since), (until - since) / 6) AS step
+                          WHERE s * CASE WHEN s < interval '1 min' THEN 4 ELSE 7 END >= until - since), (until - since) / 6) AS step
     )
     SELECT row_number() OVER (ORDER BY t.at), t.at,
            CASE WHEN s.step >= interval '1 day' OR (t.at = date_trunc('day', t.at) AND until - since > interval '1 day') THEN to_char(t.at, 'FMDD Mon')

@@ -44,6 +44,7 @@ SELECT tandem.set_domain('r', 'd3', false, 'it is slow') \g /dev/null
 SELECT pg_temp.spoil('b.t3', -1), pg_temp.ticks(3) \g /dev/null
 SELECT is((SELECT m.value FROM tandem.metrics AS m WHERE m.run = 'r' AND m.metric = 'one'), 1::double precision, 'its guard would have what it needs');
 SELECT is(pg_temp.state(), 'live progressing 50 d1=50 d2=50 d3=0 off', 'neither its guard nor a difference takes back anything');
+SELECT is((SELECT s.differences FROM tandem.status('r') AS s), 0::bigint, '... and it holds nobody up');
 SELECT is((SELECT g.status FROM tandem.guards AS g WHERE g.run = 'r' AND g.guard = 'd3 is slow'), 'off', 'its guard is off');
 SELECT is((SELECT sum(c.changed) > 0 FROM tandem.comparisons AS c WHERE c.run = 'r'), true, 'the difference was found');
 SELECT is((SELECT g.state FROM tandem.gates AS g WHERE g.run = 'r' AND g.gate = 'all'), 'signed', '... and voids no signature');

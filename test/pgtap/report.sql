@@ -30,6 +30,9 @@ SELECT results_eq($$SELECT tandem.report_ms(v) FROM unnest('{NULL,0,0.0123,1.234
 SELECT results_eq($$SELECT tandem.report_top(v) FROM unnest('{0,1,1.1,7,10,11,0.0031,NaN,Infinity,NULL}'::float8[]) AS v$$, $$VALUES (1::float8), (1), (1.5), (8), (10), (15), (0.004), (1), (1), (1)$$, 'the top of a scale is round');
 SELECT is((SELECT array_agg(DISTINCT n BETWEEN 1 AND 8) FROM unnest('{1 second,7 seconds,1 minute,59 minutes,5 hours,24 hours,3 days,40 days,1 year,30 years}'::interval[]) AS s
             CROSS JOIN LATERAL (SELECT count(*) AS n FROM tandem.report_ticks('2026-03-01 12:34:56+00', '2026-03-01 12:34:56+00'::timestamptz + s)) AS t), '{t}', 'an axis has one to eight times');
+SELECT is((SELECT string_agg(x.label, ' ' ORDER BY x.n) FROM tandem.report_ticks('2026-03-01 12:34:56+00', '2026-03-01 12:35:10+00') AS x), '12:35:00 12:35:05 12:35:10', '... and of a short run few: their words are long');
+SELECT is((SELECT array_agg(DISTINCT n BETWEEN 1 AND 5) FROM generate_series(1, 119) AS s
+            CROSS JOIN LATERAL (SELECT count(*) AS n FROM tandem.report_ticks('2026-03-01 12:34:56+00', '2026-03-01 12:34:56+00'::timestamptz + s * interval '1 second')) AS t), '{t}', '... five at most');
 SELECT is(tandem.report_line('{0,10,20,30}', '{0,100,NULL,50}'), 'M0 0h0L100 100M300 50h0', 'a line breaks where nothing was measured');
 
 -- --- runs in each of their states
