@@ -14,6 +14,8 @@
 # kill_postmaster($node)         kill -9, and start again: a test that without their postmaster all processes leave, ours among them
 # kill_process($node, PID)       kill -9 of one process of the server, which thereupon ends all others and starts again (restart_after_crash): comes back when
 #                                it has; false where there was no such process any more
+# play($node, BULK_ROWS, SETUP, SCRIPT, SQLSTATES...)   tests: makes the database anew with that setting of tandem.mirror_bulk_rows, in which SETUP makes run r,
+#                                and has psql send the transactions of SCRIPT, which meet no error but these; returns what they answered
 # seed()                         of this run's random choices: TANDEM_SEED, or another each time; printed
 #
 # All but the first take the database 'postgres', or the one named in $RunHelpers::database.
@@ -26,7 +28,7 @@ use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep time);
-our @EXPORT = qw(becomes value sqlstate state_of side_of workers traffic finish_traffic kill_postmaster kill_process seed);
+our @EXPORT = qw(becomes value sqlstate state_of side_of workers traffic finish_traffic kill_postmaster kill_process play seed);
 
 our $database = 'postgres';
 
@@ -155,6 +157,23 @@ sub kill_process
 	$node->poll_query_until($database, "SELECT count(*) = 1 AND NOT pg_is_in_recovery() FROM pg_stat_activity WHERE backend_type = 'checkpointer' AND pid <> $before")
 	  or die 'the server did not come back';
 	return 1;
+}
+
+sub play
+{
+	my ($node, $bulk_rows, $setup, $script, @expected) = @_;
+	$node->safe_psql('postgres', "CREATE DATABASE $database; ALTER DATABASE $database SET tandem.mirror_bulk_rows = $bulk_rows; ALTER DATABASE $database SET client_min_messages = warning");
+	value($node, $setup);
+	is(state_of($node, 'r'), 'shadow progressing 0', 'ready');
+	my ($out, $err);
+	my $ok = IPC::Run::run([ 'psql', '-XqAt', '-d', $node->connstr($database) ], '<', \$script, '>', \$out, '2>', \$err);
+	ok($ok, 'the transactions were sent');
+	my %errors;
+	$errors{$1}++ while $err =~ /ERROR:  ([0-9A-Z]{5})/g;
+	delete @errors{@expected};
+	is(join(' ', %errors), '', 'no error but those of the statements themselves');
+	unlike($err, qr/WARNING|PANIC|server closed/, 'nothing else happened');
+	return $out;
 }
 
 sub seed
