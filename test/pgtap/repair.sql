@@ -2,6 +2,7 @@
 BEGIN;
 SELECT no_plan();
 SET client_min_messages = warning;
+SET TimeZone = 'UTC'; -- times are shown as they are there
 CREATE ROLE run_owner LOGIN; CREATE ROLE other_operator; CREATE ROLE oncall_role; CREATE ROLE stranger;
 SELECT tandem.grant_role('run_owner', 'operator'), tandem.grant_role('other_operator', 'operator'), tandem.grant_role('oncall_role', 'oncall') \g /dev/null
 GRANT CREATE ON DATABASE :DBNAME TO run_owner;

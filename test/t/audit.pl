@@ -102,18 +102,11 @@ subtest 'a crash between event and seal' => sub {
 	{
 		my $writers = traffic($node, "crash$round", { 'one' => "\\set i random(1, 1000)\nSELECT some_event(:i);\n" }, '-c', 4, '-R', 500);
 		select undef, undef, undef, 0.3 + $round * 0.4;
-		kill 'KILL', value($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tandem coordinator' LIMIT 1") if $round == 1;
+		kill_process($node, value($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tandem coordinator' LIMIT 1")) if $round == 1;
 		$node->stop('immediate') if $round > 1;
 		$writers->{run}->signal('KILL');
 		eval { $writers->{run}->finish; };
-		if ($round == 1)
-		{
-			$node->poll_query_until('postgres', 'SELECT true');
-		}
-		else
-		{
-			$node->start;
-		}
+		$node->start if $round > 1;
 		becomes($node, $sealed, "round $round: sealing goes on behind the crash");
 		genuine('and the record is genuine');
 	}

@@ -56,7 +56,7 @@ foreach my $encoding (sort keys %letters)
 		my $page = value($node, "SELECT tandem.report('run $bytes')");
 		like($page, qr/it looked \Q$entity\E/, 'the page shows the letters');
 		unlike($page, qr/[^\x00-\x7F]/, '... and is ASCII');
-		like(value($node, "SELECT summary FROM tandem.daily_report('run $bytes', (now() AT TIME ZONE 'UTC')::date)"), qr/rolled back: it looked \Q$bytes\E/, 'the report of the day');
+		like(value($node, "SELECT summary FROM tandem.daily_report('run $bytes', (SELECT (at AT TIME ZONE 'UTC')::date FROM tandem.rollback_proofs))"), qr/rolled back: it looked \Q$bytes\E/, 'the report of the day');
 		is(sqlstate($node, 'SELECT * FROM tandem.health; SELECT * FROM tandem.nagios(); SELECT * FROM tandem.runs; SELECT * FROM tandem.alerts'), '', 'health can be read');
 		is(value($node, "SELECT ok FROM tandem.audit_verify()"), 't', 'and the record is whole');
 	};

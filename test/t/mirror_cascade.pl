@@ -75,7 +75,9 @@ sub transaction
 	return $sql . pick('COMMIT', 'COMMIT', 'COMMIT', 'COMMIT', 'ROLLBACK') . ";\n";
 }
 
-my $script = "\\set VERBOSITY sqlstate\n";
+# However the dice fall: some rows that new refuses, and some that fire its trigger.
+my $script = "\\set VERBOSITY sqlstate\nBEGIN;\n"
+  . join('', map { "UPDATE $_.item SET v = 3 WHERE id BETWEEN 5 AND 30;\nUPDATE $_.tag SET note = 'fine' WHERE id BETWEEN 200 AND 230;\n" } qw(legacy twin)) . "COMMIT;\n";
 for my $i (1 .. $transactions)
 {
 	$script .= transaction($i) . "SELECT * FROM oracle.wrong(:step);\n";

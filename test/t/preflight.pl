@@ -75,7 +75,7 @@ subtest 'transactions' => sub {
 };
 
 subtest 'the worker' => sub {
-	is(says('worker'), 'OK: the worker serves this database', 'it is at work');
+	becomes($node, "status = 'OK' AND detail = 'the worker serves this database' FROM tandem.preflight('p') WHERE check_name = 'worker'", 'it is at work');
 	value($node, "SELECT tandem.set_health_threshold('worker', NULL, 0.0001)");
 	like(says('worker'), qr/^WARNING: the last beat of the coordinator was at /, 'its beat is too old');
 	value($node, "SELECT tandem.set_health_threshold('worker', NULL, 60)");

@@ -38,7 +38,7 @@ sub browse    # (URL, option...): its output
 			'--disable-features=OptimizationHints,MediaRouter,Translate', '--allow-file-access-from-files', '--virtual-time-budget=2000',
 			"--user-data-dir=$folder/profile", @options, $url
 		],
-		'<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(60)) or diag("chromium: $err");
+		'<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(200)) or diag("chromium: $err");
 	return $out;
 }
 

@@ -142,9 +142,13 @@ for my $round (1 .. $rounds)
 	if ($round % 3 == 0)
 	{
 		usleep(100_000 + rand 400_000);
-		my $victim = value($node, q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1));
-		kill 'KILL', $victim if $victim;
-		ok($victim, "round $round: a session was killed");
+		my $killed = 0;
+		for (1 .. 300)
+		{
+			last if $killed = kill_process($node, value($node, q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1)));
+			usleep(50_000);
+		}
+		ok($killed, "round $round: a session was killed");
 	}
 	$_->{run}->finish for @running;
 	eval { $old->quit } if $old;
@@ -189,7 +193,11 @@ my ($changes, $hot, $updates) = split /\|/, value($node, q(SELECT (SELECT count(
 note "$changes changes accepted; HOT: $hot of $updates";
 cmp_ok($changes, '>', 100 * $rounds, 'much was changed');
 
-# Work as it is usual: each of many tasks goes its way, a transaction for each step. No update needs a new index entry.
+# Work as it is usual: each of many tasks goes its way, a transaction for each step. No update needs a new index entry. Nobody else may have a snapshot
+# meanwhile, which would keep pages full for as long as the machine lets it wait.
+value($node, $_) foreach ("ALTER SYSTEM SET autovacuum = off", "ALTER SYSTEM SET tandem.naptime = '1 min'", 'SELECT pg_reload_conf()');
+$node->poll_query_until('postgres', q(SELECT current_setting('tandem.naptime') = '1min' AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (backend_type = 'autovacuum worker' OR backend_xmin IS NOT NULL))))
+  or die 'somebody is at work still';
 value($node, <<~'SQL');
 	CREATE TABLE way AS SELECT (tandem.task_create('way', jsonb_build_object('n', n))).id FROM generate_series(1, 1000) AS n;
 	VACUUM ANALYZE tandem.task;

@@ -24,7 +24,7 @@ SELECT FROM unnest('{box,item,tag,mark,node,log}'::text[]) AS t, tandem.map_tabl
 SELECT FROM tandem.set_option('r', 'batch_size', '1000');
 SELECT FROM tandem.set_option('r', 'validate_every', '1 day');
 SELECT FROM tandem.start('r');
-DO $$ BEGIN FOR i IN 1..20 LOOP PERFORM tandem.tick(); END LOOP; END $$;
+DO $$ BEGIN FOR i IN 1..2000 LOOP PERFORM tandem.tick(); EXIT WHEN EXISTS (SELECT FROM tandem.run WHERE stage = 'shadow'); PERFORM pg_sleep(0.01); END LOOP; END $$;
 
 ALTER TABLE fresh.box ADD CHECK (name <> 'refused');
 ALTER TABLE fresh.item ADD CHECK (v % 5 <> 3);

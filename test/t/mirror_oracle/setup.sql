@@ -53,7 +53,7 @@ SELECT FROM tandem.map_table('r', 'legacy.node', 'fresh.node');
 SELECT FROM tandem.set_option('r', 'batch_size', '1000');
 SELECT FROM tandem.set_option('r', 'validate_every', '1 day');
 SELECT FROM tandem.start('r');
-DO $$ BEGIN FOR i IN 1..20 LOOP PERFORM tandem.tick(); END LOOP; END $$;
+DO $$ BEGIN FOR i IN 1..2000 LOOP PERFORM tandem.tick(); EXIT WHEN EXISTS (SELECT FROM tandem.run WHERE stage = 'shadow'); PERFORM pg_sleep(0.01); END LOOP; END $$;
 
 -- Triggers of the application: one that changes the row again, one that writes other rows, before and after the mirror by name.
 CREATE FUNCTION legacy.again() RETURNS trigger LANGUAGE plpgsql AS $$

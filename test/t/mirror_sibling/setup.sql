@@ -17,7 +17,7 @@ SELECT FROM tandem.map_table('r', 'legacy.person', 'fresh.address', forward => '
 SELECT FROM tandem.map_table('r', 'legacy.person', 'fresh.contact', reverse => '{"phone": "phone::integer"}');
 SELECT FROM tandem.set_option('r', 'validate_every', '1 day');
 SELECT FROM tandem.start('r');
-DO $$ BEGIN FOR i IN 1..20 LOOP PERFORM tandem.tick(); END LOOP; END $$;
+DO $$ BEGIN FOR i IN 1..2000 LOOP PERFORM tandem.tick(); EXIT WHEN EXISTS (SELECT FROM tandem.run WHERE stage = 'shadow'); PERFORM pg_sleep(0.01); END LOOP; END $$;
 
 CREATE FUNCTION oracle.differences(step integer) RETURNS SETOF text LANGUAGE sql AS $$
     SELECT format('step %s: %s', step, concat_ws(', ', 'oracle ' || o, 'legacy ' || l, 'customer ' || c, 'address ' || a, 'contact ' || p))
