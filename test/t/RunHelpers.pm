@@ -3,6 +3,7 @@
 #   use RunHelpers;      before PostgreSQL::Test::*: it shortens their patience
 #
 # becomes($node, SQL, WHAT)      a test: SQL, an expression, becomes true before patience ends: two minutes, for a slow machine with much else to do
+# wait_until($node, SQL)         the same, and no test: false when patience ends; the server may be down meanwhile
 # value($node, SQL)              what a query answers; dies when it fails
 # sqlstate($node, SQL)           the SQLSTATE with which SQL failed, or '' when it did not
 # state_of($node, RUN)           "live progressing 25"
@@ -28,7 +29,7 @@ use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep time);
-our @EXPORT = qw(becomes value sqlstate state_of side_of workers traffic finish_traffic kill_postmaster kill_process play seed);
+our @EXPORT = qw(becomes wait_until value sqlstate state_of side_of workers traffic finish_traffic kill_postmaster kill_process play seed);
 
 our $database = 'postgres';
 
@@ -36,7 +37,22 @@ sub becomes
 {
 	my ($node, $sql, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until($database, "SELECT $sql"), $what);
+	return ok(wait_until($node, $sql), $what);
+}
+
+# Not by poll_query_until(): that hands the query to psql's standard input, and dies of it where psql meets a server that is not there yet.
+sub wait_until
+{
+	my ($node, $sql) = @_;
+	my ($out, $err) = ('', '');
+	for (1 .. 10 * $ENV{PG_TEST_TIMEOUT_DEFAULT})
+	{
+		IPC::Run::run([ $node->installed_command('psql'), '-XqAt', '-d', $node->connstr($database), '-c', "SELECT $sql" ], '<', \undef, '>', \$out, '2>', \$err);
+		return 1 if $out eq "t\n" && $err eq '';
+		usleep(100_000);
+	}
+	diag("SELECT $sql\nlast said: $out$err");
+	return 0;
 }
 
 sub value
@@ -154,7 +170,7 @@ sub kill_process
 	my $before = $node->safe_psql($database, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
 	return 0 unless kill 'KILL', $pid;
 	# A server that is asked too soon has not even noticed.
-	$node->poll_query_until($database, "SELECT count(*) = 1 AND NOT pg_is_in_recovery() FROM pg_stat_activity WHERE backend_type = 'checkpointer' AND pid <> $before")
+	wait_until($node, "count(*) = 1 AND NOT pg_is_in_recovery() FROM pg_stat_activity WHERE backend_type = 'checkpointer' AND pid <> $before")
 	  or die 'the server did not come back';
 	return 1;
 }

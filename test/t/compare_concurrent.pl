@@ -251,7 +251,7 @@ foreach my $who ('parallel worker', 'client backend')
 		skip "no $who was met while there were temporary files", 1 unless $victim;
 		eval { $session->{run}->finish };
 		like($session->{err}, qr/terminat|server closed the connection/, "a $who is killed: the session is told");
-		ok($node->poll_query_until('postgres', 'SELECT true'), 'the server is there again');
+		becomes($node, 'true', 'the server is there again');
 		nothing_is_left("a killed $who");
 		is(value($node, $same), 't|0|0|0', 'and compares');
 	}

@@ -123,7 +123,7 @@ sub end_sessions
 
 sub wait_until_up
 {
-	$node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'the server did not come back';
+	wait_until($node, 'NOT pg_is_in_recovery()') or die 'the server did not come back';
 	return;
 }
 

@@ -152,7 +152,7 @@ for my $round (1 .. $rounds)
 	}
 	$_->{run}->finish for @running;
 	eval { $old->quit } if $old;
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+	wait_until($node, 'true') or die 'the server does not come back';
 	# Those that were left prepared are decided by somebody else.
 	for my $left (split /\n/, value($node, 'SELECT gid FROM pg_prepared_xacts'))
 	{
