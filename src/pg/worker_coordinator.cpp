@@ -197,7 +197,10 @@ long look_for_alerts() {
 }
 
 long forget() {
-    return call_round("SELECT tandem.forget_measurements(500) + tandem.forget_batches(100) + tandem.forget_refusals(100) > 0") ? 0 : kForgetMs;
+    return call_round(
+               "SELECT tandem.forget_measurements(500) + tandem.forget_batches(100) + tandem.forget_refusals(100) > 0")
+               ? 0
+               : kForgetMs;
 }
 
 constexpr Chore kChores[] = {
