@@ -84,7 +84,7 @@ INSERT INTO tandem.guard_template VALUES
     ('latency', 'new_p95_ms > {threshold}', 1000, '0', 100, 1, 'The 95th percentile of the new side, of the operation where it is greatest, in ms'),
     ('success_rate', 'success_rate < {threshold}', 90, '10 minutes', 20, 1, 'Less than so many percent of what was observed ended well, for more than ten minutes'),
     ('sla_breaches', 'sla_breaches > {threshold}', 2, '0', 0, 1, 'More than so many deadlines of tasks were missed in the last hour'),
-    ('p95_degradation', 'p95_degradation > {threshold}', 50, '0', 100, 1, 'The 95th percentile is so many percent above the baseline: what legacy took before the first key was moved'),
+    ('p95_degradation', 'p95_degradation > {threshold}', 50, '0', 100, 1, 'The 95th percentile of the new side is so many percent above the baseline, which is what legacy took before the first key was moved, and above what legacy takes now'),
     ('error_rate', 'new_error_rate > {threshold}', 5, '0', 100, 1, 'More than so many percent of what was observed on the new side were errors'),
     ('health_score', 'health_score < {threshold}', 70, '0', 0, 1, 'The health of the run is below'),
     ('batch_failures', 'batch_failed_percent > {threshold}', 20, '0', 0, 1, 'More than so many percent of the last 20 batches of a job failed'),

@@ -28,7 +28,7 @@ INSERT INTO tandem.builtin_metric (metric, of_run, unit, description) VALUES
     ('p95_ratio', true, 'new / legacy', 'Ratio of the 95th percentiles, of the operation where it is greatest (each side was seen 100 times)'),
     ('legacy_error_rate', true, '%', 'Observations of the legacy side that were errors, of those of the last five minutes'),
     ('new_error_rate', true, '%', 'Observations of the new side that were errors'),
-    ('p95_degradation', true, '%', 'How far the 95th percentile is above the baseline, of the operation where it is most; unknown until the first key was moved'),
+    ('p95_degradation', true, '%', 'How far the 95th percentile of the new side is above the baseline, and above that of legacy in the same five minutes (if that was seen 100 times), of the operation where it is most; unknown until the first key was moved'),
     ('errors_worse', true, '1 or 0', 'Does the new side fail more than legacy in the same five minutes, by more than chance? Of any operation; unknown where samples are too few to tell'),
     ('p95_worse', true, '1 or 0', 'Is the 95th percentile of the new side above that of legacy by more than a tenth, and by more than chance?'),
     ('p99_worse', true, '1 or 0', 'The same of the 99th percentile'),
@@ -157,11 +157,13 @@ BEGIN
          WHERE wanted IS NULL OR wanted && '{errors_worse,p95_worse,p99_worse}'
     ), verdict AS ( -- of all operations: one that is worse is enough, one that is not is needed
         SELECT j.run_id, j.test, min(CASE j.verdict WHEN 'fail' THEN 1 WHEN 'pass' THEN 2 ELSE 3 END) AS rank FROM judged AS j GROUP BY j.run_id, j.test
-    ), trend AS (
+    ), trend AS ( -- of the new side only: that legacy is slow is no reason to go back to it. A slow hour of the machine makes legacy slow too, and is no verdict
         SELECT t.run_id, max(t.degradation) AS degradation, (array_agg(t.n ORDER BY t.degradation DESC NULLS LAST))[1] AS n
-          FROM (SELECT l.run_id, 100 * (l.p95_ms / nullif((tandem.histogram_percentiles(b.histogram, '{0.95}', b.longest_us))[1]::numeric, 0) - 1) AS degradation, least(l.n, b.n) AS n
-                  FROM l JOIN tandem.latency_baseline AS b ON b.run_id = l.run_id AND b.operation = l.operation
-                 WHERE wanted IS NULL OR 'p95_degradation' = ANY (wanted)) AS t
+          FROM (SELECT n.run_id, least(n.n, b.n) AS n,
+                       100 * (n.p95_ms / nullif(greatest((tandem.histogram_percentiles(b.histogram, '{0.95}', b.longest_us))[1]::numeric, o.p95_ms), 0) - 1) AS degradation
+                  FROM l AS n JOIN tandem.latency_baseline AS b ON b.run_id = n.run_id AND b.operation = n.operation
+                  LEFT JOIN l AS o ON o.run_id = n.run_id AND o.operation = n.operation AND o.side = 'legacy' AND o.n >= 100
+                 WHERE n.side = 'new' AND (wanted IS NULL OR 'p95_degradation' = ANY (wanted))) AS t
          GROUP BY t.run_id
     )
     SELECT s.run_id, s.side || x.metric, x.value::double precision, x.samples, NULL, NULL
