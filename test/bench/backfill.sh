@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # How fast the backfill copies, against INSERT … SELECT of the same rows, and what writers of the legacy table notice of it: test/bench/backfill.sh
 #
-#   ROUNDS=3 ROWS=3000000 CLIENTS=2 RATE=400 SLICES=4 SLICE=2    the defaults; RATE transactions a second are made by CLIENTS
+#   ROUNDS=3 ROWS=3000000 CLIENTS=2 RATE=400 TURNS=6 SLICES=2 SLICE=4    the defaults; RATE transactions a second are made by CLIENTS
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-ROUNDS=${ROUNDS:-3} ROWS=${ROWS:-3000000} CLIENTS=${CLIENTS:-2} RATE=${RATE:-400} SLICES=${SLICES:-4} SLICE=${SLICE:-2}
+ROUNDS=${ROUNDS:-3} ROWS=${ROWS:-3000000} CLIENTS=${CLIENTS:-2} RATE=${RATE:-400} TURNS=${TURNS:-6} SLICES=${SLICES:-2} SLICE=${SLICE:-4}
 
 test/tools/build.sh
 source test/tools/cluster.sh
@@ -64,49 +64,56 @@ row 'backfill, the same' "$(number "$cpu_copied")" "$(ratio "$processor")"
 
 # --- what writers notice: the latency of updates of random rows, mirrored already. Short slices by turns, with the backfill paused, at work, and
 # paused beside an endless loop of the shell: that one touches no row and no page, so it tells what any process costs that takes a processor away.
-# What this machine does meanwhile on its own meets all three alike. The percentiles are those of all slices of a kind together.
+# What this machine does meanwhile on its own meets all three alike, and mostly one slice: each slice has percentiles of its own, and the medians
+# of those count. Those of all slices of a kind together are told too: a stall of the machine is in them.
 samples=$CLUSTER_DIR/samples
 mkdir "$samples"
-slice() { # slice KIND: the transactions' milliseconds, the lag behind their schedule included, without the first half second
+slice() { # slice KIND NUMBER: the transactions' milliseconds, the lag behind their schedule included, without the first half second
     local folder=$CLUSTER_DIR/pgbench
     rm -rf "$folder" && mkdir "$folder"
     (cd "$folder" && pgbench -n -M prepared -c "$CLIENTS" -j 1 -R "$RATE" -T "$SLICE" -l -f <(printf '\\set id random(1, %s)\nUPDATE legacy.item SET qty = qty + 1 WHERE id = :id;\n' "$ROWS") >/dev/null 2>&1)
     # a line: client, number, time, script, second, microsecond, lag
-    cat "$folder"/pgbench_log* | awk '{ at = $5 + $6 / 1e6 } NR == 1 { from = at + 0.5 } at > from { print $3 / 1000 }' >>"$samples/$1"
+    cat "$folder"/pgbench_log* | awk '{ at = $5 + $6 / 1e6 } NR == 1 { from = at + 0.5 } at > from { print $3 / 1000 }' >"$samples/$1.$2"
 }
-heading "Writers: $RATE updates a second of random rows by $CLIENTS clients, $((ROUNDS * SLICES)) slices of $SLICE s for each line"
+heading "Writers: $RATE updates a second of random rows by $CLIENTS clients, $((TURNS * SLICES)) slices of $SLICE s for each line"
 rates=''
-for ((round = 1; round <= ROUNDS; round++)); do
+for ((round = 1; round <= TURNS; round++)); do
     fresh
     sql -c "SELECT FROM bench.run(), tandem.pause('b')"
     for ((slice = 1; slice <= SLICES; slice++)); do
-        slice paused
+        slice paused "$round.$slice"
         sql -c "SELECT FROM tandem.resume('b')"
         before=$(sql -c "SELECT rows_seen FROM tandem.backfill_runs")
-        slice copying
+        slice copying "$round.$slice"
         seen=$(($(sql -c "SELECT rows_seen FROM tandem.backfill_runs") - before))
         [ "$(sql -c "SELECT stage FROM tandem.runs WHERE run = 'b'")" = dualwrite ] || { echo "the backfill was at its end before the writers were: more ROWS, or fewer SLICES" >&2; exit 1; }
         sql -c "SELECT FROM tandem.pause('b')"
         rates+="$((seen / SLICE))"$'\n'
         (while :; do :; done) &
         loop=$!
-        slice loop
+        slice loop "$round.$slice"
         kill "$loop"
         wait "$loop" 2>/dev/null || true
     done
     sql -c "SELECT FROM tandem.cancel('b')"
 done
-percentile() { sort -g "$samples/$1" | awk -v p="$2" '{ a[NR] = $1 } END { printf "%.2f", a[int(NR * p) + 1] }'; }
+percentile() { # percentile P: of the numbers of standard input
+    sort -g | awk -v p="$1" '{ a[NR] = $1 } END { printf "%.3f\n", a[int(NR * p) + 1] }'
+}
 times() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", b / a }'; }
 row 'what' 'ms' '× paused' 'to reach'
-declare -A ms=()
+declare -A ms=() all=()
 for p in 50 99; do
     for kind in paused copying loop; do
-        ms[$kind]=$(percentile "$kind" "0.$p")
+        ms[$kind]=$(for file in "$samples/$kind".*; do percentile "0.$p" <"$file"; done | median)
+        all[$kind]=$(cat "$samples/$kind".* | percentile "0.$p")
     done
     row "p$p, the backfill paused" "${ms[paused]}" '1.00'
     against=$(times "${ms[paused]}" "${ms[copying]}")
     row "p$p, at work" "${ms[copying]}" "$against" "$([ "$p" = 50 ] || reach "$against" ≤ 1.5)"
     row "p$p, paused beside an endless loop" "${ms[loop]}" "$(times "${ms[paused]}" "${ms[loop]}")"
+    row "p$p of all slices together: paused" "${all[paused]}" '1.00'
+    row "p$p of all slices together: at work" "${all[copying]}" "$(times "${all[paused]}" "${all[copying]}")"
+    row "p$p of all slices together: beside the loop" "${all[loop]}" "$(times "${all[paused]}" "${all[loop]}")"
 done
 row 'rows a second that were copied meanwhile' "$(number "$rates")" ''
