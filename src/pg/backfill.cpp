@@ -3,12 +3,17 @@
 // cost as much as a tenth of the copy. So the trigger is switched off in this one execution of this one statement: an
 // executor works with a copy of the table's triggers. Partitions get theirs when their first row comes: there the
 // mirror is called, and takes the rows for echoes.
+//
+// Into a plain table on which nobody else listens the rows of the SELECT go many at a time.
 #include "pg/backfill.hpp"
+#include "pg/bulk_insert.hpp"
 #include "pg/role.hpp"
 
 extern "C" {
+#include "catalog/pg_am.h"
 #include "catalog/pg_trigger.h"
 #include "executor/executor.h"
+#include "optimizer/optimizer.h"
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
 }
@@ -44,7 +49,7 @@ void silence(ModifyTableState* state, TriggerDesc* triggers, Oid mirror, int32 m
     }
 }
 
-PlannedStmt* plan_insert(const char* sql) {
+Query* parse_insert(const char* sql) {
     const List* parsed = pg_parse_query(sql);
     if (list_length(parsed) != 1) {
         elog(ERROR, "a batch is one statement");
@@ -54,24 +59,103 @@ PlannedStmt* plan_insert(const char* sql) {
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("a rewrite rule changes what INSERT does"),
                         errhint("Drop the rule: a run mirrors tables that keep what is written into them.")));
     }
-    return pg_plan_query(linitial_node(Query, queries), sql, 0, nullptr);
+    return linitial_node(Query, queries);
 }
 
-// A batch is a small part of both tables, whatever the statistics say: it goes by index, row by row.
-void plan_by_index() {
-    for (const char* name : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan"}) {
+// Can nobody tell whether each row is stored at once, or with others? No trigger but those of foreign keys, no policy,
+// and no expression that could look at the table meanwhile.
+bool is_storable_together(ModifyTableState* state, bool is_volatile) {
+    const auto* plan = castNode(ModifyTable, state->ps.plan);
+    const ResultRelInfo* result = state->resultRelInfo;
+    const FormData_pg_class* table = result->ri_RelationDesc->rd_rel;
+    if (is_volatile || state->mt_nrels != 1 || plan->onConflictAction != ONCONFLICT_NONE ||
+        plan->withCheckOptionLists != NIL || state->mt_transition_capture != nullptr ||
+        table->relkind != RELKIND_RELATION || table->relam != HEAP_TABLE_AM_OID) {
+        return false;
+    }
+    const TriggerDesc* triggers = result->ri_TrigDesc;
+    for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++) {
+        const Trigger& trigger = triggers->triggers[i];
+        if (trigger.tgenabled != TRIGGER_DISABLED && TRIGGER_FOR_INSERT(trigger.tgtype) &&
+            !(trigger.tgisinternal && TRIGGER_FOR_ROW(trigger.tgtype) && TRIGGER_FOR_AFTER(trigger.tgtype))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// The columns of the SELECT are those of the table, in their order; what it needs besides stands behind them.
+bool has_rows_of(const Plan* rows, TupleDesc desc) {
+    for (int i = 0; i < desc->natts; i++) {
+        const auto* entry = static_cast<TargetEntry*>(list_nth(rows->targetlist, i));
+        const Form_pg_attribute attribute = TupleDescAttr(desc, i);
+        if (entry->resjunk ||
+            (!attribute->attisdropped && exprType(reinterpret_cast<Node*>(entry->expr)) != attribute->atttypid)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64 insert_together(QueryDesc* query, ModifyTableState* state) {
+    EState* estate = query->estate;
+    const MemoryContext context = MemoryContextSwitchTo(estate->es_query_cxt);
+    ResultRelInfo* result = state->resultRelInfo;
+    const int columns = RelationGetDescr(result->ri_RelationDesc)->natts;
+    ExecOpenIndices(result, false);
+    bulk::Inserter inserter;
+    bulk::open_inserter(inserter, result, estate, estate->es_output_cid);
+    uint64 inserted = 0;
+    for (;;) {
+        ResetPerTupleExprContext(estate);
+        TupleTableSlot* row = ExecProcNode(outerPlanState(state));
+        if (TupIsNull(row)) {
+            break;
+        }
+        slot_getsomeattrs(row, columns);
+        TupleTableSlot* slot = bulk::next_row(inserter);
+        memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * columns);
+        memcpy(slot->tts_isnull, row->tts_isnull, sizeof(bool) * columns);
+        bulk::add_row(inserter);
+        inserted++;
+    }
+    bulk::store_rows(inserter);
+    bulk::close_inserter(inserter);
+    MemoryContextSwitchTo(context);
+    return inserted;
+}
+
+uint64 insert_each(QueryDesc* query) {
+#if PG_VERSION_NUM >= 180000
+    ExecutorRun(query, ForwardScanDirection, 0);
+#else
+    ExecutorRun(query, ForwardScanDirection, 0, true);
+#endif
+    return query->estate->es_processed;
+}
+
+// A batch is a small part of both tables, whatever the statistics say: it goes by index, row by row. Only this plan
+// does, and not those of triggers that the rows fire. What is switched off has a cost that would have every statement
+// compiled.
+PlannedStmt* plan_by_index(Query* insert, const char* sql) {
+    const int level = NewGUCNestLevel();
+    for (const char* name : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan", "jit"}) {
         (void)set_config_option(name, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
     }
+    PlannedStmt* plan = pg_plan_query(insert, sql, 0, nullptr);
+    AtEOXact_GUC(true, level);
+    return plan;
 }
 
 } // namespace
 
 uint64 insert_quietly(Oid role, Oid mirror, const char* sql, int32 mapping) {
     ActAs as(role, ActAs::Mode::write);
-    plan_by_index();
     CommandCounterIncrement();
     PushActiveSnapshot(GetTransactionSnapshot());
-    PlannedStmt* plan = plan_insert(sql);
+    Query* insert = parse_insert(sql);
+    const bool is_volatile = contain_volatile_functions_not_nextval(reinterpret_cast<Node*>(insert));
+    PlannedStmt* plan = plan_by_index(insert, sql);
     QueryDesc* query =
         CreateQueryDesc(plan, sql, GetActiveSnapshot(), InvalidSnapshot, None_Receiver, nullptr, nullptr, 0);
     ExecutorStart(query, 0);
@@ -81,12 +165,10 @@ uint64 insert_quietly(Oid role, Oid mirror, const char* sql, int32 mapping) {
             silence(state, state->resultRelInfo[i].ri_TrigDesc, mirror, mapping);
         }
     }
-#if PG_VERSION_NUM >= 180000
-    ExecutorRun(query, ForwardScanDirection, 0);
-#else
-    ExecutorRun(query, ForwardScanDirection, 0, true);
-#endif
-    const uint64 inserted = query->estate->es_processed;
+    const bool together =
+        is_storable_together(state, is_volatile) &&
+        has_rows_of(outerPlan(plan->planTree), RelationGetDescr(state->resultRelInfo->ri_RelationDesc));
+    const uint64 inserted = together ? insert_together(query, state) : insert_each(query);
     ExecutorFinish(query);
     ExecutorEnd(query);
     FreeQueryDesc(query);

@@ -6,6 +6,7 @@
 // row that somebody else has just changed, one that these changes touch twice, a key that exists already) is an ERROR.
 // The caller then undoes all of it and goes by write_row(), which knows what to do, and whose errors the user sees.
 #include "pg/mirror_bulk.hpp"
+#include "pg/bulk_insert.hpp"
 #include "pg/mirror_lookup.hpp"
 
 extern "C" {
@@ -21,8 +22,6 @@ extern "C" {
 
 namespace pg::bulk {
 namespace {
-
-constexpr int kMostPending = 100; // rows inserted at a time
 
 struct Writer {
     const MirrorPlan* plan;
@@ -47,9 +46,7 @@ struct Writer {
     TupleTableSlot* version; // of the source
     Lookup by_key;           // of the target
     Lookup in_source;        // opened when needed
-    TupleDesc unpinned;      // of the target: pins of many slots are dear
-    int pending_count;
-    TupleTableSlot* pending[kMostPending];
+    Inserter inserter;       // of the target
 };
 
 [[noreturn]] void give_up(const char* why) {
@@ -179,57 +176,14 @@ bool find_counterpart(Writer& w, ParamListInfo row) {
     return find(w.by_key, w.values, w.found);
 }
 
-// What the executor looks at before it stores a row.
-void check(const Writer& w, TupleTableSlot* slot) {
-    const TupleConstr* constraints = RelationGetDescr(w.target)->constr;
-    slot->tts_tableOid = RelationGetRelid(w.target);
-    if (constraints != nullptr && constraints->has_generated_stored) {
-        ExecComputeStoredGenerated(w.result, w.estate, slot, CMD_INSERT); // CMD_UPDATE would ask which columns are new
-    }
-    if (constraints != nullptr) {
-        ExecConstraints(w.result, slot, w.estate);
-    }
-    if (w.target->rd_rel->relispartition) {
-        ExecPartitionCheck(w.result, slot, w.estate, true);
-    }
-}
-
-void insert_pending(Writer& w) {
-    if (w.pending_count == 0) {
-        return;
-    }
-    table_multi_insert(w.target, w.pending, w.pending_count, w.command, 0, nullptr);
-    for (int i = 0; i < w.pending_count; i++) {
-        List* recheck = NIL;
-        if (w.result->ri_NumIndices > 0) {
-            recheck = insert_index_tuples(w.result, w.pending[i], w.estate, kAllIndexes, nullptr, nullptr);
-        }
-        ExecARInsertTriggers(w.estate, w.result, w.pending[i], recheck, nullptr);
-        ExecClearTuple(w.pending[i]);
-        list_free(recheck);
-        ResetPerTupleExprContext(w.estate);
-    }
-    w.pending_count = 0;
-}
-
 // Stored later, with others: what these changes look for was there before them.
 void insert(Writer& w) {
-    if (w.pending_count == kMostPending) {
-        insert_pending(w);
-    }
-    TupleTableSlot*& slot = w.pending[w.pending_count];
-    if (slot == nullptr) {
-        slot = MakeSingleTupleTableSlot(w.unpinned, table_slot_callbacks(w.target));
-    }
+    TupleTableSlot* slot = next_row(w.inserter);
     w.context->ecxt_param_list_info = w.after;
-    ExecClearTuple(slot);
     for (int i = 0; i < RelationGetDescr(w.target)->natts; i++) {
         slot->tts_values[i] = ExecEvalExprSwitchContext(w.expressions[i], w.context, &slot->tts_isnull[i]);
     }
-    ExecStoreVirtualTuple(slot);
-    check(w, slot);
-    ExecMaterializeSlot(slot); // out of the memory of this row
-    w.pending_count++;
+    add_row(w.inserter);
 }
 
 void update(Writer& w) {
@@ -260,7 +214,7 @@ void update(Writer& w) {
         }
     }
     ExecStoreVirtualTuple(w.row);
-    check(w, w.row);
+    check_row(w.result, w.estate, w.row);
     TM_FailureData failure;
     UpdateIndexes indexes = kNoIndexes;
     if (update_slot(w.target, &w.found->tts_tid, w.row, w.command, w.snapshot, &failure, &indexes) != TM_Ok) {
@@ -382,7 +336,7 @@ void open_rows(Writer& w, CachedPlan* cached) {
     for (int i = 0; i < w.plan->updated.count; i++) {
         w.is_updated[w.plan->updated.numbers[i] - 1] = true;
     }
-    w.unpinned = CreateTupleDescCopy(RelationGetDescr(w.target));
+    open_inserter(w.inserter, w.result, w.estate, w.command);
     w.found = table_slot_create(w.target, nullptr);
     w.row = table_slot_create(w.target, nullptr);
     w.version = table_slot_create(w.source, nullptr);
@@ -396,11 +350,7 @@ void close(EState* estate) {
 }
 
 void close(Writer& w) {
-    for (TupleTableSlot* slot : w.pending) {
-        if (slot != nullptr) {
-            ExecDropSingleTupleTableSlot(slot);
-        }
-    }
+    close_inserter(w.inserter);
     ExecDropSingleTupleTableSlot(w.found);
     ExecDropSingleTupleTableSlot(w.row);
     ExecDropSingleTupleTableSlot(w.version);
@@ -457,7 +407,7 @@ void write(const MirrorPlan* plan, Relation source, const Change* changes, int c
         write_change(*w, changes[i]);
         ResetPerTupleExprContext(w->estate);
     }
-    insert_pending(*w);
+    store_rows(w->inserter);
     close(*w);
     ReleaseCachedPlan(cached, CurrentResourceOwner);
     PopActiveSnapshot();
