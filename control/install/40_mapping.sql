@@ -128,6 +128,7 @@ AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
     side record;
+    overlap record;
     the_key name[];
     the_legacy_key name[];
     missing name[];
@@ -179,6 +180,20 @@ BEGIN
         RAISE EXCEPTION 'table % is mapped from another legacy table already', new USING ERRCODE = 'feature_not_supported',
               DETAIL = 'Two legacy tables in one new table: what is written on the new side could not be told apart on its way back.',
               HINT = 'Give each its own new table, and let a view bring them together; one legacy table may feed several new ones.';
+    END IF;
+
+    -- A partition's rows are its parent's: they would be mirrored by both mappings, and what one of them writes the other would not hear of.
+    SELECT x.a, x.b INTO overlap
+      FROM (SELECT legacy, new
+            UNION ALL
+            SELECT x.a, x.b FROM tandem.mapping AS m
+             CROSS JOIN LATERAL (VALUES (legacy, tandem.relation_of(m.legacy_schema, m.legacy_table)), (new, tandem.relation_of(m.new_schema, m.new_table))) AS x (a, b)
+             WHERE m.run_id = r.id AND x.a <> x.b) AS x (a, b)
+     WHERE x.a IN (SELECT y FROM pg_partition_ancestors(x.b) AS y) OR x.b IN (SELECT y FROM pg_partition_ancestors(x.a) AS y) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% and % are one partitioned table', overlap.a, overlap.b USING ERRCODE = 'feature_not_supported',
+              DETAIL = CASE WHEN overlap.a = legacy AND overlap.b = new THEN 'One of them holds the other''s rows.' ELSE format('%s is mapped in run "%s" already, and one of them holds the other''s rows.', overlap.b, r.name) END,
+              HINT = 'Map the partitioned table: its partitions go with it. Or map partitions only, each to a table of its own.';
     END IF;
 
     forward := coalesce(forward, '{}');

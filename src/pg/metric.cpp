@@ -185,16 +185,18 @@ bool read_row(const Question& question, Answer* answer, const char** number) {
     return true;
 }
 
-void judge(const Question& question, const char* number, Answer* answer) {
+void judge(const Question& question, const char* text, Answer* answer) {
     Oid types[1] = {NUMERICOID};
     Datum values[1] = {
-        DirectFunctionCall3(numeric_in, CStringGetDatum(number), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))};
+        DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))};
     select(psprintf("SELECT (%s\n)::boolean, (%s\n)::boolean FROM (SELECT $1::numeric AS result) AS metric_result",
                     question.failure == nullptr ? "NULL" : question.failure,
                     question.success == nullptr ? "NULL" : question.success),
            1, types, values, 1);
     const Truth failed = truth_at(1);
     const Truth succeeded = truth_at(2);
+    const Datum trimmed = DirectFunctionCall1(numeric_trim_scale, values[0]);
+    const char* number = shown(DatumGetCString(DirectFunctionCall1(numeric_out, trimmed)));
     if (failed == Truth::yes) {
         answer->verdict = "fail";
         answer->reason = psprintf("result %s meets the failure condition: %s", number, question.failure);

@@ -57,7 +57,7 @@ BEGIN
 END $$;
 SELECT is(pg_temp.verdict(value, samples), answer, format('%s (%s samples)', coalesce(value, 'NULL'), coalesce(samples::text, 'NULL')))
   FROM (VALUES (1, '0.99', 1000, '0.99 pass 0/0 -: result 0.99 meets the success condition: result > 0.95'),
-               (2, ' 1e0 ', 100, '1 pass 0/0 -: result  1e0  meets the success condition: result > 0.95'),
+               (2, ' 1e0 ', 100, '1 pass 0/0 -: result 1 meets the success condition: result > 0.95'),
                (3, '0.5', 1000, '0.5 fail 1/0 -: result 0.5 meets the failure condition: result < 0.90'),
                (4, 'NaN', 1000, '- inconclusive 1/1 -: the query returned NaN'),
                (5, '0.5', 1000, '0.5 fail 2/0 failure_limit: result 0.5 meets the failure condition: result < 0.90'),

@@ -317,6 +317,19 @@ SELECT tandem.create_run('constant', 'legacy', 'fresh'), tandem.map_table('const
 SELECT is((SELECT count(*) FROM tandem.preflight('constant') WHERE check_name = 'siblings' AND status = 'CRITICAL'), 1::bigint, 'a constant that would overwrite what the other one wrote is refused');
 CREATE TABLE legacy.other (id integer PRIMARY KEY, a text);
 SELECT throws_ok($$SELECT tandem.map_table('constant', 'legacy.other', 'fresh.a')$$, '0A000', NULL, 'two legacy tables in one new one are refused');
+CREATE TABLE legacy.split (id integer PRIMARY KEY, a text) PARTITION BY RANGE (id);
+CREATE TABLE legacy.split_1 PARTITION OF legacy.split FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);
+CREATE TABLE legacy.split_11 PARTITION OF legacy.split_1 FOR VALUES FROM (0) TO (5);
+CREATE TABLE legacy.split_12 PARTITION OF legacy.split_1 FOR VALUES FROM (5) TO (10);
+CREATE TABLE fresh.split_2 PARTITION OF legacy.split FOR VALUES FROM (10) TO (20);
+CREATE TABLE fresh.whole (id integer PRIMARY KEY, a text); CREATE TABLE fresh.slice (id integer PRIMARY KEY, a text) PARTITION BY RANGE (id);
+CREATE TABLE fresh.slice_1 PARTITION OF fresh.slice DEFAULT;
+SELECT FROM tandem.map_table('constant', 'legacy.split_11', 'fresh.whole');
+SELECT throws_ok($$SELECT tandem.map_table('constant', 'legacy.split', 'fresh.slice')$$, '0A000', 'legacy.split and legacy.split_11 are one partitioned table', 'a table is not mapped beside its partition');
+SELECT throws_ok($$SELECT tandem.map_table('constant', 'legacy.split_1', 'fresh.slice')$$, '0A000', NULL, '... nor one between them');
+SELECT lives_ok($$SELECT tandem.map_table('constant', 'legacy.split_12', 'fresh.slice')$$, '... but two partitions are, each by itself');
+SELECT throws_ok($$SELECT tandem.map_table('constant', 'legacy.other', 'fresh.slice_1')$$, '0A000', 'fresh.slice_1 and fresh.slice are one partitioned table', 'a partition is not mapped beside its table');
+SELECT throws_ok($$SELECT tandem.map_table('constant', 'legacy.split', 'fresh.split_2')$$, '0A000', 'legacy.split and fresh.split_2 are one partitioned table', '... nor onto it');
 
 SELECT lives_ok($$SET CONSTRAINTS ALL IMMEDIATE$$, 'deferred foreign keys hold');
 SELECT * FROM finish();
