@@ -135,6 +135,39 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.promotion_evidence IS 'What a promotion rests on: the last validation, and the decisions at the gates in its way';
 
+-- Where the run stood when its people moved it, and what was known of its sides: nothing is compared for it.
+CREATE FUNCTION tandem.standing_evidence(run tandem.run) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object('from_stage', run.stage, 'from_phase', run.phase, 'from_weight', run.weight, 'validated_at', a.validated_at, 'differences', a.differences)
+      FROM tandem.run_activity AS a WHERE a.run_id = run.id
+$$;
+COMMENT ON FUNCTION tandem.standing_evidence IS 'Where a run stands, and its last validation: the evidence of pause, resume and cancel';
+
+-- In dualwrite nothing is compared for a retry: these are then the comparisons that it answers to, if any was made.
+CREATE FUNCTION tandem.retry_evidence(run tandem.run) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    below tandem.run := run;
+    passed integer := greatest(run.weight, (SELECT b.from_weight FROM tandem.rollback AS b WHERE b.run_id = run.id ORDER BY b.id DESC LIMIT 1));
+    decisions jsonb := '[]';
+BEGIN
+    below.stage := 'shadow';
+    below.weight := 0;
+    IF passed > 0 AND run.stage <> 'dualwrite' THEN -- as retry_blockers() asks
+        decisions := tandem.promotion_evidence(below, 'live', passed) -> 'decisions';
+    END IF;
+    RETURN tandem.standing_evidence(run) || (
+        SELECT jsonb_build_object('comparisons', coalesce(jsonb_agg(c.id ORDER BY c.id), '[]'), 'legacy_rows', coalesce(sum(c.legacy_rows), 0), 'new_rows', coalesce(sum(c.new_rows), 0),
+                                  'missing', coalesce(sum(c.missing), 0), 'extra', coalesce(sum(c.extra), 0), 'changed', coalesce(sum(c.changed), 0), 'duplicates', coalesce(sum(c.duplicates), 0),
+                                  'errors', coalesce(sum(c.errors), 0), 'accepted', coalesce(sum(c.accepted), 0), 'decisions', decisions)
+          FROM tandem.comparison AS c
+         WHERE c.run_id = run.id AND c.started_at = (SELECT max(y.started_at) FROM tandem.comparison AS y WHERE y.run_id = run.id));
+END
+$$;
+COMMENT ON FUNCTION tandem.retry_evidence IS 'What a retry rests on: the comparisons made last and their counts, and the decisions at the gates that the run had passed';
+
 -- What is known of a run now, and a digest of it: sha256 of the document without its member digest, as text.
 CREATE FUNCTION tandem.evidence(run_id integer) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

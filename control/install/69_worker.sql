@@ -200,7 +200,7 @@ BEGIN
         r := tandem.move_by_machine(r.id, 'await', (SELECT string_agg(b.detail, ' ') FROM tandem.promotion_blockers(r, t.stage, t.weight) AS b), tandem.promotion_evidence(r, t.stage, t.weight));
         RETURN CASE WHEN r.id IS NOT NULL THEN 'waits for approval' END;
     ELSIF r.phase = 'waiting_approval' AND 'gate' <> ALL (barred) THEN
-        r := tandem.move_by_machine(r.id, 'approve', 'no gate stands in the way any more');
+        r := tandem.move_by_machine(r.id, 'approve', 'no gate stands in the way any more', tandem.promotion_evidence(r, t.stage, t.weight));
         RETURN CASE WHEN r.id IS NOT NULL THEN 'no gate stands in the way any more' END;
     END IF;
     RETURN NULL;

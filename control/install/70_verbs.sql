@@ -201,6 +201,7 @@ DECLARE
     r tandem.run := tandem.get_run(run);
     problems text;
     hint text;
+    known jsonb;
 BEGIN
     PERFORM tandem.authorize(r, 'start'), tandem.check_dry_run('start', dry_run);
     -- A slot is made before anything is written, and stays should the rest fail: so only where it will not.
@@ -214,7 +215,12 @@ BEGIN
     IF NOT dry_run THEN -- so does the start of another run over one of the tables: its preflight sees this one
         PERFORM tandem.check_isolation('start'), tandem.claim_tables(r.id);
     END IF;
-    SELECT string_agg(p.check_name || ': ' || p.detail, E'\n'), min(p.hint) INTO problems, hint FROM tandem.preflight(run) AS p WHERE p.status = 'CRITICAL';
+    WITH p AS MATERIALIZED (SELECT x.check_name, x.status, x.detail, x.hint FROM tandem.preflight(run) AS x)
+    SELECT string_agg(p.check_name || ': ' || p.detail, E'\n') FILTER (WHERE p.status = 'CRITICAL'), min(p.hint) FILTER (WHERE p.status = 'CRITICAL'),
+           jsonb_build_object('ok', count(*) FILTER (WHERE p.status = 'OK'), 'not_ok', (
+               SELECT coalesce(jsonb_agg(jsonb_build_object('check', n.check_name, 'status', n.status, 'n', n.n) ORDER BY n.check_name, n.status), '[]')
+                 FROM (SELECT x.check_name, x.status, count(*) AS n FROM p AS x WHERE x.status <> 'OK' GROUP BY x.check_name, x.status) AS n))
+      INTO problems, hint, known FROM p;
     IF problems IS NOT NULL THEN
         RAISE EXCEPTION 'run "%" cannot start: its preflight is not clean', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = problems,
               HINT = format(E'%s\nSELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
@@ -223,7 +229,7 @@ BEGIN
     IF NOT dry_run THEN
         PERFORM tandem.install_mirrors(r.id), tandem.keep_shapes(r.id), tandem.start_sequences(r), tandem.backfill_begin(r.id);
         UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
-        PERFORM tandem.move_run(r.id, 'start', NULL, NULL);
+        PERFORM tandem.move_run(r.id, 'start', NULL, NULL, tandem.promotion_evidence(r, 'dualwrite', 0) || jsonb_build_object('preflight', known));
     END IF;
     RETURN tandem.status(run);
 END
@@ -299,7 +305,9 @@ BEGIN
     IF dry_run THEN
         RETURN tandem.foreseen(r, verb);
     END IF;
-    PERFORM tandem.move_run(r.id, verb, NULL, reason);
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+    r := tandem.enter_rollbacks(r, verb); -- they have come before, so the evidence is of what they made of the run
+    PERFORM tandem.move_run(r.id, verb, NULL, reason, tandem.standing_evidence(r));
     RETURN tandem.status(run);
 END
 $$;
@@ -368,7 +376,7 @@ BEGIN
             PERFORM tandem.backfill_begin(r.id);
         END IF;
     END IF;
-    PERFORM tandem.move_run(r.id, 'retry', NULL, reason);
+    PERFORM tandem.move_run(r.id, 'retry', NULL, reason, tandem.retry_evidence(r));
     RETURN tandem.status(run);
 END
 $$;
@@ -448,8 +456,9 @@ BEGIN
     IF dry_run THEN
         RETURN tandem.foreseen(r, 'cancel');
     END IF;
-    PERFORM tandem.stop_rounds(r), tandem.lock_tables_and_run(r.id);
-    PERFORM tandem.move_run(r.id, 'cancel', NULL, reason);
+    PERFORM tandem.stop_rounds(r);
+    r := tandem.enter_rollbacks(tandem.lock_tables_and_run(r.id), 'cancel');
+    PERFORM tandem.move_run(r.id, 'cancel', NULL, reason, tandem.standing_evidence(r));
     PERFORM tandem.drop_mirrors(r.id), tandem.end_sequences(r);
     RETURN tandem.status(run);
 END

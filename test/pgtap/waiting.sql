@@ -139,14 +139,25 @@ CREATE FUNCTION pg_temp.say(s state, c call) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     detail text;
     hint text;
+    before_it record;
+    left_it text;
 BEGIN
     PERFORM pg_temp.stands(s.stage, s.phase, s.weight);
     IF s.stage = 'off' THEN
         PERFORM tandem.drop_mirrors((SELECT r.id FROM tandem.run AS r));
         DELETE FROM tandem.backfill;
     END IF;
+    SELECT r.epoch, (SELECT max(e.seq) FROM tandem.event AS e) AS seq, pg_current_wal_insert_lsn() AS lsn INTO before_it FROM tandem.run AS r WHERE r.name = 'w';
     EXECUTE c.sql;
-    RAISE EXCEPTION USING ERRCODE = 'P0042', MESSAGE = 'taken';
+    -- One move, with one event: of the next epoch, with something to go by, and where the log was meanwhile.
+    SELECT concat_ws(' ', CASE WHEN count(*) <> 1 THEN count(*) || ' moves' END, CASE WHEN min(e.kind) <> c.verb THEN 'the event ' || min(e.kind) END,
+                     CASE WHEN min(e.epoch) <> before_it.epoch + 1 OR min(e.epoch) <> (SELECT r.epoch FROM tandem.run AS r WHERE r.name = 'w') THEN 'another epoch' END,
+                     CASE WHEN bool_or(e.evidence IS NULL OR e.evidence = '{}') THEN 'no evidence' END,
+                     CASE WHEN NOT bool_and(e.lsn BETWEEN before_it.lsn AND pg_current_wal_insert_lsn()) THEN 'a place in the log that was not there' END,
+                     CASE WHEN bool_or(coalesce((e.evidence ->> 'from_weight')::integer, s.weight) <> s.weight OR coalesce(e.evidence ->> 'from_stage', s.stage) <> s.stage
+                                       OR coalesce(e.evidence ->> 'from_phase', s.phase) <> s.phase) THEN 'a place where it did not stand' END) INTO left_it
+      FROM tandem.events('w') AS e WHERE e.seq > before_it.seq AND e.kind IN (SELECT l.verb FROM tandem.run_law() AS l);
+    RAISE EXCEPTION USING ERRCODE = 'P0042', MESSAGE = concat_ws(', but with ', 'taken', nullif(left_it, ''));
 EXCEPTION WHEN SQLSTATE 'P0042' THEN
     RETURN SQLERRM;
 WHEN OTHERS THEN
