@@ -191,6 +191,12 @@ END
 $$;
 COMMENT ON FUNCTION tandem.run_comparison IS 'Compares every mapping of a run under one snapshot and keeps verdicts and differences; returns the number of differences that nobody accepted, in domains that are enabled; NULL: the run had ended';
 
+-- By their numbers: the clock may have been set back since the one before. Those of one validation have the same time.
+CREATE FUNCTION tandem.last_comparison_at(run_id integer) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT c.started_at FROM tandem.comparison AS c WHERE c.run_id = last_comparison_at.run_id ORDER BY c.id DESC LIMIT 1 $$;
+COMMENT ON FUNCTION tandem.last_comparison_at IS 'When the last comparison of a run was made';
+
 -- The first differences of the run's last comparison, for evidence and for DETAIL.
 CREATE FUNCTION tandem.first_differences(run_id integer, n integer DEFAULT 5) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -199,7 +205,7 @@ AS $$
       FROM (SELECT m.new_schema || '.' || m.new_table AS table, x.kind, x.key, x.columns, x.legacy, x.new
               FROM tandem.comparison AS c JOIN tandem.mapping AS m ON m.id = c.mapping_id JOIN tandem.difference AS x ON x.comparison_id = c.id
              WHERE c.run_id = first_differences.run_id
-               AND c.started_at = (SELECT max(y.started_at) FROM tandem.comparison AS y WHERE y.run_id = first_differences.run_id)
+               AND c.started_at = tandem.last_comparison_at(first_differences.run_id)
              ORDER BY x.id LIMIT n) AS d
 $$;
 COMMENT ON FUNCTION tandem.first_differences IS 'The first differences that the last comparison of a run found';

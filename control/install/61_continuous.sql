@@ -158,7 +158,7 @@ BEGIN
         WHEN gap IS NOT NULL THEN 'capture is interrupted: ' || gap
         WHEN s.fingerprint IS NULL OR last.id IS NULL THEN CASE WHEN s.last_comparison IS NULL THEN 'first' ELSE 'capture was interrupted: keys were left out' END
         WHEN s.fingerprint <> fingerprint THEN 'capture was interrupted: a table, its partitions, its mirror or the option capture was altered'
-        WHEN s.full_at + tandem.option(r.id, 'full_validate_every')::interval <= clock_timestamp() THEN 'scheduled'
+        WHEN s.full_at + tandem.option(r.id, 'full_validate_every')::interval <= clock_timestamp() OR s.full_at > clock_timestamp() THEN 'scheduled' -- or the clock was set back
         WHEN last.missing + last.extra + last.changed + last.duplicates + last.errors - last.accepted > (SELECT count(*) FROM tandem.difference AS d WHERE d.comparison_id = last.id)
             THEN 'the last comparison found more differences than are kept'
         WHEN packs.bytes > 64 * 1024 * 1024 THEN 'too many changes to look at one by one' END;

@@ -23,6 +23,7 @@ AS $$
         WHEN run.stage = 'dualwrite' THEN NULL
         -- Due, or wanted for a promotion that waits for nothing else.
         WHEN activity.validated_at IS NULL OR activity.validated_at + tandem.option(run.id, 'validate_every')::interval <= clock_timestamp()
+             OR activity.validated_at > clock_timestamp() -- the clock was set back
              OR (run.phase = 'progressing' AND activity.validated_at <= run.moved_at AND run.moved_at + tandem.run_hold(run) <= clock_timestamp()) THEN 'tandem.comparison'
     END
 $$;

@@ -43,7 +43,7 @@ CREATE TABLE tandem.alert (
     resolution      text
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE tandem.alert IS 'Every alert that fired; view alerts shows them';
-CREATE UNIQUE INDEX alert_open ON tandem.alert (rule_id, run_id) NULLS NOT DISTINCT WHERE resolved_at IS NULL;
+CREATE UNIQUE INDEX alert_open ON tandem.alert (rule_id, run_id) NULLS NOT DISTINCT WHERE resolved_at IS NULL AND rule_id > 0; -- a guard's: one for each domain
 CREATE INDEX alert_fired_at ON tandem.alert (fired_at);
 
 CREATE TABLE tandem.alert_watch (
@@ -67,7 +67,7 @@ BEGIN
     WHILE EXISTS (SELECT FROM tandem.alert AS a WHERE a.id = NEW.id) LOOP
         NEW.id := nextval(pg_get_serial_sequence('tandem.alert', 'id'));
     END LOOP;
-    IF NEW.resolved_at IS NULL AND EXISTS (SELECT FROM tandem.alert AS a WHERE a.rule_id = NEW.rule_id AND a.run_id IS NOT DISTINCT FROM NEW.run_id AND a.resolved_at IS NULL) THEN
+    IF NEW.resolved_at IS NULL AND NEW.rule_id > 0 AND EXISTS (SELECT FROM tandem.alert AS a WHERE a.rule_id = NEW.rule_id AND a.run_id IS NOT DISTINCT FROM NEW.run_id AND a.resolved_at IS NULL) THEN
         NEW.resolved_at := greatest(NEW.fired_at, clock_timestamp());
         NEW.resolution := 'fired again while the database was restored';
     END IF;
@@ -91,7 +91,7 @@ SELECT a.id AS alert, r.name AS run, a.rule, a.metric, a.severity,
        a.value, a.threshold, a.message, a.fired_at, a.resolved_at, a.acknowledged_by, a.acknowledged_at,
        a.comment, a.repetitions, a.repeated_at, a.resolution
   FROM tandem.alert AS a LEFT JOIN tandem.run AS r ON r.id = a.run_id;
-COMMENT ON VIEW tandem.alerts IS 'Alerts: firing, acknowledged or resolved; one open alert for each rule and series, with the number of measurements that met the condition again';
+COMMENT ON VIEW tandem.alerts IS 'Alerts: firing, acknowledged or resolved; one open alert for each rule and series, or firing of a guard, with the number of measurements that met the condition again';
 
 CREATE VIEW tandem.alert_rules AS
 SELECT a.name AS rule, r.name AS run, a.metric, a.field, a.comparator, a.threshold, a.hold, a.clear_threshold, a.clear_hold, a.severity, a.no_data, a.stale_after,

@@ -22,7 +22,7 @@ DECLARE
     a tandem.alerts;
 BEGIN
     SELECT * INTO a FROM tandem.alerts AS v WHERE v.alert = tell_alert.alert;
-    PERFORM pg_notify('tandem_alert', jsonb_build_object('type', 'alert', 'status', a.status, 'alert', a.alert, 'run', a.run, 'rule', a.rule, 'metric', a.metric,
+    PERFORM pg_notify('tandem_alert', jsonb_build_object('type', 'alert', 'status', a.status, 'alert', a.alert, 'run', a.run, 'rule', a.rule, 'metric', left(a.metric, 200),
                 'severity', a.severity, 'value', a.value, 'threshold', a.threshold, 'message', left(a.message, 500), 'fired_at', a.fired_at,
                 'resolved_at', a.resolved_at, 'acknowledged_by', a.acknowledged_by)::text),
             tandem.append_event(kind, left(reason, 1000), jsonb_build_object('alert', a.alert, 'rule', a.rule, 'metric', a.metric, 'severity', a.severity, 'value', a.value,

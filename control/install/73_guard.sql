@@ -52,7 +52,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem.fire_guards IS 'Acts on guards whose condition has held: rolls back by severity, alerts, and records all of them; true where something was rolled back';
 
--- An open alert for each latched guard; the numbers of rules are positive, those of guards stand below.
+-- An alert for each firing, also where the guard is latched for another domain; the numbers of rules are positive, those of guards stand below.
 CREATE FUNCTION tandem.alert_guard(run tandem.run, firing tandem.guard_firing) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -62,14 +62,11 @@ DECLARE
 BEGIN
     PERFORM tandem.settle_guard_alerts(); -- that of its last firing may be open yet
     SELECT * INTO g FROM tandem.guard_rule AS x WHERE x.run_id = run.id AND x.name = firing.guard;
-    SELECT a.id INTO alert FROM tandem.alert AS a WHERE a.rule_id = -g.id AND a.run_id = run.id AND a.resolved_at IS NULL; -- of another domain
-    IF NOT FOUND THEN
-        INSERT INTO tandem.alert AS a (rule_id, run_id, rule, metric, severity, value, message, fired_at)
-        VALUES (-g.id, run.id, 'guard ' || g.name, array_to_string(g.metrics, ', '), CASE firing.severity WHEN 3 THEN 'warning' ELSE 'critical' END,
-                (firing."values" ->> g.metrics[1])::double precision, run.name || ': ' || firing.reason, firing.fired_at)
-        RETURNING a.id INTO alert;
-        PERFORM tandem.tell_alert(alert, 'alert_fired', firing.reason);
-    END IF;
+    INSERT INTO tandem.alert AS a (rule_id, run_id, rule, metric, severity, value, message, fired_at)
+    VALUES (-g.id, run.id, 'guard ' || g.name, array_to_string(g.metrics, ', '), CASE firing.severity WHEN 3 THEN 'warning' ELSE 'critical' END,
+            (firing."values" ->> g.metrics[1])::double precision, run.name || ': ' || firing.reason || coalesce(', domain ' || firing.domain, ''), firing.fired_at)
+    RETURNING a.id INTO alert;
+    PERFORM tandem.tell_alert(alert, 'alert_fired', firing.reason);
     RETURN alert;
 END
 $$;
@@ -266,8 +263,11 @@ BEGIN
         END IF;
         IF l.new_pending THEN
             look := jsonb_build_array(jsonb_build_object('at', now, 'values', g.shown));
-            -- some fifty values on the way are enough
+            -- Fifty to a hundred values on the way are enough; of what takes longer than its hold, as it waits for samples, every other one goes.
             g.trail := CASE WHEN g.trail IS NULL THEN look WHEN l.answer = 'fire' OR (g.trail -> -1 ->> 'at')::timestamptz + g.hold / 50 <= now THEN g.trail || look ELSE g.trail END;
+            IF jsonb_array_length(g.trail) > 100 AND l.answer <> 'fire' THEN
+                g.trail := (SELECT jsonb_agg(e.v ORDER BY e.n) FROM jsonb_array_elements(g.trail) WITH ORDINALITY AS e (v, n) WHERE e.n % 2 = 1);
+            END IF;
         END IF;
         IF l.answer = 'fire' THEN
             f := NULL;
@@ -318,7 +318,7 @@ DECLARE
 BEGIN
     SELECT array_agg(DISTINCT m.domain) INTO at_fault
       FROM tandem.comparison AS c JOIN tandem.mapping AS m ON m.id = c.mapping_id JOIN tandem.run_domain AS d ON d.run_id = m.run_id AND d.name = m.domain
-     WHERE c.run_id = run.id AND c.started_at = (SELECT max(x.started_at) FROM tandem.comparison AS x WHERE x.run_id = run.id)
+     WHERE c.run_id = run.id AND c.started_at = tandem.last_comparison_at(run.id)
        AND c.missing + c.extra + c.changed + c.duplicates + c.errors - c.accepted > tandem.pending_of(c.mapping_id, c.id) -- rows that are tried again
        AND d.enabled AND (run.phase <> 'degraded' OR d.weight > 0); -- a domain that is off, or went back alone, may differ
     FOR g IN SELECT x.* FROM tandem.guard_rule AS x WHERE x.run_id = run.id AND x.template = 'any_difference' LOOP

@@ -217,9 +217,29 @@ SELECT is(tandem.fire_guards(r.id, ARRAY(SELECT firing FROM fired)), false, 'nor
 SELECT is((SELECT count(*) FROM tandem.rollback AS b, before WHERE b.id > before.id), 2::bigint, 'no other rollback');
 SELECT tandem.drop_guard('g', 'late');
 
+-- what is told of many metrics, and kept of many looks, has an end
+INSERT INTO tandem.metric (run_id, name, query, resolved, every, failure_limit, inconclusive_limit, min_samples, critical, dry_run, error_limit, value, samples, measured_at)
+SELECT r.id, rpad('metric_' || i, 60, 'x'), 'SELECT 9', 'SELECT 9', '1 hour', 1, 1, 0, false, true, 1, 9, 1000, clock_timestamp() FROM tandem.run AS r, generate_series(1, 130) AS i WHERE r.name = 'g';
+SELECT FROM tandem.add_guard('g', 'many', (SELECT string_agg(name, ' + ' ORDER BY name) || ' > 5' FROM tandem.metric WHERE name LIKE 'metric\_%'));
+SELECT pg_temp.go();
+SELECT is(pg_temp.look(), 'fired: degraded 0/0', 'a guard of 130 metrics rolls back');
+SELECT is((SELECT cardinality(string_to_array(metric, ', ')) FROM tandem.alerts WHERE rule = 'guard many'), 130, '... with an alert that names them');
+SELECT tandem.drop_guard('g', 'many'); DELETE FROM tandem.metric WHERE name LIKE 'metric\_%';
+SELECT FROM tandem.add_guard('g', 'slow', 'weight > 0', min_samples => 260, severity => 3);
+SELECT pg_temp.go();
+SELECT is((SELECT array_agg(DISTINCT pg_temp.look()) FROM generate_series(1, 259)), '{"pending: progressing 50/50"}', 'a guard waits for samples without a hold');
+SELECT ok((SELECT jsonb_array_length(p.trail) BETWEEN 50 AND 100 AND (p.trail -> 0 ->> 'at')::timestamptz = p.true_since AND p.seen = 259 FROM tandem.guard_progress AS p), '... and keeps some of its looks, the first among them');
+SELECT is(pg_temp.look(), 'fired: progressing 50/50', '... until it has them');
+SELECT is((SELECT (trail -> -1 ->> 'at')::timestamptz = fired_at FROM tandem.guard_firings WHERE guard = 'slow'), true, '... and the last look');
+SELECT tandem.drop_guard('g', 'slow');
+
 -- --- any difference: the guard that every run begins with
 UPDATE tandem.run SET stage = 'shadow', phase = 'degraded' WHERE name = 'g';
 SELECT pg_temp.go();
+SELECT FROM tandem.validate('g');
+SELECT is(tandem.next_step(r, a), NULL, 'nothing is due') FROM tandem.run AS r JOIN tandem.run_activity AS a ON a.run_id = r.id WHERE r.name = 'g';
+UPDATE tandem.run_activity SET validated_at = validated_at + interval '1 day'; UPDATE tandem.comparison SET started_at = started_at + interval '1 day'; -- the clock is set back
+SELECT is(tandem.next_step(r, a), 'tandem.comparison', 'a validation of tomorrow is none') FROM tandem.run AS r JOIN tandem.run_activity AS a ON a.run_id = r.id WHERE r.name = 'g';
 ALTER TABLE gn.b DISABLE TRIGGER ALL; INSERT INTO gn.b VALUES (77, 77); ALTER TABLE gn.b ENABLE TRIGGER ALL;
 SELECT is((SELECT count(*) FROM tandem.validate('g')), 2::bigint, 'a row too many on the new side');
 SELECT is(pg_temp.state(), ': degraded 0/0', 'rolls back all');
@@ -238,12 +258,17 @@ SELECT results_eq($$SELECT guard, condition, severity, domain FROM tandem.add_gu
 SELECT FROM tandem.validate('g');
 SELECT is(pg_temp.state(), ': degraded 50/0', '... the domain that differs goes back alone');
 SELECT is((SELECT domain FROM tandem.guard_firings WHERE guard = 'any_difference' AND armed_at IS NULL), 'two', '... and is named');
+SELECT tandem.acknowledge(alert, 'seen') FROM tandem.guards WHERE run = 'g' AND guard = 'any_difference' \g /dev/null
 SELECT FROM tandem.validate('g');
 SELECT is(pg_temp.state(), ': degraded 50/0', 'that it still differs says nothing of the others');
 ALTER TABLE gn.a DISABLE TRIGGER ALL; INSERT INTO gn.a VALUES (77, 77); ALTER TABLE gn.a ENABLE TRIGGER ALL;
 SELECT FROM tandem.validate('g');
 SELECT is(pg_temp.state(), ': degraded 0/0', 'until another one differs');
 SELECT is((SELECT array_agg(domain ORDER BY domain) FROM tandem.guard_firings WHERE guard = 'any_difference' AND armed_at IS NULL), '{one,two}', 'both are latched');
+SELECT results_eq($$SELECT f.domain, a.status, a.message FROM tandem.guard_firings AS f JOIN tandem.alerts AS a USING (alert) WHERE f.guard = 'any_difference' AND f.armed_at IS NULL ORDER BY 1$$,
+                  $$VALUES ('one', 'firing', 'g: guard any_difference: 2 differences, domain one'), ('two', 'acknowledged', 'g: guard any_difference: 1 difference, domain two')$$, '... each with its alert');
+SELECT is((SELECT array_agg(f.domain ORDER BY f.domain) FROM tandem.guard_firings AS f JOIN tandem.event AS e ON e.kind = 'alert_fired' AND (e.evidence ->> 'alert')::bigint = f.alert
+            WHERE f.guard = 'any_difference' AND f.armed_at IS NULL), '{one,two}', '... which is told');
 SELECT is((SELECT count(*) FROM tandem.guards WHERE run = 'g'), 1::bigint, '... and are one guard');
 DELETE FROM gn.a; DELETE FROM gn.b;
 
