@@ -271,9 +271,47 @@ UPDATE tandem.run SET moved_at = moved_at - interval '1 hour' WHERE name = 't';
 SELECT tandem.set_option('t', 'min_samples', '1000') \g /dev/null
 SELECT is((SELECT count(*) FROM regexp_matches(pg_temp.detail($$SELECT tandem.promote('t')$$), 'samples: The new side was seen to serve 0 of 1000', 'g')), 1::bigint, 'samples bind people as well');
 SELECT is((SELECT waiting_for FROM tandem.status('t')), 'traffic on the new side: The new side was seen to serve 0 of 1000 statements since the run came to 10 %, then weight 100', 'waiting_for says so');
-SELECT tandem.set_option('t', 'min_samples', '0') \g /dev/null
-SELECT pg_temp.ticks(3);
-SELECT is(pg_temp.state('t'), 'live progressing 100', 'and then to 100 %');
+SELECT tandem.set_option('t', 'min_samples', '50') \g /dev/null
+\o /dev/null
+SELECT 'SELECT FROM b.z' FROM generate_series(1, 49) \gexec
+SELECT 'SELECT FROM a.z' FROM generate_series(1, 60) \gexec
+\o
+SELECT pg_temp.ticks(4);
+SELECT is(pg_temp.state('t'), 'live progressing 10', 'after 49 statements on new, and all the validations that are wanted, it stays');
+SELECT is((SELECT waiting_for FROM tandem.status('t')), 'traffic on the new side: The new side was seen to serve 49 of 50 statements since the run came to 10 %, then weight 100',
+          '... for want of the fiftieth: those on legacy do not count, nor what the extension reads and writes itself');
+SELECT is((SELECT count(*) FROM regexp_matches(pg_temp.detail($$SELECT tandem.promote('t')$$), 'samples: The new side was seen to serve 49 of 50', 'g')), 1::bigint, '... also for people');
+INSERT INTO b.z VALUES (1);
+SELECT is(tandem.statements_on_new(r.id, clock_timestamp() - r.moved_at), 50::bigint, 'a write is a statement as well') FROM tandem.run AS r WHERE r.name = 't';
+SELECT pg_temp.ticks(1);
+SELECT is(pg_temp.state('t'), 'live progressing 100', 'with it the run goes to 100 %');
+
+-- successes in a row: a validation that finds a difference begins them anew
+CREATE TABLE a.w (id integer PRIMARY KEY, v integer); CREATE TABLE b.w (id bigint PRIMARY KEY, v bigint);
+INSERT INTO a.w SELECT i, i FROM generate_series(1, 10) AS i;
+SELECT tandem.create_run('w', 'a', 'b', steps => '{10,100}', hold => '0'), tandem.map_table('w', 'a.w', 'b.w'), tandem.set_option('w', 'validate_every', '0'), tandem.drop_guard('w', 'any_difference'),
+       tandem.start('w') \g /dev/null
+SELECT pg_temp.ticks(4);
+SELECT is(pg_temp.state('w'), 'live progressing 10', 'a run without the guard any_difference');
+SELECT tandem.set_option('w', 'consecutive', '3') \g /dev/null
+CREATE FUNCTION pg_temp.successes(run text) RETURNS integer LANGUAGE sql AS
+$$ SELECT CASE WHEN a.counted_from = r.moved_at THEN a.successes ELSE 0 END FROM tandem.run AS r JOIN tandem.run_activity AS a ON a.run_id = r.id WHERE r.name = $1 $$;
+SELECT pg_temp.ticks(2);
+SELECT is(pg_temp.successes('w'), 2, 'two clean validations');
+SELECT format('tandem_mirror_%s', m.id) AS mirror FROM tandem.mappings AS m WHERE m.run = 'w' \gset
+ALTER TABLE b.w DISABLE TRIGGER :mirror;
+UPDATE b.w SET v = -1 WHERE id = 7;
+ALTER TABLE b.w ENABLE ALWAYS TRIGGER :mirror;
+SELECT pg_temp.ticks(1);
+SELECT is((SELECT concat_ws(' ', pg_temp.state('w'), differences) FROM tandem.runs WHERE run = 'w'), 'live progressing 10 1', 'the third is not clean: it waits, and nothing rolls it back');
+SELECT is(pg_temp.successes('w'), 0, '... and counts from the beginning');
+SELECT is((SELECT array_agg(b.blocker) FROM tandem.run AS r, tandem.promotion_blockers(r, 'live', 100) AS b WHERE r.name = 'w'), '{differences,consecutive}', '... with both as the reason');
+UPDATE a.w SET v = v + 1000 WHERE id = 7;
+SELECT pg_temp.ticks(2);
+SELECT is((SELECT concat_ws(' ', pg_temp.state('w'), differences) FROM tandem.runs WHERE run = 'w'), 'live progressing 10 0', 'mended, and found clean twice: it still waits');
+SELECT matches((SELECT waiting_for FROM tandem.status('w')), '^clean validations: 2 of the 3 clean validations in a row that are wanted', '... for the third in a row');
+SELECT pg_temp.ticks(1);
+SELECT is(pg_temp.state('w'), 'live progressing 100', 'which comes, and it goes on');
 
 -- all that stands in the way, at once
 SELECT tandem.create_run('u', 'a', 'b', steps => '{10,100}', hold => '1 hour'), tandem.map_table('u', 'a.x', 'b.x'), tandem.start('u') \g /dev/null
