@@ -1,5 +1,5 @@
 # Guards with the worker: a condition that becomes true is a rollback within a round, and heard of; holds at random, with crashes in the middle,
-# against the clock as oracle; rollbacks by hand at the same moment; dump and restore.
+# against the clock as oracle; rollbacks by hand at the same moment; dump and restore; a run that waits at a gate.
 use strict;
 use warnings;
 use RunHelpers;
@@ -214,6 +214,53 @@ subtest 'a dump carries guards and what they did' => sub {
 		is($node->safe_psql('copy', $query), value($node, $query), $query);
 	}
 	is($node->safe_psql('copy', "SELECT status FROM tandem.guards WHERE guard = 'alerts'"), 'fired', 'what was latched is');
+};
+
+subtest 'a run that waits for approval is guarded, and what was signed is sealed' => sub {
+	value($node, <<~'SQL');
+		SET client_min_messages = warning;
+		CREATE ROLE signer LOGIN;
+		SELECT tandem.grant_role('signer', 'approver');
+		SET ROLE keeper;
+		CREATE TABLE legacy.part (id integer PRIMARY KEY, name text);
+		CREATE TABLE store.part (id integer PRIMARY KEY, name text);
+		INSERT INTO legacy.part SELECT i, 'part ' || i FROM generate_series(1, 5) AS i;
+		UPDATE legacy.level SET value = 1;
+		SELECT tandem.create_run('w', 'legacy', 'store', steps => '{50,100}', hold => '0');
+		SELECT tandem.map_table('w', 'legacy.part', 'store.part');
+		SELECT tandem.set_option('w', 'validate_every', '200 ms'), tandem.set_option('w', 'guard_every', '100 ms');
+		SELECT tandem.add_metric('w', 'level', 'SELECT value FROM legacy.level', 'true', every => '100 ms');
+		SELECT tandem.add_guard('w', 'too high', 'level > 5');
+		SELECT tandem.add_gate('w', 'go live', 'live'), tandem.add_gate('w', 'all of it', 'live', 100);
+		SELECT tandem.start('w');
+		SQL
+	becomes($node, "concat_ws(' ', stage, phase, weight) = 'shadow waiting_approval 0' FROM tandem.runs WHERE run = 'w'", 'the worker comes to the first gate');
+	value($node, "SET ROLE signer; SELECT tandem.sign_off('w', 'go live', 'go', 'by the test')");
+
+	my $signature = "FROM tandem.decisions AS d JOIN tandem.event AS e ON e.kind = 'sign_off' AND e.run = d.run AND (e.evidence ->> 'decision_id')::bigint = d.id WHERE d.run = 'w' AND d.gate = 'go live'";
+	my $genuine = "SELECT encode(sha256(convert_to((d.evidence - 'digest')::text, 'UTF8')), 'hex') = e.evidence ->> 'digest' $signature";
+	becomes($node, "(SELECT sealed_seq FROM tandem.audit_status()) >= e.seq $signature", 'the event of the signature is sealed');
+	is(value($node, $genuine), 't', '... with the digest of the evidence');
+	value($node, "UPDATE tandem.decision SET evidence = jsonb_set(evidence, '{differences}', '7') WHERE gate = 'go live'");
+	is(value($node, $genuine), 'f', 'evidence that is tampered with has another');
+	is(value($node, 'SELECT ok FROM tandem.audit_verify()'), 't', '... and the seals hold: it is not the event that was changed');
+	value($node, "UPDATE tandem.decision SET evidence = jsonb_set(evidence, '{differences}', '0') WHERE gate = 'go live'");
+	is(value($node, $genuine), 't', 'as it was');
+
+	becomes($node, "concat_ws(' ', stage, phase, weight) = 'live waiting_approval 50' FROM tandem.runs WHERE run = 'w'", 'signed, it goes live, and comes to the next gate');
+	is(value($node, "SELECT count(*) FROM tandem.events('w') WHERE kind = 'await'"), 2, '... by the worker, with an event each time');
+	my $looks = "measurements FROM tandem.metrics WHERE run = 'w' AND metric = 'level'";
+	my $seen = value($node, "SELECT $looks");
+	value($node, 'UPDATE legacy.level SET value = 5');
+	becomes($node, "measurements > $seen + 5 AND value = 5 FROM tandem.metrics WHERE run = 'w' AND metric = 'level'", 'the level is as high as it may be, for a few looks');
+	is(state_of($node, 'w'), 'live waiting_approval 50', '... and the run waits');
+	is(value($node, "SELECT count(*) FROM tandem.guard_firings WHERE run = 'w'"), 0, '... without a firing');
+	value($node, 'UPDATE legacy.level SET value = 6');
+	becomes($node, "phase = 'degraded' AND weight = 0 FROM tandem.runs WHERE run = 'w'", 'a limit breached while it waits takes it back');
+	is(side_of($node, 'w', 1), 'legacy', '... and with it everybody');
+	is(value($node, "SELECT concat_ws('|', action, reason) FROM tandem.guard_firings WHERE run = 'w'"), 'rollback|guard too high: level > 5 (level 6)', '... by the guard');
+	is(value($node, "SELECT concat_ws('|', from_weight, automatic) FROM tandem.rollback AS b JOIN tandem.run AS r ON r.id = b.run_id WHERE r.name = 'w'"), '50|t', '... from where it waited');
+	is(value($node, "SELECT void FROM tandem.decisions WHERE run = 'w' AND gate = 'go live'"), 'a rollback since', 'what was signed is void');
 };
 
 $node->stop;
