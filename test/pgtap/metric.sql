@@ -225,6 +225,30 @@ UPDATE tandem.metric_reading SET recorded_at = clock_timestamp() - interval '61 
 SELECT tandem.metric_round() \g /dev/null
 SELECT is((SELECT count(*) FROM tandem.measurement WHERE metric = 'connections_percent'), (SELECT count + 1 FROM before), '... but once a minute');
 
+-- --- a query is planned once, not for each measurement. What a function that says it is immutable (and is not) answered when it was planned, it answers until
+-- it is planned again: when a table of the query is another.
+SET ROLE metric_owner;
+CREATE TABLE ml.beside (x integer);
+INSERT INTO ml.beside VALUES (1);
+CREATE TABLE ml.changes (value double precision);
+INSERT INTO ml.changes VALUES (1);
+CREATE FUNCTION ml.when_planned() RETURNS double precision LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT value FROM ml.changes); END';
+SELECT FROM tandem.add_metric('m', 'planned', 'SELECT ml.when_planned() FROM ml.beside', 'true', every => '0');
+CREATE FUNCTION pg_temp.planned(value integer) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE ml.changes SET value = planned.value;
+    PERFORM tandem.tick();
+    RETURN (SELECT format('%s %s', m.measurements, m.value) FROM tandem.metrics AS m WHERE m.run = 'm' AND m.metric = 'planned');
+END $$;
+RESET ROLE;
+SELECT is(pg_temp.planned(1), '1 1', 'planned, and measured');
+SELECT is(pg_temp.planned(v), format('%s 1', v), format('measured %s times, by the same plan', v)) FROM generate_series(2, 9) AS v;
+SELECT is((SELECT ml.when_planned())::integer, 9, 'a query that is planned now would answer otherwise');
+ALTER TABLE ml.beside ADD COLUMN y integer;
+SELECT is(pg_temp.planned(10), '10 10', 'another table: planned anew');
+SELECT is(pg_temp.planned(11), '11 10', '... once');
+SELECT FROM tandem.drop_metric('m', 'planned');
+
 -- --- what was observed
 SELECT tandem.add_operation('m', 'pay', '100 ms') \g /dev/null
 SELECT count(tandem.observe('m', 'pay', 'legacy', '10 ms'::interval)) FROM generate_series(1, 100) \g /dev/null
