@@ -126,6 +126,33 @@ SELECT results_eq($$SELECT groups, failed_groups, group_key, difference_percent,
                   $$VALUES (1000::bigint, 10::bigint, '{"g": 100}'::jsonb, 1::numeric, '10 of 1000 groups fail, the worst {"g": 100}: legacy 100, new 101: 1 % apart, 0 % are tolerated')$$, '... and all are counted');
 SELECT FROM tandem.drop_check('c', 'many'), tandem.set_option('c', 'max_stored_differences', '1000');
 
+-- --- parallel_run_metrics against plain SQL: counts, sums and averages, in all and by group
+CREATE TABLE cl.p (g text, v numeric); CREATE TABLE cn.p (g text, v numeric);
+INSERT INTO cl.p VALUES ('same', 10), ('same', 5), ('less', 100), ('only legacy', 3), (NULL, 7), ('zero', 0), ('both zero', 0), ('no number', NULL), ('number', 2), ('nothing', NULL);
+INSERT INTO cn.p VALUES ('same', 15), ('less', 98.5), ('only new', 4), (NULL, 7), ('zero', 1), ('both zero', 0), ('no number', 5), ('number', NULL), ('nothing', NULL);
+SELECT tandem.add_check('c', format('p %s', f), format('SELECT %s FROM cl.p', f), format('SELECT %s FROM cn.p', f), 2),
+       tandem.add_check('c', format('p %s by group', f), format('SELECT g, %s FROM cl.p GROUP BY g', f), format('SELECT g, %s FROM cn.p GROUP BY g', f), 2)
+  FROM unnest('{count(v),sum(v),avg(v)}'::text[]) AS f \g /dev/null
+SELECT FROM tandem.reconcile('c');
+CREATE FUNCTION pg_temp.by_hand(l numeric, n numeric, OUT difference numeric, OUT percent numeric) LANGUAGE sql AS $$
+    SELECT n - l, CASE WHEN l IS NULL AND n IS NULL THEN NULL WHEN l IS NULL THEN 'Infinity' WHEN n IS NULL THEN 100 WHEN l = n THEN 0 WHEN l = 0 THEN 'Infinity' ELSE round(100 * abs(n - l) / abs(l), 6) END $$;
+SELECT results_eq(format($$SELECT legacy_value, new_value, difference, difference_percent, within_tolerance, tolerance_percent FROM tandem.parallel_run_metrics WHERE run = 'c' AND metric = 'p %s' AND group_key IS NULL$$, f),
+                  format($$SELECT l.v::numeric, n.v::numeric, h.difference, h.percent, coalesce(h.percent <= 2, false), 2::numeric FROM (SELECT %1$s AS v FROM cl.p) AS l, (SELECT %1$s AS v FROM cn.p) AS n, pg_temp.by_hand(l.v, n.v) AS h$$, f),
+                  format('%s of all rows', f))
+  FROM unnest('{count(v),sum(v),avg(v)}'::text[]) AS f;
+SELECT results_eq(format($$SELECT group_key ->> 'g' COLLATE "C", legacy_value, new_value, difference, difference_percent, within_tolerance FROM tandem.parallel_run_metrics WHERE run = 'c' AND metric = 'p %s by group' ORDER BY 1$$, f),
+                  format($$SELECT coalesce(l.g, n.g) COLLATE "C", l.v::numeric, n.v::numeric, h.difference, h.percent, coalesce(h.percent <= 2 AND l.known = n.known, false)
+                             FROM (SELECT g, coalesce(g, '(NULL)') AS known, %1$s AS v FROM cl.p GROUP BY g) AS l FULL JOIN (SELECT g, coalesce(g, '(NULL)') AS known, %1$s AS v FROM cn.p GROUP BY g) AS n ON l.known = n.known
+                            CROSS JOIN LATERAL pg_temp.by_hand(l.v, n.v) AS h ORDER BY 1$$, f),
+                  format('%s by group', f))
+  FROM unnest('{count(v),sum(v),avg(v)}'::text[]) AS f;
+-- ... and one of them by its numbers, so that the oracle is not wrong in the same way
+SELECT results_eq($$SELECT group_key ->> 'g' COLLATE "C", legacy_value, new_value, difference, difference_percent, status FROM tandem.parallel_run_metrics WHERE run = 'c' AND metric = 'p sum(v) by group' ORDER BY 1$$,
+                  $$VALUES ('both zero' COLLATE "C", 0::numeric, 0::numeric, 0::numeric, 0::numeric, 'passed'), ('less', 100, 98.5, -1.5, 1.5, 'passed'), ('no number', NULL, 5, NULL, 'Infinity', 'failed'), ('nothing', NULL, NULL, NULL, NULL, 'unknown'),
+                           ('number', 2, NULL, NULL, 100, 'failed'), ('only legacy', 3, NULL, NULL, 100, 'failed'), ('only new', NULL, 4, NULL, 'Infinity', 'failed'), ('same', 15, 15, 0, 0, 'passed'), ('zero', 0, 1, 1, 'Infinity', 'failed'), (NULL, 7, 7, 0, 0, 'passed')$$,
+                  'a group that one side lacks, NULL as a group and as a value, zero on legacy');
+SELECT tandem.drop_check('c', name) FROM tandem.checks WHERE name LIKE 'p %' \g /dev/null
+
 -- --- a query that takes too long, hostile ones
 SELECT FROM tandem.set_option('c', 'check_timeout', '100 ms');
 SELECT is(pg_temp.once('SELECT cl.slow()', 'SELECT 1'), 'unknown: the legacy query took longer than 100 ms', 'a query that takes too long');

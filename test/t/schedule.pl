@@ -49,6 +49,7 @@ value($node, <<~'SQL');
 	CREATE TABLE shiny.t (id integer PRIMARY KEY, v text);
 	INSERT INTO old.t SELECT i, i FROM generate_series(1, 100) AS i;
 	SELECT tandem.create_run('it''s "a" run', 'old', 'shiny', hold => '0', steps => '{100}'), tandem.map_table('it''s "a" run', 'old.t', 'shiny.t');
+	SELECT tandem.add_check('it''s "a" run', 'rows', 'SELECT count(*) FROM old.t', 'SELECT count(*) FROM shiny.t'), tandem.set_option('it''s "a" run', 'reconcile_every', '0'); -- no check but by pg_cron
 	SELECT tandem.set_option('it''s "a" run', 'validate_every', '1 hour'), tandem.set_option('it''s "a" run', 'daily_report', 'off'), tandem.start('it''s "a" run');
 	SQL
 becomes($node, "stage = 'live' FROM tandem.runs", 'a run is live');
@@ -123,10 +124,13 @@ subtest 'pg_cron ran them' => sub {
 	is(value($node, q{SELECT count(*) FROM tandem.daily_report WHERE run = 'it''s "a" run'}), 1, 'there is a report');
 	like(value($node, q{SELECT said FROM tandem.schedules WHERE job = 'daily_report'}), qr/^OK: run it's "a" run on /, 'what the job said is kept');
   SKIP: {
-		skip 'TANDEM_QUICK: this pg_cron needs a minute', 3 if $ENV{TANDEM_QUICK} && !$seconds;
+		skip 'TANDEM_QUICK: this pg_cron needs a minute', 5 if $ENV{TANDEM_QUICK} && !$seconds;
 		local $PostgreSQL::Test::Utils::timeout_default = 240; # pg_cron's clock has minutes
 		becomes($node, "last_status = 'succeeded' AND last_start > '$before' AND said IS NOT NULL FROM tandem.schedules WHERE job = 'reconcile'", 'by the clock, though who scheduled it is gone');
-		is(value($node, q{SELECT DISTINCT said FROM tandem.schedules WHERE job = 'reconcile'}), '1 table compared, 0 differences', 'a reconciliation');
+		is(value($node, q{SELECT DISTINCT said FROM tandem.schedules WHERE job = 'reconcile'}), '1 table compared, 0 differences; 1 check made, all passed', 'a reconciliation');
+		is(value($node, qq{SELECT DISTINCT concat_ws('|', run, name, status, legacy_value, new_value, difference_percent) FROM tandem.check_results WHERE at > '$before'}), q{it's "a" run|rows|passed|100|100|0}, '... with its check');
+		is(value($node, q{SELECT count(*) FROM tandem.check_results AS c WHERE NOT EXISTS (SELECT FROM cron.job_run_details AS d JOIN tandem.schedules AS s ON s.cron_job = d.jobid WHERE s.job = 'reconcile' AND c.at BETWEEN d.start_time AND coalesce(d.end_time, c.at))}), 0,
+			'... made by pg_cron, and by nobody else');
 		is(value($node, qq{SELECT concat_ws('|', max(c.reason), max(c.legacy_rows), (SELECT max(role) FROM tandem.event WHERE kind = 'validate')) FROM tandem.comparisons AS c WHERE c.started_at > '$before' AND c.reason = 'validate()'}),
 			'validate()|100|boss', '... of all rows, as the owner');
 	}
@@ -149,7 +153,7 @@ subtest 'a dump' => sub {
 	is(value($copy, q{SELECT string_agg(concat_ws('|', job, state), ' ' ORDER BY job) FROM tandem.schedules}), 'daily_report|active reconcile|active', 'the jobs came along');
 	is(value($copy, q{SELECT tandem.run_job('it''s "a" run', 'reconcile')}), 'nothing: this database is a copy, and nobody has moved the run in it', '... and leave the run alone until somebody moves it');
 	is(value($copy, q{SELECT phase FROM tandem.resume('it''s "a" run')}), 'progressing', 'somebody does');
-	is(value($copy, q{SELECT tandem.run_job('it''s "a" run', 'reconcile')}), '1 table compared, 0 differences', '... and they are at work again');
+	is(value($copy, q{SELECT tandem.run_job('it''s "a" run', 'reconcile')}), '1 table compared, 0 differences; 1 check made, all passed', '... and they are at work again');
 
 	# Into another database: the extension pg_cron can't be there.
 	in_database('lonely');
