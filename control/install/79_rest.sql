@@ -7,9 +7,9 @@
 CREATE FUNCTION tandem.rest_sqlstate(sqlstate text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN $1 = '42501' THEN 'PT403' -- insufficient_privilege
+    SELECT CASE WHEN $1 IN ('42501', '28000') THEN 'PT403' -- insufficient_privilege; a role that cannot do it for whoever asks
                 WHEN $1 IN ('42704', '42P01', '3F000', '42883') THEN 'PT404' -- no such run, alert, table, schema, function
-                WHEN $1 IN ('42710', '23505', '55000', '55006', '55P03', '40001', '40P01', '25001', '25006') THEN 'PT409' -- there already; not in this state; in somebody's way; not here
+                WHEN $1 IN ('42710', '42P06', '23505', '25001', '25006', '27000', '2BP01') OR $1 LIKE '40%' OR $1 LIKE '55%' THEN 'PT409' -- there already; not in this state, or in use; in somebody's way; not here
                 WHEN $1 LIKE '54%' THEN 'PT413' -- more than there may be
                 WHEN $1 LIKE '22%' OR $1 LIKE '23%' OR $1 LIKE '42%' OR $1 = '0A000' THEN 'PT400' -- arguments that make no sense
                 WHEN $1 LIKE '53%' OR $1 LIKE '57%' THEN 'PT503' -- out of resources, cancelled, shutting down

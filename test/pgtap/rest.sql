@@ -156,8 +156,42 @@ SELECT matches(:'page'::text, '^answered: .*<!DOCTYPE html>', '... of the page, 
 SELECT matches(:'written'::text, '^PT409 \| cannot execute .* in a read-only transaction', '... of one that writes is refused');
 
 -- --- every SQLSTATE that our functions raise has its status
-SELECT is(tandem.rest_sqlstate(s), status, s) FROM (VALUES ('42501', 'PT403'), ('42704', 'PT404'), ('3F000', 'PT404'), ('55000', 'PT409'), ('42710', 'PT409'), ('40001', 'PT409'), ('25001', 'PT409'), ('22023', 'PT400'), ('22004', 'PT400'),
-    ('42601', 'PT400'), ('0A000', 'PT400'), ('54000', 'PT413'), ('53200', 'PT503'), ('57014', 'PT503'), ('XX000', 'PT500'), ('P0001', 'PT500'), ('PT418', 'PT418')) AS v (s, status);
+-- Those of SQL and PL/pgSQL are read from their sources: the quoted words behind ERRCODE, up to the next option of RAISE, that PL/pgSQL takes for a condition.
+CREATE FUNCTION pg_temp.sqlstate_of(condition text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        RAISE EXCEPTION USING ERRCODE = condition, MESSAGE = 'raised';
+    EXCEPTION WHEN OTHERS THEN
+        RETURN CASE WHEN SQLERRM = 'raised' THEN SQLSTATE END;
+    END;
+END $$;
+SELECT is(pg_temp.sqlstate_of(c), s, format('the SQLSTATE of %L', c)) FROM (VALUES ('undefined_object', '42704'), ('2BP01', '2BP01'), ('many', NULL), ('', NULL)) AS v (c, s);
+CREATE TEMP TABLE raised AS
+SELECT p.proname, w[1] AS condition, pg_temp.sqlstate_of(w[1]) AS state
+  FROM pg_proc AS p CROSS JOIN LATERAL regexp_matches(p.prosrc, 'ERRCODE\s*=\s*(.*?)(?=,\s*(?:MESSAGE|DETAIL|HINT|COLUMN|CONSTRAINT|DATATYPE|TABLE|SCHEMA)\s*=|;)', 'g') AS e CROSS JOIN LATERAL regexp_matches(e[1], '''([^'']*)''', 'g') AS w
+ WHERE p.pronamespace = 'tandem'::regnamespace AND p.prolang IN (SELECT l.oid FROM pg_language AS l WHERE l.lanname IN ('sql', 'plpgsql'));
+SELECT cmp_ok((SELECT count(*) FROM raised WHERE state IS NOT NULL), '>=', 200::bigint, 'they raise many');
+SELECT is((SELECT array_agg(DISTINCT p.proname ORDER BY p.proname) FROM pg_proc AS p WHERE p.pronamespace = 'tandem'::regnamespace AND p.prosrc ~ 'RAISE EXCEPTION' AND p.proname NOT IN (SELECT r.proname FROM raised AS r WHERE r.state IS NOT NULL)
+             AND p.proname <> 'create_rest_api'), NULL, 'each that raises has a SQLSTATE that is found here');
+CREATE TEMP TABLE meant (status text, states text[]);
+INSERT INTO meant VALUES
+    ('PT403', '{42501,28000}'),
+    ('PT404', '{42704,42P01,3F000,42883}'),
+    ('PT409', '{55000,55006,55P03,42710,42P06,40000,40001,40P01,25001,25006,27000,2BP01,23505}'),
+    ('PT400', '{22004,22008,22023,2202E,23503,42601,42602,42622,42701,42703,42804,42809,42939,42P10,42P17,42P22,0A000}'),
+    ('PT413', '{54000}'),
+    ('PT503', '{53000,53200,57000,57014}'),
+    ('PT500', '{XX000,XX001,39P01,21000,P0001,P0004}'), -- damage, and what should not come to be
+    ('PT418', '{PT418}');
+SELECT is((SELECT string_agg(DISTINCT format('%s (%s)', r.state, r.proname), ', ') FROM raised AS r WHERE r.state NOT IN (SELECT unnest(m.states) FROM meant AS m)), NULL, 'of each is said here what it means');
+SELECT is(tandem.rest_sqlstate(s), m.status, s) FROM meant AS m, unnest(m.states) AS s;
+-- ... of those, for who uses them
+CREATE FUNCTION pg_temp.by_http(name text, body json) RETURNS text LANGUAGE sql AS $$ SELECT left(pg_temp.refused(name, body), 5) $$;
+CREATE TABLE a.priced (id integer PRIMARY KEY, v numeric); CREATE TABLE b.priced (id integer PRIMARY KEY, v numeric);
+SELECT tandem.create_policy('used', '{"tolerance": 0.01}'), tandem.create_run('q', 'a', 'b'), tandem.map_table('q', 'a.priced', 'b.priced', rules => '{"v": {"policy": "used"}}') \g /dev/null
+SELECT is(pg_temp.by_http('drop_policy', '{"policy": "used"}'), 'PT409', 'a policy that is in use');
+ALTER ROLE rest_operator NOLOGIN;
+SELECT is(pg_temp.by_http('schedule', '{"run": "r", "job": "reconcile", "cron": "* * * * *"}'), 'PT403', 'a job of a role that cannot log in');
 
 SELECT lives_ok($$DROP SCHEMA "The ""API""" CASCADE$$, 'it goes as it came');
 SELECT * FROM finish();
