@@ -64,15 +64,16 @@ COMMENT ON FUNCTION tandem.judge_seasonal IS 'judge_mad() against the same hour 
 -- nothing is worse.
 CREATE FUNCTION tandem.judge_sides(
     legacy_n bigint, legacy_bad bigint, new_n bigint, new_bad bigint, legacy float8[], new float8[],
-    legacy_counts bigint[] DEFAULT NULL, new_counts bigint[] DEFAULT NULL, max_ratio float8 DEFAULT 1.1, min_samples bigint DEFAULT 100)
+    legacy_counts bigint[] DEFAULT NULL, new_counts bigint[] DEFAULT NULL, max_ratio float8 DEFAULT 1.1, min_samples bigint DEFAULT 100,
+    alpha float8 DEFAULT 0.0025, min_difference float8 DEFAULT 0)
 RETURNS TABLE (test text, verdict text, reason text)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'errors', e.verdict, e.reason FROM tandem.judge_proportions(legacy_n, legacy_bad, new_n, new_bad, min_samples => min_samples) AS e
+    SELECT 'errors', e.verdict, e.reason FROM tandem.judge_proportions(legacy_n, legacy_bad, new_n, new_bad, alpha, min_samples, min_difference) AS e
     UNION ALL
     SELECT q.name, j.verdict, j.reason
       FROM (VALUES ('p95', 0.95), ('p99', 0.99)) AS q (name, quantile)
-     CROSS JOIN LATERAL tandem.judge_quantile(legacy, new, q.quantile, max_ratio, min_samples => min_samples, legacy_counts => legacy_counts, new_counts => new_counts) AS j
+     CROSS JOIN LATERAL tandem.judge_quantile(legacy, new, q.quantile, max_ratio, alpha, min_samples, legacy_counts => legacy_counts, new_counts => new_counts) AS j
 $$;
 COMMENT ON FUNCTION tandem.judge_sides IS 'The default set over one window: judge_proportions() of the errors, judge_quantile() of p95 and p99; one row each';
 

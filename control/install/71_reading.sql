@@ -145,15 +145,16 @@ BEGIN
                (array_agg(l.n ORDER BY l.p50_ms DESC))[1] AS n50, (array_agg(l.n ORDER BY l.p95_ms DESC))[1] AS n95, (array_agg(l.n ORDER BY l.p99_ms DESC))[1] AS n99
           FROM l WHERE l.side IN ('legacy', 'new') GROUP BY l.run_id, l.side
     ), pair AS MATERIALIZED (
-        SELECT a.run_id, a.operation, a.n AS legacy_n, a.errors AS legacy_errors, a.p95_ms AS legacy_p95, a.histogram AS legacy_histogram,
+        SELECT a.run_id, a.operation, count(*) OVER (PARTITION BY a.run_id) AS operations, a.n AS legacy_n, a.errors AS legacy_errors, a.p95_ms AS legacy_p95, a.histogram AS legacy_histogram,
                b.n AS new_n, b.errors AS new_errors, b.p95_ms AS new_p95, b.histogram AS new_histogram
           FROM comparable AS a JOIN comparable AS b ON b.run_id = a.run_id AND b.operation = a.operation WHERE a.side = 'legacy' AND b.side = 'new'
-    ), judged AS (
+    ), judged AS ( -- for who looks every second for a month, at any of some operations: a window of five minutes is wrongly called worse once in millions
         SELECT p.run_id, p.operation, j.test, j.verdict, j.reason, least(p.legacy_n, p.new_n) AS samples
           FROM pair AS p
          CROSS JOIN LATERAL (SELECT array_agg((x.from_ms + x.to_ms) / 2 ORDER BY x.from_ms) AS ms, array_agg(x.n ORDER BY x.from_ms) AS counts FROM tandem.histogram_buckets(p.legacy_histogram) AS x) AS o
          CROSS JOIN LATERAL (SELECT array_agg((x.from_ms + x.to_ms) / 2 ORDER BY x.from_ms) AS ms, array_agg(x.n ORDER BY x.from_ms) AS counts FROM tandem.histogram_buckets(p.new_histogram) AS x) AS n
-         CROSS JOIN LATERAL tandem.judge_sides(p.legacy_n, p.legacy_errors, p.new_n, p.new_errors, o.ms, n.ms, o.counts, n.counts) AS j
+         CROSS JOIN LATERAL tandem.judge_sides(p.legacy_n, p.legacy_errors, p.new_n, p.new_errors, o.ms, n.ms, o.counts, n.counts,
+                                                alpha => 1e-6 / p.operations, min_difference => 0.001) AS j
          WHERE wanted IS NULL OR wanted && '{errors_worse,p95_worse,p99_worse}'
     ), verdict AS ( -- of all operations: one that is worse is enough, one that is not is needed
         SELECT j.run_id, j.test, min(CASE j.verdict WHEN 'fail' THEN 1 WHEN 'pass' THEN 2 ELSE 3 END) AS rank FROM judged AS j GROUP BY j.run_id, j.test

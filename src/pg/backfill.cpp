@@ -73,6 +73,9 @@ bool is_storable_together(ModifyTableState* state, bool is_volatile) {
         table->relkind != RELKIND_RELATION || table->relam != HEAP_TABLE_AM_OID) {
         return false;
     }
+    if (bulk::checks_may_look_at_rows(result->ri_RelationDesc)) {
+        return false;
+    }
     const TriggerDesc* triggers = result->ri_TrigDesc;
     for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++) {
         const Trigger& trigger = triggers->triggers[i];
@@ -89,23 +92,25 @@ bool has_rows_of(const Plan* rows, TupleDesc desc) {
     for (int i = 0; i < desc->natts; i++) {
         const auto* entry = static_cast<TargetEntry*>(list_nth(rows->targetlist, i));
         const Form_pg_attribute attribute = TupleDescAttr(desc, i);
-        if (entry->resjunk ||
-            (!attribute->attisdropped && exprType(reinterpret_cast<Node*>(entry->expr)) != attribute->atttypid)) {
+        const bool is_given = !attribute->attisdropped && attribute->attgenerated == '\0';
+        if (entry->resjunk || (is_given && exprType(reinterpret_cast<Node*>(entry->expr)) != attribute->atttypid)) {
             return false;
         }
     }
     return true;
 }
 
-uint64 insert_together(QueryDesc* query, ModifyTableState* state) {
+void insert_together(QueryDesc* query, ModifyTableState* state) {
     EState* estate = query->estate;
     const MemoryContext context = MemoryContextSwitchTo(estate->es_query_cxt);
     ResultRelInfo* result = state->resultRelInfo;
     const int columns = RelationGetDescr(result->ri_RelationDesc)->natts;
+    if (query->totaltime != nullptr) { // of those who watch statements
+        InstrStartNode(query->totaltime);
+    }
     ExecOpenIndices(result, false);
     bulk::Inserter inserter;
     bulk::open_inserter(inserter, result, estate, estate->es_output_cid);
-    uint64 inserted = 0;
     for (;;) {
         ResetPerTupleExprContext(estate);
         TupleTableSlot* row = ExecProcNode(outerPlanState(state));
@@ -117,21 +122,25 @@ uint64 insert_together(QueryDesc* query, ModifyTableState* state) {
         memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * columns);
         memcpy(slot->tts_isnull, row->tts_isnull, sizeof(bool) * columns);
         bulk::add_row(inserter);
-        inserted++;
+        estate->es_processed++;
     }
     bulk::store_rows(inserter);
     bulk::close_inserter(inserter);
+#if PG_VERSION_NUM >= 160000
+    estate->es_total_processed = estate->es_processed;
+#endif
+    if (query->totaltime != nullptr) {
+        InstrStopNode(query->totaltime, static_cast<double>(estate->es_processed));
+    }
     MemoryContextSwitchTo(context);
-    return inserted;
 }
 
-uint64 insert_each(QueryDesc* query) {
+void insert_each(QueryDesc* query) {
 #if PG_VERSION_NUM >= 180000
     ExecutorRun(query, ForwardScanDirection, 0);
 #else
     ExecutorRun(query, ForwardScanDirection, 0, true);
 #endif
-    return query->estate->es_processed;
 }
 
 // A batch is a small part of both tables, whatever the statistics say: it goes by index, row by row. Only this plan
@@ -159,16 +168,20 @@ uint64 insert_quietly(Oid role, Oid mirror, const char* sql, int32 mapping) {
     QueryDesc* query =
         CreateQueryDesc(plan, sql, GetActiveSnapshot(), InvalidSnapshot, None_Receiver, nullptr, nullptr, 0);
     ExecutorStart(query, 0);
-    auto* state = castNode(ModifyTableState, query->planstate);
-    for (int i = 0; i < state->mt_nrels; i++) {
+    // A planner of another extension may have put something of its own on top.
+    auto* state = IsA(query->planstate, ModifyTableState) ? castNode(ModifyTableState, query->planstate) : nullptr;
+    for (int i = 0; state != nullptr && i < state->mt_nrels; i++) {
         if (state->resultRelInfo[i].ri_TrigDesc != nullptr) {
             silence(state, state->resultRelInfo[i].ri_TrigDesc, mirror, mapping);
         }
     }
-    const bool together =
-        is_storable_together(state, is_volatile) &&
-        has_rows_of(outerPlan(plan->planTree), RelationGetDescr(state->resultRelInfo->ri_RelationDesc));
-    const uint64 inserted = together ? insert_together(query, state) : insert_each(query);
+    if (state != nullptr && is_storable_together(state, is_volatile) &&
+        has_rows_of(outerPlan(plan->planTree), RelationGetDescr(state->resultRelInfo->ri_RelationDesc))) {
+        insert_together(query, state);
+    } else {
+        insert_each(query);
+    }
+    const uint64 inserted = query->estate->es_processed;
     ExecutorFinish(query);
     ExecutorEnd(query);
     FreeQueryDesc(query);

@@ -7,6 +7,9 @@ extern "C" {
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
 }
 
 namespace pg::bulk {
@@ -35,7 +38,9 @@ void add_row(Inserter& inserter) {
     ExecStoreVirtualTuple(slot);
     check_row(inserter.result, inserter.estate, slot);
     ExecMaterializeSlot(slot); // out of the memory of this row
-    inserter.bytes += ExecFetchSlotHeapTuple(slot, false, nullptr)->t_len;
+    // A value that lies elsewhere is as long as it is, for who decodes the log of all these rows.
+    const HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, nullptr);
+    inserter.bytes += HeapTupleHasExternal(tuple) ? Inserter::kMostBytes : tuple->t_len;
     inserter.count++;
 }
 
@@ -45,7 +50,10 @@ void store_rows(Inserter& inserter) {
         return;
     }
     ResultRelInfo* result = inserter.result;
+    const MemoryContext context =
+        MemoryContextSwitchTo(GetPerTupleMemoryContext(inserter.estate)); // it leaves things behind
     table_multi_insert(result->ri_RelationDesc, inserter.slots, inserter.count, inserter.command, 0, nullptr);
+    MemoryContextSwitchTo(context);
     for (int i = 0; i < inserter.count; i++) {
         TupleTableSlot* slot = inserter.slots[i];
         List* recheck = NIL;
@@ -59,6 +67,44 @@ void store_rows(Inserter& inserter) {
     }
     inserter.count = 0;
     inserter.bytes = 0;
+}
+
+namespace {
+
+bool may_look_at_rows(Oid type) {
+    if (get_typtype(type) == TYPTYPE_DOMAIN) {
+        // Lives as long as the context, which lets go of the constraints by it.
+        auto* domain = static_cast<DomainConstraintRef*>(palloc0(sizeof(DomainConstraintRef)));
+        InitDomainConstraintRef(type, domain, CurrentMemoryContext, false);
+        const ListCell* cell = nullptr;
+        foreach (cell, domain->constraints) {
+            const auto* constraint = static_cast<DomainConstraintState*>(lfirst(cell));
+            if (contain_volatile_functions_not_nextval(reinterpret_cast<Node*>(constraint->check_expr))) {
+                return true;
+            }
+        }
+        type = getBaseType(type);
+    }
+    const Oid element = get_element_type(type);
+    return OidIsValid(element) ? may_look_at_rows(element) : get_typtype(type) == TYPTYPE_COMPOSITE;
+}
+
+} // namespace
+
+bool checks_may_look_at_rows(Relation table) {
+    TupleDesc desc = RelationGetDescr(table);
+    for (int i = 0; i < desc->natts; i++) {
+        const Form_pg_attribute attribute = TupleDescAttr(desc, i);
+        if (!attribute->attisdropped && may_look_at_rows(attribute->atttypid)) {
+            return true;
+        }
+    }
+    for (int i = 0; desc->constr != nullptr && i < desc->constr->num_check; i++) {
+        if (contain_volatile_functions_not_nextval(static_cast<Node*>(stringToNode(desc->constr->check[i].ccbin)))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void close_inserter(Inserter& inserter) {

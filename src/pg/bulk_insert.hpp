@@ -34,6 +34,9 @@ void add_row(Inserter& inserter);
 void store_rows(Inserter& inserter);
 void close_inserter(Inserter& inserter);
 
+// Could a CHECK of the table, or of a domain in it, look at rows that are not stored yet? Any volatile function might.
+bool checks_may_look_at_rows(Relation table);
+
 // What the executor looks at before it stores a row; computes its generated columns.
 void check_row(ResultRelInfo* result, EState* estate, TupleTableSlot* slot);
 

@@ -196,7 +196,11 @@ void judge(const Question& question, const char* text, Answer* answer) {
     const Truth failed = truth_at(1);
     const Truth succeeded = truth_at(2);
     const Datum trimmed = DirectFunctionCall1(numeric_trim_scale, values[0]);
-    const char* number = shown(DatumGetCString(DirectFunctionCall1(numeric_out, trimmed)));
+    const char* number = DatumGetCString(DirectFunctionCall1(numeric_out, trimmed));
+    if (strlen(number) > strlen(text)) { // 1e-80
+        number = text;
+    }
+    number = shown(number);
     if (failed == Truth::yes) {
         answer->verdict = "fail";
         answer->reason = psprintf("result %s meets the failure condition: %s", number, question.failure);

@@ -15,6 +15,7 @@ extern "C" {
 #include "catalog/pg_trigger.h"
 #include "executor/nodeModifyTable.h"
 #include "nodes/params.h"
+#include "optimizer/optimizer.h"
 #include "utils/datum.h"
 #include "utils/plancache.h"
 #include "utils/rls.h"
@@ -376,12 +377,14 @@ bool may_write(Relation target) {
 bool possible(const MirrorPlan* plan, Relation source, Oid function) {
     Relation target = table_open(plan->target, AccessShareLock);
     CachedPlan* cached = SPI_plan_get_cached_plan(plan->upsert);
-    const bool result =
-        target->rd_rel->relkind == RELKIND_RELATION && !target->rd_rel->relhassubclass &&
-        target->rd_rel->relam == HEAP_TABLE_AM_OID && target->rd_rules == nullptr && may_write(target) &&
-        !is_watched(target, function, false) && !is_source_watched(source, function) &&
-        projected_row(cached, RelationGetDescr(target)->natts) != NIL && has_key_index(target, plan->target_key) &&
-        (source->rd_rel->relispartition || has_key_index(source, plan->source_key));
+    List* row = projected_row(cached, RelationGetDescr(target)->natts);
+    const bool result = target->rd_rel->relkind == RELKIND_RELATION && !target->rd_rel->relhassubclass &&
+                        target->rd_rel->relam == HEAP_TABLE_AM_OID && target->rd_rules == nullptr &&
+                        may_write(target) && !is_watched(target, function, false) &&
+                        !is_source_watched(source, function) && row != NIL &&
+                        !contain_volatile_functions_not_nextval(reinterpret_cast<Node*>(row)) &&
+                        !checks_may_look_at_rows(target) && has_key_index(target, plan->target_key) &&
+                        (source->rd_rel->relispartition || has_key_index(source, plan->source_key));
     ReleaseCachedPlan(cached, CurrentResourceOwner);
     table_close(target, NoLock);
     return result;

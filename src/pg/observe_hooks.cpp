@@ -11,6 +11,10 @@
 // Time is that in ExecutorStart, Run and Finish, not that between them: a cursor may wait for its client. An ERROR
 // jumps over the rest of a hook; the transaction's or subtransaction's abort then finds the statement open, and counts
 // it as an error.
+//
+// But for class 40, a deadlock or a serialization failure: the statement has lost against another one and is to be made
+// again; it is not counted. While both sides serve keys, writers of the same rows meet from both. Each meeting costs
+// one of the two, whichever, and so a larger part of the statements of the side that has fewer.
 #include "pg/observe_hooks.hpp"
 
 extern "C" {
@@ -32,6 +36,7 @@ struct Open {
     bool running;
     bool has_run;
     bool writes;
+    bool has_lost; // against another transaction
     uint8 count;
     int64 began, ended, elapsed; // ended: when it was last at work
     uint16 series[kMostRuns];
@@ -72,7 +77,7 @@ void pause(Open* open) {
 // Counts it, and forgets it. `open` is no longer valid.
 void close(Open* open, bool failed) {
     pause(open);
-    if (open->has_run) {
+    if (open->has_run && !open->has_lost) {
         for (int i = 0; i < open->count; i++) {
             record(open->series[i], (open->elapsed + 500) / 1000, failed, open->ended);
         }
@@ -153,6 +158,7 @@ Open* begin(const Touch& touched, const void* key, int operation, bool writes) {
     open->level = GetCurrentTransactionNestLevel();
     open->has_run = false;
     open->writes = writes;
+    open->has_lost = false;
     open->elapsed = 0;
     open->began = now;
     open->running = true;
@@ -212,47 +218,58 @@ void on_start(QueryDesc* query, int flags) {
     }
 }
 
-#if PG_VERSION_NUM >= 180000
-void on_run(QueryDesc* query, ScanDirection direction, uint64 count) {
-#else
-void on_run(QueryDesc* query, ScanDirection direction, uint64 count, bool once) {
-#endif
-    Open* open = open_count == 0 ? nullptr : find_open(query);
-    if (open != nullptr) {
-        resume(open);
-    }
-#if PG_VERSION_NUM >= 180000
-    if (previous_run != nullptr) {
-        previous_run(query, direction, count);
-    } else {
-        standard_ExecutorRun(query, direction, count);
-    }
-#else
-    if (previous_run != nullptr) {
-        previous_run(query, direction, count, once);
-    } else {
-        standard_ExecutorRun(query, direction, count, once);
-    }
-#endif
-    if (open != nullptr) {
-        pause(find_open(query)); // others may have come and gone meanwhile
+// Within PG_CATCH: why the statement ends.
+void note_error(const QueryDesc* query) {
+    if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_TRANSACTION_ROLLBACK) {
+        if (Open* open = find_open(query); open != nullptr) {
+            open->has_lost = true;
+        }
     }
 }
 
-void on_finish(QueryDesc* query) {
+#if PG_VERSION_NUM >= 180000
+void on_run(QueryDesc* query, ScanDirection direction, uint64 count) {
+    const auto run = [&] { (previous_run != nullptr ? previous_run : standard_ExecutorRun)(query, direction, count); };
+#else
+void on_run(QueryDesc* query, ScanDirection direction, uint64 count, bool once) {
+    const auto run = [&] {
+        (previous_run != nullptr ? previous_run : standard_ExecutorRun)(query, direction, count, once);
+    };
+#endif
     Open* open = open_count == 0 ? nullptr : find_open(query);
-    open = open != nullptr && open->writes ? open : nullptr;
-    if (open != nullptr) {
-        resume(open);
+    if (open == nullptr) {
+        run();
+        return;
     }
-    if (previous_finish != nullptr) {
-        previous_finish(query);
-    } else {
-        standard_ExecutorFinish(query);
+    resume(open);
+    PG_TRY();
+    { run(); }
+    PG_CATCH();
+    {
+        note_error(query);
+        PG_RE_THROW();
     }
-    if (open != nullptr) {
-        pause(find_open(query));
+    PG_END_TRY();
+    pause(find_open(query)); // others may have come and gone meanwhile
+}
+
+void on_finish(QueryDesc* query) {
+    const auto finish = [&] { (previous_finish != nullptr ? previous_finish : standard_ExecutorFinish)(query); };
+    Open* open = open_count == 0 ? nullptr : find_open(query);
+    if (open == nullptr || !open->writes) {
+        finish();
+        return;
     }
+    resume(open);
+    PG_TRY();
+    { finish(); }
+    PG_CATCH();
+    {
+        note_error(query);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    pause(find_open(query));
 }
 
 void on_end(QueryDesc* query) {

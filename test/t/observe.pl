@@ -49,7 +49,14 @@ CREATE FUNCTION public.fails_inside() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM store.item WHERE id = NEW.id; -- part of the statement that fired it
     IF NEW.qty = 666 THEN RAISE EXCEPTION 'no' USING ERRCODE = 'PT666'; END IF;
+    IF NEW.qty = 400 THEN RAISE deadlock_detected; END IF;
     RETURN NEW;
+END $$;
+CREATE FUNCTION public.loses() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RAISE serialization_failure; END $$;
+CREATE FUNCTION public.loses_and_goes_on() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN PERFORM public.loses() FROM legacy.item; EXCEPTION WHEN serialization_failure THEN NULL; END;
+    RETURN (SELECT 'here' FROM store.item WHERE id = 2);
 END $$;
 CREATE TRIGGER fails_inside AFTER UPDATE ON legacy.item FOR EACH ROW EXECUTE FUNCTION public.fails_inside();
 CREATE PROCEDURE public.commits() LANGUAGE plpgsql AS 'BEGIN FOR i IN 1..3 LOOP UPDATE store.item SET qty = qty + 1 WHERE id = i; COMMIT; END LOOP; END';
@@ -79,6 +86,10 @@ my @kinds = (
 	[ sub { 'UPDATE legacy.item SET qty = 4 WHERE id = 3' }, 'update legacy 1 0' ],
 	[ sub { 'UPDATE legacy.item SET qty = -1 WHERE id = 3' }, 'update legacy 1 1' ],
 	[ sub { 'UPDATE legacy.item SET qty = 666 WHERE id = 3' }, 'update legacy 1 1' ],
+	[ sub { 'UPDATE legacy.item SET qty = 400 WHERE id = 3' } ], # lost against another transaction: to be made again
+	[ sub { 'SELECT public.loses() FROM store.item' } ],
+	[ sub { 'SELECT public.loses_and_goes_on()' }, 'select new 1 0' ],
+	[ sub { 'SELECT public.loses_and_goes_on() FROM legacy.item WHERE id = 2' }, 'select legacy 1 0' ],
 	[ sub { 'DELETE FROM store.item WHERE id = 900' }, 'delete new 1 0' ],
 	[ sub { 'MERGE INTO legacy.item AS t USING (SELECT 1 AS id) AS s ON s.id = t.id WHEN MATCHED THEN UPDATE SET qty = 1' }, 'merge legacy 1 0' ],
 	[ sub { q(COPY legacy.item TO '/dev/null') }, 'copy legacy 1 0' ],
