@@ -160,7 +160,9 @@ AS $$
 BEGIN
     NEW.home := 'restored from a dump';
     NEW.epoch := NEW.epoch + 1;
-    NEW.phase := CASE WHEN NEW.phase IN ('progressing', 'waiting_approval') THEN 'paused' ELSE NEW.phase END;
+    IF NEW.phase IN ('progressing', 'waiting_approval') THEN
+        SELECT n.to_phase INTO NEW.phase FROM tandem.run_next(NEW.stage, NEW.phase, NEW.weight, 'restored', NEW.steps, NULL) AS n;
+    END IF;
     RETURN NEW;
 END
 $$;
@@ -212,7 +214,8 @@ $$;
 COMMENT ON FUNCTION tandem.record_event IS 'Appends an event with the state of the run and sends it on channel tandem_run';
 
 -- Every transition goes through here: one row lock, the law, epoch + 1, event, NOTIFY, all in the caller's transaction.
-CREATE FUNCTION tandem.move_run(run_id integer, verb text, to_weight integer, reason text, evidence jsonb DEFAULT '{}')
+-- The event is called by what was asked for: of one domain's rollback it is a rollback, with the domain in its evidence.
+CREATE FUNCTION tandem.move_run(run_id integer, verb text, to_weight integer, reason text, evidence jsonb DEFAULT '{}', hold_goes_on boolean DEFAULT NULL)
 RETURNS tandem.run
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -222,29 +225,30 @@ DECLARE
 BEGIN
     -- NO KEY: who inserts a row that refers to the run, such as a comparison, is not waited for.
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id FOR NO KEY UPDATE;
-    IF verb <> 'rollback' THEN -- rollbacks that were called while somebody held the run have come before
+    IF verb NOT IN ('rollback', 'rollback_domain', 'set_domain', 'restored') THEN -- rollbacks that were called while somebody held the run have come before
         r := tandem.enter_rollbacks(r, verb);
     END IF;
     target := tandem.run_next(r.stage, r.phase, r.weight, verb, r.steps, to_weight);
-    IF r.home <> tandem.home() THEN -- what was found in the database that this is a copy of says nothing of this one
+    IF r.home <> tandem.home() AND verb <> 'restored' THEN -- what was found in the database that this is a copy of says nothing of this one
         UPDATE tandem.run_activity AS a SET validated_at = NULL, differences = NULL WHERE a.run_id = r.id;
         UPDATE tandem.mirror_failure AS f SET transaction = NULL FROM tandem.mapping AS m WHERE m.id = f.mapping_id AND m.run_id = r.id;
     END IF;
     UPDATE tandem.run AS x
-       SET stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1, home = tandem.home(),
-           moved_at = CASE WHEN verb IN ('await', 'approve') THEN x.moved_at ELSE clock_timestamp() END,
+       SET stage = target.to_stage, phase = target.to_phase, weight = target.new_weight, epoch = x.epoch + 1,
+           home = CASE verb WHEN 'restored' THEN x.home ELSE tandem.home() END, -- its people have not moved it here
+           moved_at = CASE WHEN coalesce(hold_goes_on, verb IN ('await', 'approve')) THEN x.moved_at ELSE clock_timestamp() END,
            rampdown_at = CASE WHEN verb = 'rampdown' THEN clock_timestamp() WHEN target.to_stage <> 'rampdown' THEN NULL ELSE x.rampdown_at END
      WHERE x.id = run_id RETURNING * INTO r;
     UPDATE tandem.run_domain AS d SET weight = CASE WHEN d.enabled THEN r.weight ELSE 0 END
      WHERE d.run_id = r.id AND verb IN ('promote', 'rollback', 'retry', 'cancel', 'complete') AND d.weight <> CASE WHEN d.enabled THEN r.weight ELSE 0 END;
-    PERFORM tandem.record_event(r, verb, reason, evidence), tandem.worker_wake();
+    PERFORM tandem.record_event(r, CASE verb WHEN 'rollback_domain' THEN 'rollback' ELSE verb END, reason, evidence), tandem.worker_wake();
     IF verb IN ('retry', 'cancel', 'complete') THEN
         PERFORM tandem.tell_armed(r);
     END IF;
     RETURN r;
 END
 $$;
-COMMENT ON FUNCTION tandem.move_run IS 'Moves a run by a verb of the state machine; the only writer of stage, phase, weight and epoch but for what moves one domain';
+COMMENT ON FUNCTION tandem.move_run IS 'Moves a run by a verb of the state machine; the only writer of stage, phase, weight and epoch of a run that is there. hold_goes_on: moved_at stays, as of itself for await and approve';
 
 -- A rollback that was called while the run was held comes first: the next round enters it, and this move is none any more.
 CREATE FUNCTION tandem.move_by_machine(run_id integer, verb text, reason text, evidence jsonb DEFAULT '{}') RETURNS tandem.run

@@ -164,20 +164,13 @@ COMMENT ON FUNCTION tandem.refuse_off IS 'Refuses (55000) the rollback of a doma
 CREATE FUNCTION tandem.flip(run tandem.run, domain text, reason text, evidence jsonb) RETURNS tandem.run
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    r tandem.run;
 BEGIN
     -- With the last domain that has keys on the new side, the run goes back.
     IF domain IS NULL OR NOT EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = run.id AND d.name <> flip.domain AND d.weight > 0) THEN
         RETURN tandem.move_run(run.id, 'rollback', NULL, reason, evidence || CASE WHEN domain IS NULL THEN '{}' ELSE jsonb_build_object('last_domain', domain) END);
     END IF;
-    evidence := evidence || jsonb_build_object('domain', domain);
-    -- One domain goes back alone: the others keep their weight, and the run is not promoted further.
-    PERFORM tandem.run_next(run.stage, run.phase, run.weight, 'rollback', run.steps, NULL);
     UPDATE tandem.run_domain AS d SET weight = 0 WHERE d.run_id = run.id AND d.name = domain;
-    UPDATE tandem.run AS x SET home = tandem.home(), phase = 'degraded', epoch = x.epoch + 1, moved_at = clock_timestamp() WHERE x.id = run.id RETURNING * INTO r;
-    PERFORM tandem.record_event(r, 'rollback', reason, evidence), tandem.worker_wake();
-    RETURN r;
+    RETURN tandem.move_run(run.id, 'rollback_domain', NULL, reason, evidence || jsonb_build_object('domain', domain));
 END
 $$;
 COMMENT ON FUNCTION tandem.flip IS 'Takes a run, or one domain of it, to weight 0 and phase degraded';

@@ -250,9 +250,11 @@ BEGIN
     -- either: the restore may be under way.
     IF r.home <> tandem.home() THEN
         IF r.phase IN ('progressing', 'waiting_approval') THEN
-            UPDATE tandem.run AS x SET phase = 'paused', epoch = x.epoch + 1, moved_at = clock_timestamp() WHERE x.id = r.id RETURNING * INTO r;
-            PERFORM tandem.record_event(r, 'restored', 'this database is a copy of the one in which the run was made');
-            did := 'paused: the database is a copy';
+            SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE;
+            IF r.home <> tandem.home() AND r.phase IN ('progressing', 'waiting_approval') THEN -- nobody has moved it here meanwhile
+                r := tandem.move_run(r.id, 'restored', NULL, 'this database is a copy of the one in which the run was made', tandem.standing_evidence(r));
+                did := 'paused: the database is a copy';
+            END IF;
         END IF;
         RETURN;
     END IF;

@@ -226,15 +226,16 @@ BEGIN
               HINT = format(E'%s\nSELECT * FROM tandem.preflight(%L) shows all checks.', hint, run);
     END IF;
     PERFORM tandem.check_blockers(r, 'dualwrite', 0, 'started');
-    IF NOT dry_run THEN
-        PERFORM tandem.install_mirrors(r.id), tandem.keep_shapes(r.id), tandem.start_sequences(r), tandem.backfill_begin(r.id);
-        UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
-        PERFORM tandem.move_run(r.id, 'start', NULL, NULL, tandem.promotion_evidence(r, 'dualwrite', 0) || jsonb_build_object('preflight', known));
+    IF dry_run THEN
+        RETURN tandem.foreseen(r, 'start');
     END IF;
+    PERFORM tandem.install_mirrors(r.id), tandem.keep_shapes(r.id), tandem.start_sequences(r), tandem.backfill_begin(r.id);
+    UPDATE tandem.run_activity AS a SET round_at = clock_timestamp() WHERE a.run_id = r.id;
+    PERFORM tandem.move_run(r.id, 'start', NULL, NULL, tandem.promotion_evidence(r, 'dualwrite', 0) || jsonb_build_object('preflight', known));
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.start IS 'Starts a run after a clean preflight: both mirrors go on, and the backfill begins. dry_run only checks';
+COMMENT ON FUNCTION tandem.start IS 'Starts a run after a clean preflight: both mirrors go on, and the backfill begins. dry_run checks the same, and answers with what would be';
 
 -- What a dry run answers with.
 CREATE FUNCTION tandem.foreseen(run tandem.run, verb text, to_weight integer DEFAULT NULL) RETURNS tandem.runs

@@ -59,10 +59,7 @@ BEGIN
         RAISE EXCEPTION 'a domain is switched by its name, on or off' USING ERRCODE = 'null_value_not_allowed', HINT = format('SELECT tandem.set_domain(%L, ''default'', false, ''why'')', r.name);
     END IF;
     PERFORM tandem.check_domain(r, domain);
-    IF r.stage = 'complete' OR r.phase = 'cancelled' THEN
-        RAISE EXCEPTION 'run "%" is over', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('It is in stage %s, phase %s.', r.stage, r.phase),
-              HINT = 'Its domains stay as they are.';
-    END IF;
+    PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'set_domain', r.steps, NULL);
     SELECT * INTO d FROM tandem.run_domain AS x WHERE x.run_id = r.id AND x.name = domain;
     -- The last of the domains that went back: with it the run goes on, by the rules of retry().
     IF enabled AND r.phase = 'degraded' AND r.weight > 0 AND NOT EXISTS (SELECT FROM tandem.run_domain AS x WHERE x.run_id = r.id AND x.enabled AND x.weight < r.weight AND x.name <> domain) THEN
@@ -122,9 +119,7 @@ BEGIN
     END IF;
     UPDATE tandem.run_domain AS x SET enabled = set_domain.enabled, weight = to_weight WHERE x.run_id = r.id AND x.name = domain;
     -- The hold counts anew where more keys are on the new side than before.
-    UPDATE tandem.run AS x SET epoch = x.epoch + 1, moved_at = CASE WHEN to_weight > d.weight THEN clock_timestamp() ELSE x.moved_at END, home = tandem.home()
-     WHERE x.id = r.id RETURNING * INTO r;
-    PERFORM tandem.record_event(r, 'set_domain', reason, jsonb_build_object('domain', domain, 'enabled', enabled, 'from_weight', d.weight, 'weight', to_weight)), tandem.worker_wake();
+    r := tandem.move_run(r.id, 'set_domain', NULL, reason, jsonb_build_object('domain', domain, 'enabled', enabled, 'from_weight', d.weight, 'weight', to_weight), to_weight <= d.weight);
     IF to_weight > d.weight THEN -- what fired for it when it went back may fire again
         PERFORM tandem.arm_guards(r, NULL, 'set_domain', domain);
     END IF;

@@ -17,15 +17,17 @@ constexpr std::array<std::string_view, kStageCount> kStages{"off",  "dualwrite",
                                                             "live", "rampdown",  "complete"};
 constexpr std::array<std::string_view, kPhaseCount> kPhases{"pending",  "progressing", "paused",   "waiting_approval",
                                                             "degraded", "succeeded",   "cancelled"};
-constexpr std::array<std::string_view, kVerbCount> kVerbs{"start",   "synced", "promote",  "await",
-                                                          "approve", "pause",  "resume",   "rollback",
-                                                          "retry",   "cancel", "rampdown", "complete"};
+constexpr std::array<std::string_view, kVerbCount> kVerbs{
+    "start", "synced", "promote",  "await",    "approve",         "pause",      "resume",  "rollback",
+    "retry", "cancel", "rampdown", "complete", "rollback_domain", "set_domain", "restored"};
 constexpr std::array<std::string_view, kWhoCount> kWho{"oncall", "approver", "operator", "admin", "worker"};
 
 constexpr Set kOpen = set(pending, progressing, paused, waiting_approval, degraded);
 constexpr Set kMoving = set(progressing, waiting_approval);
 constexpr Set kArmed = set(dualwrite, shadow, live, rampdown); // the mirrors are there
 constexpr Set kServed = set(shadow, live, rampdown);           // equal sides are a matter of traffic
+constexpr Set kSplit = set(live, rampdown);                    // keys are on the new side
+constexpr Set kBraked = set(progressing, paused, waiting_approval, degraded);
 constexpr Set kOperators = set(Who::operate, Who::admin);
 constexpr Set kAnybody = set(Who::oncall, Who::operate, Who::admin, Who::worker);
 
@@ -54,24 +56,48 @@ constexpr std::array kLaw{
     Rule{Verb::pause, kArmed, kMoving, {}, paused, kAnybody, "nothing"},
     Rule{Verb::resume, kArmed, set(paused), {}, progressing, kOperators, "nothing"},
     // Idempotent, and legal in every phase in which traffic may be on the new side.
-    Rule{Verb::rollback, kServed, set(progressing, paused, waiting_approval, degraded), shadow, degraded, kAnybody,
-         "a reason; no approval"},
+    Rule{Verb::rollback, kServed, kBraked, shadow, degraded, kAnybody, "a reason; no approval"},
     // During the backfill no traffic has moved: a run that finds differences there stays where it is, degraded.
-    Rule{Verb::rollback, set(dualwrite), set(progressing, paused, waiting_approval, degraded), dualwrite, degraded,
-         kAnybody, "a reason; no approval"},
+    Rule{Verb::rollback, set(dualwrite), kBraked, dualwrite, degraded, kAnybody, "a reason; no approval"},
+    // One domain goes back alone: the others keep their weight, and the run is not promoted further.
+    Rule{Verb::rollback_domain,
+         kSplit,
+         kBraked,
+         {},
+         degraded,
+         kAnybody,
+         "a reason; no approval; another domain has keys on new, else it is rollback"},
     Rule{Verb::retry,
-         kArmed,
+         kServed,
          set(degraded),
          {},
          progressing,
          kOperators,
          "a clean comparison; gates that were passed signed anew"},
+    // The worker's first comparison is to come: what is missing is copied again.
+    Rule{Verb::retry, set(dualwrite), set(degraded), {}, progressing, kOperators, "nothing"},
     Rule{Verb::cancel, set(off, dualwrite, shadow), kOpen, off, cancelled, kOperators, "weight 0"},
     Rule{Verb::rampdown, set(live), set(progressing), Stage::rampdown, progressing, kOperators,
          "by complete(), where the option retention is above 0; weight 100, both sides equal, gates before rampdown "
          "signed"},
     Rule{Verb::complete, set(live, rampdown), set(progressing), Stage::complete, succeeded, kOperators,
          "weight 100, both sides equal, gates before complete signed, retention over"},
+    // The run stays where it is, in the next epoch: every session asks anew which side serves the domain.
+    Rule{Verb::set_domain,
+         set(off, dualwrite, shadow, live, rampdown),
+         kOpen,
+         {},
+         {},
+         kOperators,
+         "on at a weight above 0: what binds a promotion and a retry, and a clean comparison of the domain"},
+    // Nobody asked for the run in this database.
+    Rule{Verb::restored,
+         kArmed,
+         kMoving,
+         {},
+         paused,
+         set(Who::worker),
+         "the database is a copy of the one in which the run was moved last"},
 };
 
 template <class E, std::size_t N>
@@ -93,13 +119,25 @@ std::string describe(const RunState& state) {
            ", at weight " + std::to_string(state.weight) + ".";
 }
 
+// What the caller of an illegal verb asked for, in his words.
+std::string spoken(Verb verb) {
+    switch (verb) {
+    case Verb::rollback_domain:
+        return "rollback a domain of";
+    case Verb::set_domain:
+        return "switch a domain of";
+    default:
+        return std::string(name(verb));
+    }
+}
+
 // What the caller of an illegal verb is told: what is to be done first, or that nothing can be.
 std::string_view missing(const RunState& state, Verb verb) {
     if (state.phase == cancelled) {
         return "It was cancelled and stays so: create_run() makes another one.";
     }
     if (state.stage == Stage::complete) {
-        return verb == Verb::rollback
+        return verb == Verb::rollback || verb == Verb::rollback_domain
                    ? "There is no way back after complete(): the mirrors are gone, and legacy has none "
                      "of the writes made since."
                    : "It is complete: nothing moves it any more.";
@@ -107,14 +145,26 @@ std::string_view missing(const RunState& state, Verb verb) {
     if (verb == Verb::synced || verb == Verb::await || verb == Verb::approve) {
         return "The worker and those who sign gates move a run so, nobody by hand: see status().waiting_for.";
     }
+    if (verb == Verb::restored) {
+        return "The worker pauses a run so that moves in a copy of its database, nobody by hand: see "
+               "status().waiting_for.";
+    }
+    if (verb == Verb::set_domain) {
+        return "It is over: its domains stay as they are.";
+    }
     if (verb == Verb::start) {
         return "It is started already: see status().waiting_for.";
     }
     if (state.stage == off) {
-        return verb == Verb::rollback ? "There is nothing to roll back: cancel() ends it." : "start() it first.";
+        return verb == Verb::rollback || verb == Verb::rollback_domain
+                   ? "There is nothing to roll back: cancel() ends it."
+                   : "start() it first.";
     }
     if (verb == Verb::cancel) {
         return "A run is cancelled at weight 0 only: rollback() first.";
+    }
+    if (verb == Verb::rollback_domain) {
+        return "No domain has keys on the new side: rollback() takes all of it back.";
     }
     switch (state.phase) {
     case paused:
@@ -254,7 +304,7 @@ RunState next(const RunState& state, Verb verb, std::span<const int> steps, std:
         }
         return to;
     }
-    throw Error("55000", "cannot " + std::string(name(verb)) + " the run in its present state", describe(state),
+    throw Error("55000", "cannot " + spoken(verb) + " the run in its present state", describe(state),
                 std::string(missing(state, verb)));
 }
 

@@ -24,14 +24,17 @@ enum class Verb : std::uint8_t {
     retry,
     cancel,
     rampdown,
-    complete
+    complete,
+    rollback_domain, // one domain goes back alone
+    set_domain,
+    restored
 };
 // Levels of people, as grant_role() grants them, and the machine: the worker, or a tick().
 enum class Who : std::uint8_t { oncall, approver, operate, admin, worker };
 
 constexpr int kStageCount = 6;
 constexpr int kPhaseCount = 7;
-constexpr int kVerbCount = 12;
+constexpr int kVerbCount = 15;
 constexpr int kWhoCount = 5;
 
 // A set of the values of one of these enumerations.

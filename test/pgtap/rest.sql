@@ -85,7 +85,8 @@ SELECT is(pg_temp.post('create_run', '{"run": "r", "legacy_schema": "a", "new_sc
 SELECT is(pg_temp.post('map_table', '{"run": "r", "legacy": "a.t", "new": "b.t", "key": ["id"]}') -> 0 ->> 'new', 'b.t', 'POST /rpc/map_table');
 SELECT is(pg_temp.post('add_operation', '{"run": "r", "operation": "checkout", "threshold": "200 ms"}') #>> '{0,pgrst_call}', '', 'POST /rpc/add_operation, which answers with nothing');
 SELECT is((SELECT count(*) FROM json_array_elements(pg_temp.post('preflight', '{"run": "r"}')) AS c WHERE c ->> 'status' = 'CRITICAL'), 0::bigint, 'POST /rpc/preflight');
-SELECT is(pg_temp.post('start', '{"run": "r", "dry_run": true}') -> 0 ->> 'stage', 'off', 'POST /rpc/start: tried');
+SELECT is(pg_temp.post('start', '{"run": "r", "dry_run": true}') -> 0 ->> 'stage', 'dualwrite', 'POST /rpc/start: tried');
+SELECT is((SELECT stage FROM tandem.status('r')), 'off', '... and not done');
 SELECT is(pg_temp.post('start', '{"run": "r"}') -> 0 ->> 'stage', 'dualwrite', '... and done');
 SELECT FROM tandem.tick(); SELECT FROM tandem.tick(); SELECT FROM tandem.tick();
 SELECT is(pg_temp.post('route', '{"run": "r", "key": "7"}') #>> '{0,pgrst_call}', 'legacy', 'POST /rpc/route');

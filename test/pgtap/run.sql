@@ -14,7 +14,8 @@ SELECT results_eq($$SELECT run, key, legacy_key, bucket_by, domain FROM tandem.m
                   $$VALUES ('r'::text, '{id}'::name[], '{id}'::name[], 'id'::name, 'one'::text)$$, 'map_table answers with the mapping');
 SELECT lives_ok($$SELECT tandem.map_table('r', 'a.y', 'b.y', domain => 'two')$$, 'a second domain');
 SELECT lives_ok($$SELECT tandem.set_option('r', 'validate_every', '0 seconds')$$, 'validate at every tick');
-SELECT is((SELECT stage FROM tandem.start('r', dry_run => true)), 'off', 'a dry start changes nothing');
+SELECT results_eq($$SELECT stage, phase, weight, epoch FROM tandem.start('r', dry_run => true)$$, $$VALUES ('dualwrite'::text, 'progressing'::text, 0, 0::bigint)$$, 'a dry start answers with what would be');
+SELECT results_eq($$SELECT stage, phase, epoch FROM tandem.status('r')$$, $$VALUES ('off'::text, 'pending'::text, 0::bigint)$$, '... changes nothing');
 SELECT is((SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'tandem%' AND tgrelid = 'a.x'::regclass), 0::bigint, '... and installs nothing');
 SELECT is((SELECT stage FROM tandem.start('r')), 'dualwrite', 'start');
 SELECT throws_ok($$SELECT tandem.map_table('r', 'a.x', 'b.y')$$, '55000', NULL, 'no more mappings');

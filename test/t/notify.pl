@@ -73,7 +73,10 @@ ticks_until("phase = 'waiting_approval'");
 value($node, "SET ROLE signer; SELECT tandem.sign_off('r', 'end', 'go')");
 value($node, "SELECT tandem.complete('r', 'r')");
 create('over');
-value($node, "TRUNCATE store.item; SELECT tandem.start('over'); SELECT tandem.cancel('over', 'the last one')");
+value($node, "TRUNCATE store.item; SELECT tandem.set_domain('over', 'default', false); SELECT tandem.start('over')");
+value($node, "UPDATE tandem.run SET home = 'elsewhere' WHERE name = 'over'; SELECT tandem.tick()"); # as in a copy of the database
+is(state_of($node, 'over'), 'dualwrite paused 0', 'restored');
+value($node, "SELECT tandem.cancel('over', 'the last one')");
 is(value($node, 'SELECT string_agg(run || $$ $$ || phase, $$, $$ ORDER BY run) FROM tandem.runs'), 'over cancelled, r succeeded', 'every verb was said');
 
 # What commits later is heard later: with the last, all are there.
@@ -90,7 +93,7 @@ cmp_ok(scalar @heard, '>', 15, scalar(@heard) . ' messages');
 is((grep { /not done/ } @heard), 0, 'none is of a transaction that was rolled back');
 my $kept = value($node, "SELECT jsonb_build_object('run', run, 'event', kind, 'stage', stage, 'phase', phase, 'weight', weight, 'epoch', epoch, 'reason', reason) FROM tandem.event WHERE seq > $first AND run IS NOT NULL ORDER BY seq");
 is(join("\n", @heard), $kept, 'message by message: the events, in their order');
-is(value($node, "SELECT string_agg(DISTINCT l.verb, ' ' ORDER BY l.verb) FROM tandem.run_law() AS l WHERE NOT EXISTS (SELECT FROM tandem.event AS e WHERE e.kind = l.verb)"), '', 'every verb of the law is among them');
+is(value($node, "SELECT string_agg(DISTINCT l.verb, ' ' ORDER BY l.verb) FROM tandem.run_law() AS l WHERE NOT EXISTS (SELECT FROM tandem.event AS e WHERE e.kind = CASE l.verb WHEN 'rollback_domain' THEN 'rollback' ELSE l.verb END)"), '', 'every verb of the law is among them');
 is(value($node, "SELECT string_agg(concat_ws(' ', run, kind), ', ' ORDER BY seq) FROM tandem.event WHERE kind IN (SELECT verb FROM tandem.run_law()) AND (evidence = '{}' OR lsn IS NULL)"), '', '... each with evidence, and a place in the log');
 is(value($node, "SELECT count(*) FROM (SELECT epoch - lag(epoch) OVER (PARTITION BY run ORDER BY seq) AS step FROM tandem.event WHERE kind IN (SELECT verb FROM tandem.run_law())) AS x WHERE step <> 1"), 0, '... and an epoch of its own');
 is(value($node, "SELECT string_agg(kind, ' ' ORDER BY seq) FROM tandem.event WHERE kind IN (SELECT verb FROM tandem.run_law()) AND run = 'r'"),

@@ -25,10 +25,7 @@ BEGIN
 			ELSIF e.kind IN (SELECT l.verb FROM tandem.run_law() AS l) AND NOT coalesce(e.evidence ? 'already_rolled_back_by', false) THEN
 				BEGIN
 					SELECT n.to_stage, n.to_phase, n.new_weight INTO to_stage, to_phase, to_weight
-					  FROM tandem.run_next(stage, phase, weight, e.kind, r.steps, CASE e.kind WHEN 'promote' THEN e.weight END) AS n;
-					IF e.evidence ? 'domain' THEN -- it goes back alone, and the run stays where it is
-						to_stage := stage; to_phase := 'degraded'; to_weight := weight;
-					END IF;
+					  FROM tandem.run_next(stage, phase, weight, CASE WHEN e.kind = 'rollback' AND e.evidence ? 'domain' THEN 'rollback_domain' ELSE e.kind END, r.steps, CASE e.kind WHEN 'promote' THEN e.weight END) AS n;
 					IF (e.stage, e.phase, e.weight, e.epoch) IS DISTINCT FROM (to_stage, to_phase, to_weight, epoch + 1) THEN
 						RETURN NEXT format('%s: %s leads from %s/%s/%s/%s to %s/%s/%s/%s', r.name, e.kind, stage, phase, weight, epoch, e.stage, e.phase, e.weight, e.epoch);
 					END IF;
@@ -43,9 +40,6 @@ BEGIN
 				IF e.lsn IS NULL OR e.actor IS NULL THEN
 					RETURN NEXT format('%s: event %s does not say where or who', r.name, e.seq);
 				END IF;
-			END IF;
-			IF e.kind = 'set_domain' THEN -- a move of one domain, beside the law: the run stays where it is, in the next epoch
-				epoch := epoch + 1;
 			END IF;
 			IF e.kind = 'rollback' AND NOT coalesce(e.evidence ? 'already_rolled_back_by', false) OR e.kind = 'sign_off' AND e.evidence ->> 'decision' = 'no_go' THEN
 				roles := '{}';

@@ -100,6 +100,50 @@ constexpr const char* kLegalMoves = R"(
 
     complete  live/progressing            complete/succeeded
     complete  rampdown/progressing        complete/succeeded
+
+    rollback_domain  live/progressing          live/degraded
+    rollback_domain  live/paused               live/degraded
+    rollback_domain  live/waiting_approval     live/degraded
+    rollback_domain  live/degraded             live/degraded
+    rollback_domain  rampdown/progressing      rampdown/degraded
+    rollback_domain  rampdown/paused           rampdown/degraded
+    rollback_domain  rampdown/waiting_approval rampdown/degraded
+    rollback_domain  rampdown/degraded         rampdown/degraded
+
+    set_domain  off/pending                 off/pending
+    set_domain  off/progressing             off/progressing
+    set_domain  off/paused                  off/paused
+    set_domain  off/waiting_approval        off/waiting_approval
+    set_domain  off/degraded                off/degraded
+    set_domain  dualwrite/pending           dualwrite/pending
+    set_domain  dualwrite/progressing       dualwrite/progressing
+    set_domain  dualwrite/paused            dualwrite/paused
+    set_domain  dualwrite/waiting_approval  dualwrite/waiting_approval
+    set_domain  dualwrite/degraded          dualwrite/degraded
+    set_domain  shadow/pending              shadow/pending
+    set_domain  shadow/progressing          shadow/progressing
+    set_domain  shadow/paused               shadow/paused
+    set_domain  shadow/waiting_approval     shadow/waiting_approval
+    set_domain  shadow/degraded             shadow/degraded
+    set_domain  live/pending                live/pending
+    set_domain  live/progressing            live/progressing
+    set_domain  live/paused                 live/paused
+    set_domain  live/waiting_approval       live/waiting_approval
+    set_domain  live/degraded               live/degraded
+    set_domain  rampdown/pending            rampdown/pending
+    set_domain  rampdown/progressing        rampdown/progressing
+    set_domain  rampdown/paused             rampdown/paused
+    set_domain  rampdown/waiting_approval   rampdown/waiting_approval
+    set_domain  rampdown/degraded           rampdown/degraded
+
+    restored  dualwrite/progressing       dualwrite/paused
+    restored  dualwrite/waiting_approval  dualwrite/paused
+    restored  shadow/progressing          shadow/paused
+    restored  shadow/waiting_approval     shadow/paused
+    restored  live/progressing            live/paused
+    restored  live/waiting_approval       live/paused
+    restored  rampdown/progressing        rampdown/paused
+    restored  rampdown/waiting_approval   rampdown/paused
 )";
 
 // Who may ask for a verb, by hand as well.
@@ -116,6 +160,9 @@ constexpr const char* kWhoMay = R"(
     cancel    operator admin
     rampdown  operator admin
     complete  operator admin
+    rollback_domain  oncall operator admin worker
+    set_domain  operator admin
+    restored  worker
 )";
 
 const std::vector<int> kSteps{5, 25, 50, 75, 100};
@@ -258,14 +305,24 @@ std::set<std::string> reachable(const std::vector<int>& steps, std::vector<RunSt
 }
 
 TEST(run_state, reachable_states_are_these) {
-    const std::set<std::string> expected{"off/pending",           "off/cancelled",
-                                         "dualwrite/progressing", "dualwrite/paused",
-                                         "dualwrite/degraded",    "dualwrite/waiting_approval",
-                                         "shadow/progressing",    "shadow/paused",
-                                         "shadow/degraded",       "shadow/waiting_approval",
-                                         "live/progressing",      "live/paused",
-                                         "live/waiting_approval", "rampdown/progressing",
-                                         "rampdown/paused",       "rampdown/waiting_approval",
+    const std::set<std::string> expected{"off/pending",
+                                         "off/cancelled",
+                                         "dualwrite/progressing",
+                                         "dualwrite/paused",
+                                         "dualwrite/degraded",
+                                         "dualwrite/waiting_approval",
+                                         "shadow/progressing",
+                                         "shadow/paused",
+                                         "shadow/degraded",
+                                         "shadow/waiting_approval",
+                                         "live/progressing",
+                                         "live/paused",
+                                         "live/waiting_approval",
+                                         "live/degraded",
+                                         "rampdown/progressing",
+                                         "rampdown/paused",
+                                         "rampdown/waiting_approval",
+                                         "rampdown/degraded",
                                          "complete/succeeded"};
     EXPECT_EQ(reachable(kSteps), expected);
 }
