@@ -344,13 +344,19 @@ AS $$
 DECLARE
     changes jsonb;
     first text;
+    seen bigint[];
+    paused boolean;
 BEGIN
-    IF NOT EXISTS (SELECT FROM tandem.ddl_change AS d WHERE d.run_id = run.id) THEN
+    SELECT array_agg(t.id), jsonb_agg(to_jsonb(t) - '{id,run_id}'::text[] ORDER BY t.id), (array_agg(format('%s by %s: %s', t.command, t.actor, t.change) ORDER BY t.id))[1]
+      INTO seen, changes, first FROM tandem.ddl_change AS t WHERE t.run_id = run.id;
+    IF seen IS NULL THEN
         RETURN false;
     END IF;
-    WITH taken AS (DELETE FROM tandem.ddl_change AS d WHERE d.run_id = run.id RETURNING d.*)
-    SELECT jsonb_agg(to_jsonb(t) - '{id,run_id}'::text[] ORDER BY t.id), (array_agg(format('%s by %s: %s', t.command, t.actor, t.change) ORDER BY t.id))[1] INTO changes, first FROM taken AS t;
-    RETURN tandem.pause_run(run.id, 'DDL on a mapped table: ' || first, jsonb_build_object('ddl', changes));
+    paused := tandem.pause_run(run.id, 'DDL on a mapped table: ' || first, jsonb_build_object('ddl', changes));
+    IF paused IS NOT NULL THEN -- else another round does it: the run is not promoted before
+        DELETE FROM tandem.ddl_change AS d WHERE d.id = ANY (seen);
+    END IF;
+    RETURN paused;
 END
 $$;
-COMMENT ON FUNCTION tandem.ddl_round IS 'Pauses a run on whose tables DDL was made, where the option on_ddl says so; false: there was none';
+COMMENT ON FUNCTION tandem.ddl_round IS 'Pauses a run on whose tables DDL was made, where the option on_ddl says so; false: there was none, NULL: somebody holds the run';

@@ -151,6 +151,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.whole_xid IS 'A transaction number with its epoch';
 
+-- An ERROR while it is read leaves the slot to the session until its transaction ends in that error, or the session: who goes on after it gives it back.
+CREATE FUNCTION tandem.release_slot() RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tandem_release_slot';
+COMMENT ON FUNCTION tandem.release_slot IS 'Gives back the replication slot that this session reads, if any. For handlers of errors only';
+
 -- Puts into tandem.captured what was committed up to now. The settings decide how values read as text, and are those of unpacking them.
 CREATE FUNCTION tandem.read_slot(run_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE

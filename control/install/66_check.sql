@@ -115,6 +115,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.difference_percent IS 'How far a new value is from a legacy one, in % of the legacy one, to six digits; NULL where neither is a number';
 
+-- As metrics, alerts and reports have it: what is too large or too small for a double precision is no error there.
+CREATE FUNCTION tandem.as_double(value numeric) RETURNS double precision
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN value IN ('NaN', 'Infinity', '-Infinity') THEN value::double precision WHEN abs(value) > 1e308 THEN sign(value) * 'Infinity'::double precision WHEN abs(value) < 1e-300 THEN 0 ELSE value::double precision END $$;
+COMMENT ON FUNCTION tandem.as_double IS 'A number as double precision: infinite where it is too large, 0 where it is too small';
+
 -- An answer is an array of [key, number], NULL for no row; a key is an array, empty where the check has no groups.
 CREATE FUNCTION tandem.check_outcomes(legacy jsonb, new jsonb, columns text[], tolerance_percent numeric) RETURNS SETOF tandem.check_outcome
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp

@@ -135,6 +135,8 @@ BEGIN
             made := made || c.status;
         EXCEPTION WHEN lock_not_available THEN
             made := made || 'put off'::text; -- somebody holds the run: it is due still
+                  WHEN OTHERS THEN -- what another check did stands
+            made := made || format('not made: %s: %s', SQLSTATE, SQLERRM);
         END;
     END LOOP;
     RETURN (SELECT string_agg(format('%s check(s) %s', m.n, m.status), ', ' ORDER BY m.status) FROM (SELECT u.status, count(*) AS n FROM unnest(made) AS u (status) GROUP BY u.status) AS m);

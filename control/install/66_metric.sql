@@ -165,6 +165,9 @@ BEGIN
     IF name IN (SELECT b.metric FROM tandem.builtin_metric AS b) THEN
         RAISE EXCEPTION 'metric "%" comes with the extension', name USING ERRCODE = 'duplicate_object', HINT = 'Choose another name.';
     END IF;
+    IF name LIKE 'check %' THEN -- alert rules name metrics and checks alike: one would be taken for the other
+        RAISE EXCEPTION 'metric "%" is named as a check is where alert rules name it', name USING ERRCODE = 'invalid_name', HINT = 'Choose a name that does not begin with "check ".';
+    END IF;
     IF every < interval '0' OR every > interval '1 year' OR least(failure_limit, inconclusive_limit, error_limit, total_failure_limit) < 1 OR min_samples < 0 THEN
         RAISE EXCEPTION 'metric "%" has a limit that is out of range', name USING ERRCODE = 'invalid_parameter_value',
               DETAIL = format('Found: every %s, failure_limit %s, inconclusive_limit %s, error_limit %s, total_failure_limit %s, min_samples %s.', every, failure_limit, inconclusive_limit, error_limit,

@@ -297,7 +297,7 @@ BEGIN
     evidence := coalesce(evidence, '{}');
     weights := (SELECT jsonb_object_agg(d.name, d.weight) FROM tandem.run_domain AS d WHERE d.run_id = before_r.id);
     IF strategy = 'complete' THEN
-        preserved := tandem.make_checkpoint(before_r, 'before a rollback: ' || left(reason, 200));
+        preserved := tandem.make_checkpoint(before_r, 'before a rollback: ' || left(reason, 200), measured => false);
     END IF;
     IF held THEN
         PERFORM tandem.run_next(before_r.stage, before_r.phase, before_r.weight, 'rollback', before_r.steps, NULL);

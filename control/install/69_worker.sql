@@ -176,7 +176,7 @@ DECLARE
     t record := tandem.next_target(run);
     barred text[];
 BEGIN
-    IF run.phase NOT IN ('progressing', 'waiting_approval') OR t.stage IS NULL
+    IF run.phase NOT IN ('progressing', 'waiting_approval') OR t.stage IS NULL OR EXISTS (SELECT FROM tandem.ddl_change AS d WHERE d.run_id = run.id) -- it is to be paused
        OR EXISTS (SELECT FROM tandem.promotion_blockers(run, t.stage, t.weight) AS b WHERE b.blocker <> 'gate') AND run.phase = 'progressing' THEN
         RETURN NULL;
     END IF;
@@ -418,6 +418,38 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.coordinator_round IS 'Heartbeat of the coordinator; the active runs, their owners and last rounds';
 
+-- A part of tick() that is no round of a run. A rollback that the same call decided stands whatever fails here: so it fails alone, and says so.
+CREATE FUNCTION tandem.tick_part(part text, run_id integer DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    did text;
+BEGIN
+    CASE part
+        WHEN 'metrics' THEN did := tandem.sample_metrics(run_id);
+        WHEN 'checks' THEN did := tandem.check_round(run_id);
+        WHEN 'deadlines' THEN did := tandem.deadline_round();
+        WHEN 'tasks' THEN
+            did := nullif(tandem.task_rescue(), 0) || ' tasks taken back';
+            PERFORM tandem.task_notify();
+        WHEN 'observing' THEN PERFORM tandem.observe_round();
+        WHEN 'readings' THEN
+            IF NOT EXISTS (SELECT FROM tandem.metric_reading AS m WHERE m.run_id IS NULL AND m.measured_at BETWEEN clock_timestamp() - interval '4 seconds' AND clock_timestamp()) THEN
+                PERFORM tandem.metric_round(), tandem.forget_measurements(), tandem.forget_batches(), tandem.forget_refusals();
+            END IF;
+        WHEN 'alerts' THEN did := tandem.alert_round();
+        WHEN 'audit' THEN
+            FOR i IN 1..20 LOOP
+                EXIT WHEN NOT tandem.audit_seal_round();
+            END LOOP;
+    END CASE;
+    RETURN did;
+EXCEPTION WHEN OTHERS THEN
+    RETURN format('failed: %s: %s (%s)', SQLSTATE, SQLERRM, part);
+END
+$$;
+COMMENT ON FUNCTION tandem.tick_part IS 'One of the things that tick() does beside the rounds of runs; says what it did, or why it failed';
+
 -- SECURITY DEFINER: it serves every run, each as its owner, and the tasks of every tenant.
 CREATE FUNCTION tandem.tick() RETURNS TABLE (run text, did text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms' SET tandem.tenant = ''
@@ -425,15 +457,14 @@ AS $$
 DECLARE
     r record;
     result record;
+    emptied boolean := false;
 BEGIN
     FOR r IN SELECT x.* FROM tandem.run AS x WHERE tandem.run_is_armed(x.stage) AND x.phase <> 'cancelled' ORDER BY x.id LOOP
         PERFORM tandem.authorize(x, 'tick') FROM tandem.run AS x WHERE x.id = r.id;
         BEGIN
             SELECT * INTO result FROM tandem.run_round(r.id);
         EXCEPTION WHEN OTHERS THEN -- kept and told, as the executor does it: the next run, and its guards, have their turn all the same
-            IF tandem.option(r.id, 'capture') = 'logical' THEN
-                RAISE; -- the transaction may hold its slot, which it gives back when it ends
-            END IF;
+            PERFORM tandem.release_slot(); -- capture logical: this session would hold it on
             PERFORM tandem.executor_failed(r.id, SQLSTATE, SQLERRM);
             SELECT format('failed: %s: %s', SQLSTATE, SQLERRM) AS did INTO result;
         END;
@@ -441,50 +472,27 @@ BEGIN
             run := r.name;
             did := result.did;
             RETURN NEXT;
-            EXIT WHEN did LIKE '%captured keys%'; -- its lock must not wait for the other runs
+            emptied := did LIKE '%captured keys%'; -- its lock must not wait for the other runs
+            EXIT WHEN emptied;
         END IF;
     END LOOP;
     -- The worker does this in transactions of their own: a query of a metric may take its time.
-    IF did IS NULL OR did NOT LIKE '%captured keys%' THEN
-        FOR r IN SELECT x.* FROM tandem.run AS x WHERE EXISTS (SELECT FROM tandem.metric AS m WHERE m.run_id = x.id) ORDER BY x.id LOOP
-            run := r.name;
-            did := tandem.sample_metrics(r.id);
-            IF did IS NOT NULL THEN
-                RETURN NEXT;
-            END IF;
-        END LOOP;
-    END IF;
-    IF did IS NULL OR did NOT LIKE '%captured keys%' THEN
-        FOR r IN SELECT x.* FROM tandem.run AS x WHERE EXISTS (SELECT FROM tandem.check_rule AS c WHERE c.run_id = x.id) ORDER BY x.id LOOP
-            run := r.name;
-            did := tandem.check_round(r.id);
-            IF did IS NOT NULL THEN
-                RETURN NEXT;
-            END IF;
-        END LOOP;
-    END IF;
+    FOR r IN SELECT x.name, p.part, x.id FROM (VALUES (1, 'metrics'), (2, 'checks')) AS p (n, part) CROSS JOIN tandem.run AS x
+              WHERE NOT emptied AND CASE p.part WHEN 'metrics' THEN EXISTS (SELECT FROM tandem.metric AS m WHERE m.run_id = x.id) ELSE EXISTS (SELECT FROM tandem.check_rule AS c WHERE c.run_id = x.id) END
+              ORDER BY p.n, x.id LOOP
+        run := r.name;
+        did := tandem.tick_part(r.part, r.id);
+        IF did IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
     -- where the worker is at work, it has been there first
     run := NULL;
-    did := tandem.deadline_round();
-    IF did IS NOT NULL THEN
-        RETURN NEXT;
-    END IF;
-    did := nullif(tandem.task_rescue(), 0) || ' tasks taken back';
-    IF did IS NOT NULL THEN
-        RETURN NEXT;
-    END IF;
-    PERFORM tandem.task_notify();
-    PERFORM tandem.observe_round();
-    IF NOT EXISTS (SELECT FROM tandem.metric_reading AS m WHERE m.run_id IS NULL AND m.measured_at BETWEEN clock_timestamp() - interval '4 seconds' AND clock_timestamp()) THEN
-        PERFORM tandem.metric_round(), tandem.forget_measurements(), tandem.forget_batches(), tandem.forget_refusals();
-    END IF;
-    did := tandem.alert_round();
-    IF did IS NOT NULL THEN
-        RETURN NEXT;
-    END IF;
-    -- Last: it writes, and a replication slot is made in a transaction that has not.
-    FOR i IN 1..20 LOOP
-        EXIT WHEN NOT tandem.audit_seal_round();
+    FOR r IN SELECT p.part FROM unnest('{deadlines,tasks,observing,readings,alerts,audit}'::text[]) WITH ORDINALITY AS p (part, n) ORDER BY p.n LOOP
+        did := tandem.tick_part(r.part);
+        IF did IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
     END LOOP;
 END
 $$;

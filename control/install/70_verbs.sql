@@ -324,40 +324,104 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ SELECT tandem.plain_verb($1, 'resume', $2, $3) $$;
 COMMENT ON FUNCTION tandem.resume IS 'Lets a paused run go on; its hold begins anew';
 
+CREATE FUNCTION tandem.check_retry(run tandem.run) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    barred record;
+BEGIN
+    PERFORM tandem.run_next(run.stage, run.phase, run.weight, 'retry', run.steps, NULL);
+    SELECT * INTO barred FROM tandem.raise_blockers(run) WHERE run.weight > 0 LIMIT 1; -- a domain went back alone, and takes up the weight of the run
+    IF FOUND THEN
+        RAISE EXCEPTION 'run "%" is not retried: %', run.name, lower(left(barred.detail, 1)) || rtrim(substr(barred.detail, 2), '.')
+              USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('%s: %s', barred.blocker, barred.detail), HINT = barred.hint;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.check_retry IS 'Refuses (55000) a retry() that the law has not, or that something stands in the way of before the sides are compared';
+
+-- Asked by retry() before it moves the run: what the new side refused is tried again, both sides are compared.
+CREATE FUNCTION tandem.retry_ready(run tandem.run) RETURNS tandem.run
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := run;
+    different bigint;
+    barred record;
+BEGIN
+    PERFORM tandem.take_lock('tandem.run', r.id);
+    PERFORM tandem.forgive_dirty_keys(r.id);
+    IF r.stage = 'dualwrite' THEN
+        RETURN r;
+    END IF;
+    PERFORM tandem.retry_now(r); -- what the new side refused before may go in now
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
+    PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
+    SELECT * INTO barred FROM tandem.retry_blockers(r) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'run "%" is not retried: a gate that it had passed is not signed again', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = barred.detail, HINT = barred.hint;
+    END IF;
+    different := tandem.run_comparison(r, 'proof');
+    IF different > 0 THEN
+        RAISE EXCEPTION 'run "%" is not ready: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0),
+              HINT = 'Mend them on the side that is wrong; SELECT * FROM tandem.differences shows what the last validation found.';
+    END IF;
+    RETURN r;
+END
+$$;
+COMMENT ON FUNCTION tandem.retry_ready IS 'Tries again what the new side refused and compares: the run as it is then, or what stands in the way of retry() (55000)';
+
+-- Does all of it and undoes it: so it answers what the call would, and nothing is written. to_weight: where resume_from() would promote it to.
+CREATE FUNCTION tandem.retry_tried(run tandem.run, to_weight integer DEFAULT NULL) RETURNS tandem.runs
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run := run;
+    refused bigint;
+    remain bigint;
+    result tandem.runs;
+BEGIN
+    PERFORM tandem.capture_flush(); -- what the caller wrote before is not undone
+    BEGIN
+        PERFORM tandem.take_failures(r.id);
+        SELECT count(*) INTO refused FROM tandem.dirty_keys AS d WHERE d.run = r.name;
+        r := tandem.retry_ready(r);
+        SELECT count(*) INTO remain FROM tandem.dirty_keys AS d WHERE d.run = r.name;
+        result := tandem.foreseen(r, 'retry');
+        IF to_weight > r.weight THEN
+            r.phase := result.phase; -- as it would be when promote() is called
+            UPDATE tandem.guard_firing AS f SET armed_at = clock_timestamp(), armed_by = 'retry' WHERE f.run_id = r.id AND f.armed_at IS NULL; -- as guards_moved() does
+            PERFORM tandem.check_promotion(r, to_weight);
+            result := tandem.foreseen(r, 'promote', to_weight);
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = 'transaction_rollback', MESSAGE = 'undoes it';
+    EXCEPTION WHEN transaction_rollback THEN
+        IF SQLERRM <> 'undoes it' THEN
+            RAISE;
+        END IF;
+    END;
+    IF refused > 0 THEN
+        RAISE NOTICE 'retry() would try % row(s) again that the new side refused: % would be in step then', refused, refused - remain;
+    END IF;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION tandem.retry_tried IS 'What retry(), and then a promotion, would answer; nothing is kept of it';
+
 CREATE FUNCTION tandem.retry(run text, reason text DEFAULT NULL, dry_run boolean DEFAULT false) RETURNS tandem.runs
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
-    different bigint;
-    barred record;
 BEGIN
     PERFORM tandem.authorize(r, 'retry'), tandem.check_dry_run('retry', dry_run);
-    PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
-    SELECT * INTO barred FROM tandem.raise_blockers(r) WHERE r.weight > 0 LIMIT 1; -- a domain went back alone, and takes up the weight of the run
-    IF FOUND THEN
-        RAISE EXCEPTION 'run "%" is not retried: %', r.name, lower(left(barred.detail, 1)) || rtrim(substr(barred.detail, 2), '.')
-              USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('%s: %s', barred.blocker, barred.detail), HINT = barred.hint;
+    PERFORM tandem.check_retry(r);
+    IF dry_run THEN
+        RETURN tandem.retry_tried(r);
     END IF;
-    PERFORM tandem.take_lock('tandem.run', r.id);
-    PERFORM tandem.forgive_dirty_keys(r.id);
+    r := tandem.retry_ready(r);
     IF r.stage <> 'dualwrite' THEN
-        PERFORM tandem.retry_now(r); -- what the new side refused before may go in now
-        SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
-        PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
-        SELECT * INTO barred FROM tandem.retry_blockers(r) LIMIT 1;
-        IF FOUND THEN
-            RAISE EXCEPTION 'run "%" is not retried: a gate that it had passed is not signed again', r.name USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = barred.detail, HINT = barred.hint;
-        END IF;
-        different := tandem.run_comparison(r, 'proof');
-        IF different > 0 THEN
-            RAISE EXCEPTION 'run "%" is not ready: its sides differ in % row(s)', r.name, different USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = format('The first: %s', tandem.first_differences(r.id, 1) -> 0),
-                  HINT = 'Mend them on the side that is wrong; SELECT * FROM tandem.differences shows what the last validation found.';
-        END IF;
-        IF dry_run THEN -- only the comparison is kept
-            RETURN tandem.foreseen(r, 'retry');
-        END IF;
         IF EXISTS (SELECT FROM tandem.run_domain AS d WHERE d.run_id = r.id AND d.enabled AND d.weight < r.weight) THEN
             PERFORM tandem.drain_writers(r);
         END IF;
@@ -368,9 +432,6 @@ BEGIN
     ELSE
         SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id FOR NO KEY UPDATE; -- of two at once, the second finds it retried
         PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'retry', r.steps, NULL);
-        IF dry_run THEN
-            RETURN tandem.foreseen(r, 'retry');
-        END IF;
         IF NOT EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = r.id AND b.finished_at IS NULL) THEN
             -- All was copied and something is missing: what the new side refused before may go in now.
             DELETE FROM tandem.backfill AS b USING tandem.mapping AS m WHERE m.id = b.mapping_id AND m.run_id = r.id;
@@ -381,7 +442,7 @@ BEGIN
     RETURN tandem.status(run);
 END
 $$;
-COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal, or, where the first one did not, after another backfill of what is missing; a domain that went back alone takes the weight of the run again. dry_run compares, and answers with what would be';
+COMMENT ON FUNCTION tandem.retry IS 'Lets a rolled-back run go on, after a comparison that finds both sides equal, or, where the first one did not, after another backfill of what is missing; a domain that went back alone takes the weight of the run again. dry_run does all that before the move, answers with what would be, and keeps nothing of it';
 
 -- The tables and then the run, whose lock an emergency rollback must not wait for while a writer holds a table: who moves the run is waited
 -- for without the tables, which he may be about to write.

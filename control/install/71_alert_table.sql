@@ -80,7 +80,7 @@ CREATE TRIGGER restored BEFORE INSERT ON tandem.alert FOR EACH ROW EXECUTE FUNCT
 CREATE VIEW tandem.series AS
 SELECT m.run_id, m.name AS metric, m.value, m.failures, m.inconclusive, m.measured_at, m.every, m.reason, m.errors FROM tandem.metric AS m
 UNION ALL
-SELECT c.run_id, 'check ' || c.name, c.difference_percent::double precision, c.failures, c.unknowns, c.checked_at, coalesce(c.every, interval '1 day'), c.reason, NULL FROM tandem.check_rule AS c
+SELECT c.run_id, 'check ' || c.name, tandem.as_double(c.difference_percent), c.failures, c.unknowns, c.checked_at, coalesce(c.every, interval '1 day'), c.reason, NULL FROM tandem.check_rule AS c
 UNION ALL
 SELECT b.run_id, b.metric, b.value, NULL, NULL, b.measured_at, interval '5 seconds', b.reason, NULL FROM tandem.metric_reading AS b;
 COMMENT ON VIEW tandem.series IS 'The last value of every metric, and of every check (check ...: its difference in %), as alert rules look at it';

@@ -22,8 +22,18 @@ CREATE INDEX checkpoint_run ON tandem.checkpoint (run_id);
 COMMENT ON TABLE tandem.checkpoint IS 'Checkpoints of runs: state, weights, options and the last comparison of each table at a moment';
 COMMENT ON COLUMN tandem.checkpoint.lsn IS 'Where the write-ahead log was: what a point-in-time recovery may be asked for';
 
--- Cheap: it reads no mapped table, unless digests are asked for. STABLE where they are not: all of it is of one snapshot.
-CREATE FUNCTION tandem.make_checkpoint(run tandem.run, label text, digests boolean DEFAULT false) RETURNS bigint
+CREATE FUNCTION tandem.table_bytes(relation regclass, measured boolean) RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN measured THEN pg_table_size(relation)
+                ELSE (SELECT sum(greatest(c.relpages, 0)) * current_setting('block_size')::bigint
+                        FROM pg_class AS t JOIN pg_class AS c ON c.oid IN (t.oid, t.reltoastrelid) WHERE t.oid = relation) END
+$$;
+COMMENT ON FUNCTION tandem.table_bytes IS 'The size of a table with its long values: measured, which waits for who locks it, or as the catalogs know it';
+
+-- Cheap: it reads no mapped table, unless digests are asked for. To measure one needs a lock on it, which a rollback does not wait for: unmeasured,
+-- sizes are those that the last VACUUM or ANALYZE left in the catalogs. STABLE where they are not: all of it is of one snapshot.
+CREATE FUNCTION tandem.make_checkpoint(run tandem.run, label text, digests boolean DEFAULT false, measured boolean DEFAULT true) RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO tandem.checkpoint (run_id, label, stage, phase, weight, epoch, lsn, domains, options, mappings, digests)
@@ -34,7 +44,7 @@ AS $$
                        'legacy', format('%I.%I', m.legacy_schema, m.legacy_table), 'new', format('%I.%I', m.new_schema, m.new_table), 'domain', m.domain,
                        'comparison', c.id, 'compared_at', c.started_at, 'differences', c.differences,
                        'counted_at', f.started_at, 'legacy_rows', f.legacy_rows, 'new_rows', f.new_rows,
-                       'legacy_bytes', pg_table_size(tandem.relation_of(m.legacy_schema, m.legacy_table)), 'new_bytes', pg_table_size(tandem.relation_of(m.new_schema, m.new_table)))
+                       'legacy_bytes', tandem.table_bytes(tandem.relation_of(m.legacy_schema, m.legacy_table), measured), 'new_bytes', tandem.table_bytes(tandem.relation_of(m.new_schema, m.new_table), measured))
                    || CASE WHEN digests THEN (SELECT jsonb_build_object('legacy_digest', q.l, 'new_digest', q.n) FROM tandem.query_as(run.owner,
                           format('SELECT tandem.digest(%L), tandem.digest(%L)', format('%I.%I', m.legacy_schema, m.legacy_table), format('%I.%I', m.new_schema, m.new_table))) AS q (l text, n text))
                       ELSE '{}' END ORDER BY m.id), '[]')
@@ -101,15 +111,15 @@ BEGIN
         RAISE EXCEPTION 'weight % is not a step of this run', c.weight USING ERRCODE = 'invalid_parameter_value', HINT = 'promote() goes to another one.';
     END IF;
     IF dry_run THEN
-        IF r.phase = 'degraded' THEN
-            result := tandem.retry(run, reason, dry_run);
-            r.phase := result.phase; -- as it would be when promote() is called
-        END IF;
         IF r.weight < c.weight THEN
-            PERFORM tandem.check_isolation('promote'), tandem.check_promotion(r, c.weight);
-            result := tandem.foreseen(r, 'promote', c.weight);
+            PERFORM tandem.check_isolation('promote');
         END IF;
-        RETURN result;
+        IF r.phase = 'degraded' THEN
+            PERFORM tandem.check_retry(r);
+            RETURN tandem.retry_tried(r, c.weight);
+        END IF;
+        PERFORM tandem.check_promotion(r, c.weight);
+        RETURN tandem.foreseen(r, 'promote', c.weight);
     END IF;
     reason := coalesce(reason, format('resumed from checkpoint %s: %s', c.id, c.label));
     IF r.phase = 'degraded' THEN

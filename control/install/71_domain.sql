@@ -52,6 +52,7 @@ DECLARE
     b record;
     to_weight integer;
     different bigint;
+    compared_at bigint := r.epoch;
     result tandem.runs;
 BEGIN
     PERFORM tandem.authorize(r, 'set_domain'), tandem.check_dry_run('set_domain', dry_run);
@@ -109,6 +110,17 @@ BEGIN
         r := tandem.hold_run(r.id);
     END IF;
     r := tandem.enter_rollbacks(r, 'set_domain');
+    IF different IS NOT NULL THEN -- the comparison held no lock on the run; rounds it kept out itself
+        IF r.epoch <> compared_at THEN
+            RAISE EXCEPTION 'run "%" was moved while its sides were compared', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('It is in stage %s, phase %s, at weight %s, epoch %s now; it was at epoch %s.', r.stage, r.phase, r.weight, r.epoch, compared_at), HINT = 'Look at status(), and try again.';
+        END IF;
+        SELECT * INTO b FROM tandem.raise_blockers(r) AS x WHERE x.blocker NOT IN ('worker', 'rounds') LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'domain "%" of run "%" is not switched on: %', domain, r.name, lower(left(b.detail, 1)) || rtrim(substr(b.detail, 2), '.')
+                  USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('%s: %s', b.blocker, b.detail), HINT = b.hint;
+        END IF;
+    END IF;
     SELECT * INTO d FROM tandem.run_domain AS x WHERE x.run_id = r.id AND x.name = domain;
     IF different IS NULL AND enabled AND r.weight > d.weight THEN -- moved since
         RAISE EXCEPTION 'run "%" was moved meanwhile', r.name USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Look at status(), and try again.';

@@ -103,7 +103,7 @@ BEGIN
            ('backfill_percent', CASE WHEN b.finished THEN 100 ELSE least(99.9, 100.0 * b.seen / greatest(b.estimated, 1)) END, NULL),
            ('backfill_remaining', b.remaining, NULL),
            ('batch_success_rate', c.rate, c.batches), ('batch_failed_percent', c.failed, c.batches), ('batch_anomalies', c.anomalies, c.batches), ('batch_violations', c.violations, c.batches),
-           ('check_variance', (SELECT max(abs(c.difference_percent)) FROM tandem.check_rule AS c WHERE c.run_id = r.id AND c.severity = 'critical' AND c.status <> 'unknown' AND c.stage IN ('shadow', 'live', 'rampdown')), NULL),
+           ('check_variance', (SELECT tandem.as_double(max(abs(c.difference_percent))) FROM tandem.check_rule AS c WHERE c.run_id = r.id AND c.severity = 'critical' AND c.status <> 'unknown' AND c.stage IN ('shadow', 'live', 'rampdown')), NULL),
            ('failed_checks', (SELECT CASE WHEN count(c.status) > 0 THEN count(*) FILTER (WHERE c.failures + c.unknowns > 0) END FROM tandem.check_rule AS c WHERE c.run_id = r.id), NULL)) AS x (metric, value, samples)
      WHERE tandem.run_is_armed(r.stage) AND r.phase <> 'cancelled' AND r.home = tandem.home() AND r.id = coalesce(only_run, r.id);
 END

@@ -69,7 +69,7 @@ COMMENT ON TABLE tandem.lesson IS 'What was learned in runs; view lessons shows 
 CREATE VIEW tandem.success_values AS
 SELECT m.run_id, m.metric, m.at, m.value FROM tandem.measurement AS m WHERE m.value NOT IN ('NaN', 'Infinity', '-Infinity')
 UNION ALL
-SELECT c.run_id, 'check ' || c.name, c.at, max(c.difference_percent)::double precision FROM tandem.check_result AS c WHERE c.difference_percent < 'Infinity' GROUP BY c.run_id, c.name, c.at;
+SELECT c.run_id, 'check ' || c.name, c.at, max(c.difference_percent)::double precision FROM tandem.check_result AS c WHERE c.difference_percent < 1e300 GROUP BY c.run_id, c.name, c.at;
 COMMENT ON VIEW tandem.success_values IS 'What was measured of runs, be it by metrics or by checks';
 
 CREATE VIEW tandem.success_metrics AS

@@ -24,14 +24,14 @@ AS $$
                              (SELECT count(*) FROM last AS l WHERE l.rank = c.rank AND l.status = 'passed'), (SELECT count(*) FROM last AS l WHERE l.rank = c.rank),
                              ARRAY(SELECT tandem.html('<rect class="b-{}" x="{}%" y="{}" width="2%" height="{}"/>', CASE l.status WHEN 'passed' THEN 'good' WHEN 'failed' THEN 'bad' ELSE 'warn' END,
                                                       round((l.n - 1) * 100 / 40.0, 2), CASE l.status WHEN 'passed' THEN 6 ELSE 0 END, CASE l.status WHEN 'passed' THEN 8 ELSE 14 END) FROM last AS l WHERE l.rank = c.rank ORDER BY l.n),
-                             tandem.report_figure(c.legacy_value::double precision), tandem.report_figure(c.new_value::double precision), tandem.report_figure(c.difference_percent::double precision) || ' %',
-                             tandem.report_figure(c.tolerance_percent::double precision), c.severity || ': ' || c.on_fail, tandem.report_time(c.checked_at, 'MM-DD HH24:MI'), tandem.report_clip(c.reason, 240))
+                             tandem.report_figure(tandem.as_double(c.legacy_value)), tandem.report_figure(tandem.as_double(c.new_value)), tandem.report_figure(tandem.as_double(c.difference_percent)) || ' %',
+                             tandem.report_figure(tandem.as_double(c.tolerance_percent)), c.severity || ': ' || c.on_fail, tandem.report_time(c.checked_at, 'MM-DD HH24:MI'), tandem.report_clip(c.reason, 240))
                         FROM c WHERE c.rank <= 40 ORDER BY c.rank))) END,
         CASE WHEN EXISTS (SELECT FROM part) THEN
         tandem.report_table(format('Groups that do not pass: %s of %s', (SELECT count(*) FROM part), (SELECT max(p.total) FROM part AS p)), '{check,group,status,#in the old side,#in the new side,#apart,#tolerated}',
             ARRAY(SELECT tandem.html('<tr><td>{}</td><td class="k"><code>{}</code></td><td>{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{} %</td></tr>',
-                         p.metric, tandem.report_clip(p.group_key::text, 120), tandem.report_badge(tandem.report_tone(p.status), p.status), tandem.report_figure(p.legacy_value::double precision),
-                         tandem.report_figure(p.new_value::double precision), tandem.report_figure(p.difference_percent::double precision) || ' %', tandem.report_figure(p.tolerance_percent::double precision)) FROM part AS p)) END)
+                         p.metric, tandem.report_clip(p.group_key::text, 120), tandem.report_badge(tandem.report_tone(p.status), p.status), tandem.report_figure(tandem.as_double(p.legacy_value)),
+                         tandem.report_figure(tandem.as_double(p.new_value)), tandem.report_figure(tandem.as_double(p.difference_percent)) || ' %', tandem.report_figure(tandem.as_double(p.tolerance_percent))) FROM part AS p)) END)
 $$;
 COMMENT ON FUNCTION tandem.report_checks IS 'Section of report(): checks, how they went over time, and the groups that do not pass';
 

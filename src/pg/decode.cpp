@@ -4,6 +4,7 @@
 #include "core/decoded_change.hpp"
 
 extern "C" {
+#include "replication/slot.h"
 #include "utils/array.h"
 }
 
@@ -107,5 +108,18 @@ TANDEM_FUNCTION(tandem_flushed_wal) {
         const XLogRecPtr end = pg::log_marker("pg_tandem");
         XLogFlush(end);
         PG_RETURN_LSN(end);
+    });
+}
+
+// An ERROR in pg_logical_slot_peek_changes() that is caught leaves it acquired: PostgreSQL releases slots where a
+// transaction ends by an ERROR, or the session does.
+TANDEM_FUNCTION(tandem_release_slot) {
+    return pg::entry([&]() -> Datum {
+        pg::call([] {
+            if (MyReplicationSlot != nullptr) {
+                ReplicationSlotRelease();
+            }
+        });
+        PG_RETURN_VOID();
     });
 }

@@ -210,6 +210,7 @@ void pin_settings() {
         {"statement_timeout", "0"},
         {"lock_timeout", "0"},
         {"idle_in_transaction_session_timeout", "0"},
+        {"synchronous_commit", "local"}, // a standby that does not answer must not keep guards from rolling back
 #if PG_VERSION_NUM >= 170000
         {"transaction_timeout", "0"},
 #endif

@@ -30,6 +30,8 @@ SELECT throws_ok($$SELECT tandem.acknowledge(NULL)$$, '42704', NULL, 'NULL is no
 SELECT throws_ok($$SELECT tandem.add_alert_template('x')$$, '42704', NULL, 'no such template');
 SELECT throws_ok($$SELECT tandem.add_alert_template('capacity', 'a')$$, '22023', NULL, 'a template about the database for a run');
 
+SELECT throws_ok($$SELECT tandem.add_metric('a', 'check orders', 'SELECT 1', 'result = 1')$$, '42602', NULL, 'a metric that alert rules would take for a check');
+
 -- --- the test's own clock, and readings at it
 CREATE FUNCTION pg_temp.at(second double precision) RETURNS timestamptz LANGUAGE sql AS $$ SELECT '2030-01-01 00:00:00+00'::timestamptz + make_interval(secs => second) $$;
 CREATE FUNCTION pg_temp.reads(second double precision, value double precision, metric text DEFAULT 'queue_age', run text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$

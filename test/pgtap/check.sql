@@ -287,6 +287,13 @@ SELECT results_eq($$SELECT metric, value FROM tandem.metrics WHERE metric IN ('f
 SELECT is(tandem.alert_round(), '1 alert(s) fired', 'an alert fires');
 SELECT results_eq($$SELECT rule, severity, status, message FROM tandem.alerts WHERE rule LIKE 'check%'$$,
                   $$VALUES ('check stops fails', 'warning', 'firing', 'c: check stops failed 2 time(s) in a row: legacy 10, new 1: 90 % apart, 0 % are tolerated')$$, '... that tells what it is about');
+SELECT results_eq($$SELECT tandem.as_double(v) FROM (VALUES (1, 1e-400), (2, 1.5), (3, -1e400), (4, 'Infinity'), (5, NULL)) AS n (n, v) ORDER BY n$$,
+                  $$VALUES (0::double precision), (1.5), ('-Infinity'), ('Infinity'), (NULL)$$, 'numbers that no double precision holds');
+SELECT tandem.reconcile('c', 'steep') FROM tandem.add_check('c', 'steep', 'SELECT 1e-300', 'SELECT 1e10', severity => 'critical') \g /dev/null
+SELECT lives_ok('SELECT tandem.alert_round()', '... do not keep alerts from being looked at');
+SELECT is((SELECT x.value FROM tandem.read_run_metrics() AS x WHERE x.metric = 'check_variance'), 'Infinity'::double precision, '... nor metrics and guards from being measured');
+SELECT lives_ok($$SELECT tandem.report('c'), (SELECT count(*) FROM tandem.success_values)$$, '... nor a report from being made');
+SELECT tandem.drop_check('c', 'steep') \g /dev/null
 SET ROLE check_owner;
 SELECT results_eq($$SELECT metric, legacy_value, new_value, difference, difference_percent, within_tolerance, previous_difference_percent FROM tandem.parallel_run_metrics ORDER BY metric$$,
                   $$VALUES ('rows', 30::numeric, 30::numeric, 0::numeric, 0::numeric, true, 0::numeric), ('stops', 10, 1, -9, 90, false, 90)$$, 'parallel_run_metrics');

@@ -49,6 +49,7 @@ operator admin: resume_from retry retry_dirty_keys run_job schedule set_batch_jo
 operator admin: start state_back_out state_backup state_migrate state_validate state_verify task_cancel task_notify task_requeue task_rescue task_retry_policy
 operator admin: task_transitions throttle tick unmap_table unschedule validate withdraw_acceptance
 admin: create_rest_api drop_gate grant_role rest_functions revoke_role
+nobody: as_double check_retry release_slot retry_ready retry_tried table_bytes tick_part
 nobody: backfill_targets claim_tables hold_run refuse_held refuse_off stop_rounds tell_armed
 nobody: act_on_check add_default_guards after_ddl after_drop alert_guard alert_look alert_restored alert_round alert_text alter_idle alter_sequence ancestors_sql
 nobody: append_event apply_template arm_guards armed_mappings ask audit_bound audit_digests audit_lock audit_prune audit_restoring audit_retention

@@ -121,7 +121,21 @@ SELECT is(pg_temp.tried($$resume_from('r')$$), '55000 run "r" is not promoted: t
 SELECT tandem.drop_check('r', 'sum') \g /dev/null
 SELECT is((SELECT weight FROM tandem.resume_from('r')), 100, 'resumed from the checkpoint, without the steps between');
 SELECT is(pg_temp.state('r'), 'live progressing 100 one=100 three=100 two=100', '... all of it');
-SELECT is((SELECT count(*) FROM tandem.comparisons WHERE run = 'r' AND purpose = 'proof' AND epoch = (SELECT epoch FROM first)), 6::bigint, '... after a proof, and that of the dry run before');
+SELECT is((SELECT count(*) FROM tandem.comparisons WHERE run = 'r' AND purpose = 'proof' AND epoch = (SELECT epoch FROM first)), 3::bigint, '... after a proof; dry runs keep nothing');
+
+-- --- what a guard took back: a dry run knows that retry() arms it again
+SELECT tandem.set_option('r', 'guard_every', '0 seconds'), tandem.add_guard('r', 'served', 'weight > 0') \g /dev/null
+ALTER TABLE tandem.metric_reading ADD CONSTRAINT broken CHECK (metric <> 'ready_tasks') NOT VALID;
+DELETE FROM tandem.metric_reading;
+SELECT results_eq($$SELECT run, did FROM tandem.tick() WHERE did LIKE 'failed%' OR run = 'r'$$,
+                  $$VALUES ('r', 'rolled back by a guard'), (NULL, 'failed: 23514: new row for relation "metric_reading" violates check constraint "broken" (readings)')$$, 'what fails later in a tick() is told');
+SELECT is(pg_temp.state('r'), 'shadow degraded 0 one=0 three=0 two=0', '... and undoes no rollback');
+ALTER TABLE tandem.metric_reading DROP CONSTRAINT broken;
+SELECT pg_temp.ticks(4) \g /dev/null
+SELECT is(pg_temp.tried($$resume_from('r')$$), 'live progressing 100 +0', 'where resume_from() would go');
+SELECT is((SELECT status FROM tandem.guards WHERE run = 'r' AND guard = 'served'), 'fired', '... and the guard has fired still');
+SELECT is((SELECT weight FROM tandem.resume_from('r')), 100, '... and goes');
+SELECT tandem.drop_guard('r', 'served') \g /dev/null
 
 -- --- domain, and the rest stays guarded
 SELECT is((SELECT proof > 0 FROM tandem.rollback('r', 'three is slow', domain => 'three')), true, 'one domain');

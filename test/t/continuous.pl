@@ -174,6 +174,8 @@ subtest 'the slot: what goes wrong with it is told, and everything is compared' 
 	is(round(), 'changes', 'the slot is there');
 	my $slot = value($node, 'SELECT DISTINCT slot FROM tandem.capture');
 	like($slot, qr/^tandem_\d+_1$/, $slot);
+	is(value($node, "DO \$\$ BEGIN PERFORM pg_logical_slot_peek_changes('$slot', NULL, NULL, 'nonsense', 'x'); EXCEPTION WHEN OTHERS THEN PERFORM tandem.release_slot(); END \$\$; SELECT active FROM pg_replication_slots WHERE slot_name = '$slot'"),
+		'f', 'a session that went on after an error in reading the slot does not hold it');
 	value($node, "UPDATE legacy.item SET qty = 1000 WHERE id = 1; SELECT pg_drop_replication_slot('$slot')");
 	is(value($node, 'SELECT DISTINCT state FROM tandem.capture'), 'interrupted: its replication slot is gone', 'view capture says that it is gone');
 	is(value($node, "SELECT status FROM tandem.health WHERE check_name = 'capture'"), 'WARNING', 'and health');

@@ -261,6 +261,24 @@ foreach my $strategy (@strategies)
 	};
 }
 
+subtest 'while a synchronous standby does not answer' => sub {
+	live();
+	value($node, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+	value($node, 'SELECT pg_reload_conf()');
+	{
+		local $ENV{PGOPTIONS} = '-c synchronous_commit=local'; # the sessions of this test
+		becomes($node, "current_setting('synchronous_standby_names') = 'nobody'", 'nobody commits that waits for a standby');
+		value($node, "BEGIN; SET LOCAL session_replication_role = replica; ALTER TABLE bank.account DISABLE TRIGGER USER; UPDATE bank.account SET amount = amount - 1 WHERE id = 2001;"
+			  . "ALTER TABLE bank.account ENABLE ALWAYS TRIGGER tandem_mirror_1; COMMIT");
+		becomes($node, "phase = 'degraded' FROM tandem.runs", 'the worker rolls a wrong row back all the same');
+		is(side_of($node, 'r', '1'), 'legacy', 'legacy serves');
+		proven(value($node, 'SELECT max(proof) FROM tandem.rollback_proofs'), 'explained');
+		value($node, 'ALTER SYSTEM RESET synchronous_standby_names');
+		value($node, 'SELECT pg_reload_conf()');
+		becomes($node, "current_setting('synchronous_standby_names') = ''", 'it is not asked any more');
+	}
+};
+
 subtest 'past complete() there is none' => sub {
 	live();
 	value($node, "SELECT tandem.complete('r', 'r')");
