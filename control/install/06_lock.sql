@@ -16,3 +16,12 @@ AS $$
                       AND l.classid = what::oid AND l.objid = id::oid AND l.objsubid = 0)
 $$;
 COMMENT ON FUNCTION tandem.is_locked IS 'Does any session have the lock of take_lock() now?';
+
+CREATE FUNCTION tandem.is_left_locked(what regclass, id integer) RETURNS boolean
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+                    WHERE l.locktype = 'object' AND l.granted AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+                      AND l.classid = what::oid AND l.objid = id::oid AND l.objsubid = 0 AND a.state = 'idle in transaction')
+$$;
+COMMENT ON FUNCTION tandem.is_left_locked IS 'Does a session have the lock of take_lock() that does nothing, in a transaction that it left open?';

@@ -13,7 +13,7 @@ SELECT l.level, f.function
         ('{operator,admin}', '{add_gate}'),
         ('{approver,admin}', '{sign_off}'),
         ('{admin}', '{drop_gate}'),
-        ('{operator,admin}', '{tick,begin_step,execute_batch,execute_round,execute_sampling,executor_failed}'),
+        ('{operator,admin}', '{tick,begin_step,execute_batch,execute_guards,execute_round,execute_sampling,executor_failed}'),
         -- metrics and alerts
         ('{operator,admin}', '{add_metric,drop_metric,add_alert_rule,drop_alert_rule,add_alert_template,add_guard,add_guard_template,drop_guard,set_health_threshold,set_health_weight}'),
         -- templates and the playbook

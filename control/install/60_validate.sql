@@ -210,6 +210,22 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.first_differences IS 'The first differences that the last comparison of a run found';
 
+-- What a comparison of the run found. It held no lock on the run: who moved it meanwhile has the say, and after a promotion the differences are
+-- as true as before. Rows that the new side refused, where nobody reads it yet, are tried again first: docs/dirty_keys.md.
+CREATE FUNCTION tandem.judge_run(run_id integer, different bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r tandem.run;
+BEGIN
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id;
+    IF different > 0 AND tandem.guards_armed(r) AND different > tandem.pending_differences(r) THEN
+        PERFORM tandem.guard_differences(r, different);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.judge_run IS 'Lets the guard any_difference judge what the last comparison of a run found';
+
 -- Validates the run and lets its guard any_difference judge (73_guard.sql): verdict, flip and record in one transaction.
 CREATE FUNCTION tandem.validate_run(run_id integer, wanted text DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -225,12 +241,7 @@ BEGIN
     IF marks IS NOT NULL THEN
         PERFORM tandem.forget_equal_keys(run_id, marks);
     END IF;
-    -- The comparison held no lock on the run: who moved it meanwhile has the say, and after a promotion the differences are as true as before.
-    SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_id;
-    -- Rows that the new side refused, where nobody reads it yet, are tried again first: docs/dirty_keys.md.
-    IF different > 0 AND tandem.guards_armed(r) AND different > tandem.pending_differences(r) THEN
-        PERFORM tandem.guard_differences(r, different);
-    END IF;
+    PERFORM tandem.judge_run(run_id, different);
     RETURN different;
 END
 $$;

@@ -18,7 +18,11 @@ AS $$
         WHEN run.stage = 'dualwrite' AND EXISTS (SELECT FROM tandem.backfill AS b JOIN tandem.mapping AS m ON m.id = b.mapping_id WHERE m.run_id = run.id AND b.finished_at IS NULL)
             THEN CASE WHEN run.phase = 'progressing' AND tandem.backfill_due(run.id) THEN 'tandem.backfill_batch' END
         WHEN run.stage = 'dualwrite' AND run.phase = 'progressing' THEN CASE WHEN NOT tandem.has_dirty_keys(run.id, 'pending') THEN 'tandem.comparison' END
-        WHEN tandem.rollback_to_repair(run.id) IS NOT NULL THEN 'tandem.repair'
+        -- Repairs may take their time; domains that did not go back are validated meanwhile, for half of it at most.
+        WHEN tandem.rollback_to_repair(run.id) IS NOT NULL
+            THEN CASE WHEN run.stage <> 'dualwrite' AND tandem.guards_armed(run)
+                       AND activity.validated_at + greatest(tandem.option(run.id, 'validate_every')::interval, 2 * activity.elapsed) <= clock_timestamp() THEN 'tandem.comparison'
+                      ELSE 'tandem.repair' END
         WHEN EXISTS (SELECT FROM tandem.rollback AS b WHERE b.run_id = run.id AND b.proof_at IS NULL AND b.entered) THEN 'tandem.proof'
         WHEN run.stage = 'dualwrite' THEN NULL
         -- Due, or wanted for a promotion that waits for nothing else.

@@ -12,8 +12,11 @@ CREATE FUNCTION tandem.run_is_watched(run tandem.run, activity tandem.run_activi
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(activity.round_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval, false)
-           -- or a round is being made now: a comparison of large tables may take longer than the timeout
-           OR tandem.is_locked('tandem.run', run.id)
+           -- or a round is being made now: a comparison of large tables may take longer than the timeout. Who keeps rounds out in a transaction
+           -- that he left open does not watch; guards that are looked at all the same do.
+           OR (tandem.is_locked('tandem.run', run.id)
+               AND (NOT tandem.is_left_locked('tandem.run', run.id)
+                    OR EXISTS (SELECT FROM tandem.guard_view AS v WHERE v.run_id = run.id AND v.looked_at > clock_timestamp() - tandem.option(run.id, 'heartbeat_timeout')::interval)))
 $$;
 COMMENT ON FUNCTION tandem.run_is_watched IS 'Was a round of the run made within heartbeat_timeout, or is one being made?';
 
@@ -235,7 +238,8 @@ BEGIN
     END IF;
     -- The worker and a tick() do not serve a run at the same time.
     IF NOT tandem.try_lock('tandem.run', r.id) THEN
-        did := 'busy';
+        -- A rollback waits for nobody who keeps the rounds out.
+        did := CASE WHEN tandem.guard_round(r) THEN 'rolled back by a guard' ELSE 'busy' END;
         RETURN;
     END IF;
     SELECT * INTO r FROM tandem.run AS x WHERE x.id = run_round.run_id;
@@ -311,13 +315,11 @@ BEGIN
             PERFORM tandem.end_step(r, step, about, jsonb_build_object('rows', seen));
         END IF;
         RETURN;
-    ELSIF step = 'tandem.repair' THEN
-        PERFORM tandem.end_step(r, step, about, tandem.rollback_row_round(r));
-        did := 'rows of the rollback';
-        RETURN;
-    ELSIF step = 'tandem.proof' THEN
-        PERFORM tandem.end_step(r, step, about, tandem.prove_rollback(r));
-        did := 'proof of the rollback';
+    ELSIF step IN ('tandem.repair', 'tandem.proof') THEN
+        PERFORM tandem.end_step(r, step, about, CASE step WHEN 'tandem.repair' THEN tandem.rollback_row_round(r) ELSE tandem.prove_rollback(r) END);
+        -- Where one domain went back alone, what was compared is the others' validation, too.
+        PERFORM tandem.judge_run(r.id, x.differences) FROM tandem.run_activity AS x WHERE x.run_id = r.id AND x.validated_at IS DISTINCT FROM a.validated_at;
+        did := CASE step WHEN 'tandem.repair' THEN 'rows of the rollback' ELSE 'proof of the rollback' END;
         RETURN;
     ELSIF step = 'tandem.comparison' THEN
         different := tandem.validate_run(r.id, CASE r.stage WHEN 'dualwrite' THEN 'first' END);
@@ -378,6 +380,35 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.execute_round IS 'A round of one run, for the executor';
+
+-- Before each round, in a transaction of its own: what guards remember of this look must not go with a round that fails, and no standby is
+-- waited for here.
+CREATE FUNCTION tandem.execute_guards(run_id integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '10ms'
+AS $$
+DECLARE
+    r tandem.run;
+BEGIN
+    SELECT * INTO r FROM tandem.run AS x WHERE x.id = execute_guards.run_id AND EXISTS (SELECT FROM tandem.guard_rule AS g WHERE g.run_id = x.id AND g.template IS DISTINCT FROM 'any_difference');
+    IF FOUND THEN
+        PERFORM tandem.authorize(r, 'tick'), set_config('synchronous_commit', 'local', true);
+        PERFORM tandem.guard_round(r);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.execute_guards IS 'A look at the guards of one run, for the executor';
+
+-- The same for tick(), whose rounds are subtransactions. Not where a slot is made, which must be before anything is written.
+CREATE FUNCTION tandem.look_first(run_id integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN tandem.option(run_id, 'capture') <> 'logical' AND tandem.guard_round(x) FROM tandem.run AS x WHERE x.id = look_first.run_id;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false; -- the round looks again, and tells
+END
+$$;
+COMMENT ON FUNCTION tandem.look_first IS 'Looks at the guards of a run so that what they remember stays where the round that follows fails; true where something was rolled back';
 
 CREATE FUNCTION tandem.executor_failed(run_id integer, sqlstate text, message text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -461,6 +492,12 @@ DECLARE
 BEGIN
     FOR r IN SELECT x.* FROM tandem.run AS x WHERE tandem.run_is_armed(x.stage) AND x.phase <> 'cancelled' ORDER BY x.id LOOP
         PERFORM tandem.authorize(x, 'tick') FROM tandem.run AS x WHERE x.id = r.id;
+        IF tandem.look_first(r.id) THEN
+            run := r.name;
+            did := 'rolled back by a guard';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
         BEGIN
             SELECT * INTO result FROM tandem.run_round(r.id);
         EXCEPTION WHEN OTHERS THEN -- kept and told, as the executor does it: the next run, and its guards, have their turn all the same

@@ -22,24 +22,29 @@ BEGIN
               ORDER BY x.severity, x.guard, x.domain LOOP
         f.evidence := f.evidence || jsonb_build_object('guard', f.guard, 'condition', f.condition, 'severity', f.severity, 'domain', f.domain, 'values', f."values",
                                                        'first_true_at', f.first_true_at, 'held', f.held, 'samples', f.samples);
-        IF f.severity = 3 THEN
-            f.action := 'alert';
-        ELSIF NOT armed THEN
-            f.action := format('none: the run was in stage %s, phase %s by then', r.stage, r.phase);
-        ELSIF f.severity = 1 THEN
-            IF NOT rolled THEN
-                back := tandem.roll_back(r.id, NULL, f.reason, NULL, true, f.evidence || jsonb_build_object('trail', f.trail));
-                rolled := true;
+        BEGIN
+            IF f.severity = 3 THEN
+                f.action := 'alert';
+            ELSIF NOT armed THEN
+                f.action := format('none: the run was in stage %s, phase %s by then', r.stage, r.phase);
+            ELSIF f.severity = 1 THEN
+                IF NOT rolled THEN
+                    back := tandem.roll_back(r.id, NULL, f.reason, NULL, true, f.evidence || jsonb_build_object('trail', f.trail));
+                    rolled := true;
+                END IF;
+                f.action := 'rollback';
+                f.rollback_id := back.id;
+            ELSIF rolled THEN
+                f.action := 'rollback';
+                f.rollback_id := back.id;
+            ELSE
+                f.rollback_id := (tandem.roll_back(r.id, f.domain, f.reason, NULL, true, f.evidence || jsonb_build_object('trail', f.trail))).id;
+                f.action := 'rollback of the domain';
             END IF;
-            f.action := 'rollback';
-            f.rollback_id := back.id;
-        ELSIF rolled THEN
-            f.action := 'rollback';
-            f.rollback_id := back.id;
-        ELSE
-            f.action := 'rollback of the domain';
-            f.rollback_id := (tandem.roll_back(r.id, f.domain, f.reason, NULL, true, f.evidence || jsonb_build_object('trail', f.trail))).id;
-        END IF;
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN -- a complete() that roll_back() has waited for
+            SELECT * INTO r FROM tandem.run AS x WHERE x.id = r.id;
+            f.action := format('none: the run was in stage %s, phase %s by then', r.stage, r.phase);
+        END;
         INSERT INTO tandem.guard_firing AS x (run_id, guard, condition, severity, domain, reason, first_true_at, fired_at, held, samples, "values", trail, evidence, action, rollback_id)
         VALUES (r.id, f.guard, f.condition, f.severity, f.domain, f.reason, f.first_true_at, f.fired_at, f.held, f.samples, f."values", f.trail, f.evidence, f.action, f.rollback_id)
         RETURNING x.id INTO f.id;
@@ -220,6 +225,10 @@ BEGIN
     IF wanted IS NULL THEN
         RETURN false;
     END IF;
+    -- A lock of its own: who keeps the rounds out, such as a repair in a transaction that somebody left open, does not keep guards from firing.
+    IF NOT tandem.try_lock('tandem.guard_view', run.id) THEN
+        RETURN false;
+    END IF;
     IF tandem.guards_armed(run) IS NOT TRUE THEN
         DELETE FROM tandem.guard_progress AS p USING tandem.guard_rule AS x WHERE p.guard_id = x.id AND x.run_id = run.id;
         RETURN false;
@@ -297,8 +306,10 @@ BEGIN
     IF cardinality(firings) > 0 THEN
         moved := tandem.fire_guards(run.id, firings);
     END IF;
-    -- Behind the lock on the run, as retry() does it.
-    PERFORM tandem.arm_guards(run, o, 'acknowledged, and its condition has ended') FROM unnest(over) AS o;
+    -- Behind the lock on the run, as retry() does it, who is not waited for.
+    IF cardinality(over) > 0 AND (tandem.lock_run(run.id, interval '10 milliseconds')).id IS NOT NULL THEN
+        PERFORM tandem.arm_guards(run, o, 'acknowledged, and its condition has ended') FROM unnest(over) AS o;
+    END IF;
     RETURN moved;
 END
 $$;

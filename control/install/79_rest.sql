@@ -25,7 +25,7 @@ AS $$
       FROM pg_proc AS p
      WHERE p.pronamespace = 'tandem'::regnamespace AND p.prokind = 'f' AND p.provariadic = 0
        AND (p.proname IN (SELECT l.function FROM tandem.role_level AS l) OR p.proname = 'route')
-       AND p.proname NOT IN ('begin_step', 'execute_batch', 'execute_checks', 'execute_round', 'execute_sampling', 'executor_failed', 'run_health', 'health_checks', 'status_rank', 'perfdata', 'sees_tenant',
+       AND p.proname NOT IN ('begin_step', 'execute_batch', 'execute_checks', 'execute_guards', 'execute_round', 'execute_sampling', 'executor_failed', 'run_health', 'health_checks', 'status_rank', 'perfdata', 'sees_tenant',
                              'cron_jobs', 'cron_state', 'job_name', 'task_states', 'breach_counts', 'latency_rows', 'latency_baselines', 'observed_totals', 'observe_state', 'create_rest_api', 'rest_functions')
        AND NOT EXISTS (SELECT FROM unnest(p.proargtypes::oid[]) AS t (type) JOIN pg_type AS y ON y.oid = t.type WHERE y.typtype IN ('c', 'p')) -- a row of our tables is nothing that one sends
 $$;

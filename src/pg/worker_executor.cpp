@@ -87,6 +87,18 @@ long ask_due(int32 run, const char* sql) {
     }
 }
 
+// A look at the guards, which stands whatever becomes of the round.
+void look_at_guards(int32 run) {
+    begin_transaction("SELECT tandem.execute_guards(...)");
+    Oid types[1] = {INT4OID};
+    Datum values[1] = {Int32GetDatum(run)};
+    if (SPI_execute_with_args("SELECT tandem.execute_guards($1)", 1, types, values, nullptr, false, 1) !=
+        SPI_OK_SELECT) {
+        elog(ERROR, "the executor's query failed");
+    }
+    end_transaction();
+}
+
 // One batch in a transaction of its own. Could the next one follow at once?
 bool execute_batch(int32 run) {
     begin_transaction("SELECT tandem.execute_batch(...)");
@@ -109,6 +121,7 @@ long sample(int32 run) {
 }
 
 Round round(int32 run) {
+    look_at_guards(run);
     if (begin_step(run)) {
         const TimestampTz began = GetCurrentTimestamp();
         while (execute_batch(run) && !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), kLongestMs)) {

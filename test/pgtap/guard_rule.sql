@@ -272,6 +272,47 @@ SELECT is((SELECT array_agg(f.domain ORDER BY f.domain) FROM tandem.guard_firing
 SELECT is((SELECT count(*) FROM tandem.guards WHERE run = 'g'), 1::bigint, '... and are one guard');
 DELETE FROM gn.a; DELETE FROM gn.b;
 
+-- what is compared for a domain that went back alone is judged for the others
+CREATE FUNCTION pg_temp.back_alone(strategy text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM gn.b;
+    PERFORM tandem.validate('g');
+    PERFORM pg_temp.go();
+    PERFORM tandem.rollback('g', 'by hand', 'one', strategy);
+    ALTER TABLE gn.b DISABLE TRIGGER ALL; INSERT INTO gn.b VALUES (77, 77); ALTER TABLE gn.b ENABLE TRIGGER ALL;
+    PERFORM pg_temp.ticks(3);
+    RETURN pg_temp.state();
+END $$;
+SELECT is(pg_temp.back_alone('domain'), ': degraded 0/0', 'the proof of one domain''s rollback finds what differs in the other');
+SELECT is((SELECT action FROM tandem.guard_firings WHERE guard = 'any_difference' AND domain = 'two' ORDER BY firing DESC LIMIT 1), 'rollback of the domain', '... and takes it back');
+SELECT is(pg_temp.back_alone('integrity'), ': degraded 0/0', 'so does its repair');
+DELETE FROM gn.b;
+SELECT pg_temp.go();
+UPDATE tandem.rollback SET proof_at = NULL, repaired_at = NULL WHERE id = (SELECT max(id) FROM tandem.rollback WHERE domain = 'one' AND strategy = 'integrity');
+UPDATE tandem.run SET phase = 'degraded' WHERE name = 'g';
+CREATE FUNCTION pg_temp.due(ago interval) RETURNS text LANGUAGE sql AS $$
+    UPDATE tandem.run_activity AS a SET validated_at = clock_timestamp() - ago, elapsed = '5 hours' FROM tandem.run AS r WHERE r.id = a.run_id AND r.name = 'g';
+    SELECT tandem.next_step(r, a) FROM tandem.run AS r JOIN tandem.run_activity AS a ON a.run_id = r.id WHERE r.name = 'g' $$;
+SELECT is(pg_temp.due('9 hours'), 'tandem.repair', 'repairs go on');
+SELECT is(pg_temp.due('11 hours'), 'tandem.comparison', '... with validations of the other domains in between, of which one takes five hours here');
+UPDATE tandem.run_domain SET weight = 0 WHERE run_id = (SELECT id FROM tandem.run WHERE name = 'g');
+SELECT is(pg_temp.due('11 hours'), 'tandem.repair', '... if there is one on the new side');
+UPDATE tandem.rollback SET repaired_at = clock_timestamp() WHERE repaired_at IS NULL;
+
+-- what guards remember stays where the round fails
+SELECT pg_temp.go();
+SELECT pg_temp.set('m', '9');
+SELECT FROM tandem.add_guard('g', 'held', 'm > 5', hold => '50 seconds');
+UPDATE tandem.mapping_column SET name = name || '_gone';
+UPDATE tandem.run_activity AS a SET validated_at = clock_timestamp() - interval '2 hours' FROM tandem.run AS r WHERE r.id = a.run_id AND r.name = 'g';
+SELECT is((SELECT left(did, 7) FROM tandem.tick() WHERE run = 'g' LIMIT 1), 'failed:', 'a round fails');
+SELECT is((SELECT status FROM tandem.guards WHERE guard = 'held'), 'pending', 'what the guard saw is known all the same');
+UPDATE tandem.guard_view SET looked_at = clock_timestamp() - interval '51 seconds';
+SELECT is((SELECT did FROM tandem.tick() WHERE run = 'g' LIMIT 1), 'rolled back by a guard', '... and it fires in the next round, which would fail, too');
+UPDATE tandem.mapping_column SET name = left(name, -5);
+SELECT tandem.drop_guard('g', 'held');
+UPDATE tandem.run_activity AS a SET error = NULL, error_at = NULL FROM tandem.run AS r WHERE r.id = a.run_id AND r.name = 'g';
+
 -- --- as whom it runs, and what it cannot do. The ticks here are a superuser's.
 UPDATE tandem.run SET stage = 'live', phase = 'progressing' WHERE name = 'g';
 SELECT pg_temp.go();

@@ -185,6 +185,38 @@ subtest 'somebody rolls back by hand at the same moment: one rollback, both reco
 	value($node, "SELECT tandem.drop_guard('r', 'raced')");
 };
 
+subtest 'rounds that fail keep no guard from firing' => sub {
+	goes_live();
+	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'held', 'level > 5', hold => '1 second')");
+	value($node, "UPDATE tandem.mapping_column SET name = name || '_gone'");
+	becomes($node, "error IS NOT NULL FROM tandem.run_activity", 'a round fails');
+	value($node, 'UPDATE legacy.level SET value = 6');
+	becomes($node, "phase = 'degraded' AND weight = 0 FROM tandem.runs", '... but the run goes back');
+	is(value($node, 'SELECT count(*) FROM tandem.run_activity WHERE error IS NULL'), 0, '... while rounds fail still');
+	value($node, "UPDATE tandem.mapping_column SET name = left(name, -5)");
+	value($node, "SELECT tandem.drop_guard('r', 'held')");
+	consistent('all is recorded');
+};
+
+subtest 'nor does who keeps the rounds out' => sub {
+	goes_live();
+	value($node, "SELECT tandem.set_option('r', 'heartbeat_timeout', '1 second')");
+	my $holder = $node->background_psql('postgres');
+	$holder->query($_) foreach ('BEGIN', "SELECT FROM tandem.repair('r', dry_run => true)");
+	becomes($node, "waiting_for LIKE 'the worker: no round since%' FROM tandem.runs", 'nobody watches a run of which a repair was left open');
+	value($node, "SET ROLE keeper; SELECT tandem.add_guard('r', 'too high', 'level > 5')");
+	becomes($node, "waiting_for NOT LIKE 'the worker: no round since%' FROM tandem.runs", '... but for its guards');
+	value($node, 'UPDATE legacy.level SET value = 6');
+	becomes($node, "weight = 0 FROM tandem.domains", 'a guard takes it back');
+	is(side_of($node, 'r', 1), 'legacy', '... and with it everybody');
+	$holder->query('COMMIT');
+	$holder->quit;
+	becomes($node, "phase = 'degraded' AND weight = 0 FROM tandem.runs", 'the run knows');
+	value($node, "SELECT tandem.drop_guard('r', 'too high')");
+	value($node, "SELECT tandem.set_option('r', 'heartbeat_timeout', '1 minute')");
+	consistent('all is recorded');
+};
+
 subtest 'a rollback by a metric that somebody has seen is there after a crash' => sub {
 	goes_live();
 	# Whatever is committed asynchronously is lost: nobody else writes the log to disk for a while.
