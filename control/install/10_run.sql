@@ -87,7 +87,8 @@ INSERT INTO tandem.option_default VALUES
     ('daily_report', 'on or off', 'on', 'Whether the worker makes the report of a day when it is over'),
     ('report_timezone', 'time zone', 'UTC', 'The time zone whose days daily reports are of, by its full name such as Europe/Berlin'),
     ('time_scale', 'number, 1 or more', '1', 'How many seconds of the run''s plan go by in one: a rehearsal keeps to the plan, only faster'),
-    ('max_stored_differences', 'integer', '1000', 'Differences of a comparison that are kept; the counts are exact beyond');
+    ('max_stored_differences', 'integer', '1000', 'Differences of a comparison that are kept; the counts are exact beyond'),
+    ('max_preserved_rows', 'integer', '100000', 'Rows of a table that a rollback with strategy complete preserves, where more differ than a comparison keeps; how many it leaves is told');
 UPDATE tandem.option_default SET scaled = true WHERE name IN ('validate_every', 'full_validate_every', 'retention');
 
 CREATE TABLE tandem.run_option (

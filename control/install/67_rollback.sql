@@ -27,7 +27,8 @@ CREATE TABLE tandem.rollback (
     frozen       jsonb,
     frozen_at    timestamptz,
     differences  bigint,
-    unexplained  bigint
+    unexplained  bigint,
+    unpreserved  bigint
 );
 CREATE INDEX rollback_run ON tandem.rollback (run_id);
 COMMENT ON TABLE tandem.rollback IS 'Rollbacks with reason, evidence and proof';
@@ -40,6 +41,7 @@ COMMENT ON COLUMN tandem.rollback.repaired_at IS 'When strategies integrity and 
 COMMENT ON COLUMN tandem.rollback.frozen IS 'What was known of the run right after it, as evidence() tells it, with its digest; frozen_at: when that was looked at';
 COMMENT ON COLUMN tandem.rollback.differences IS 'Differences that the proof found and nobody accepted';
 COMMENT ON COLUMN tandem.rollback.unexplained IS 'Differences that the proof found and that were not among those that caused the rollback';
+COMMENT ON COLUMN tandem.rollback.unpreserved IS 'Of the rows that differed, how many strategy complete did not preserve; NULL where it has not looked';
 
 CREATE FUNCTION tandem.forget_rollbacks() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -7,7 +7,7 @@ CREATE TABLE tandem.rollback_row (
     rollback_id   bigint NOT NULL,
     pass          integer NOT NULL,
     mapping_id    integer NOT NULL,
-    difference_id bigint NOT NULL,
+    difference_id bigint,
     kind          text NOT NULL,
     key           jsonb,
     state         text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'preserved', 'repaired', 'gone', 'failed', 'left')),
@@ -20,6 +20,7 @@ CREATE TABLE tandem.rollback_row (
 );
 CREATE INDEX rollback_row_rollback ON tandem.rollback_row (rollback_id, pass, state);
 COMMENT ON TABLE tandem.rollback_row IS 'Rows that differed after a rollback with strategy integrity or complete: whole, as both sides held them, and what became of them';
+COMMENT ON COLUMN tandem.rollback_row.difference_id IS 'The difference that is to be repaired; NULL where more rows are preserved than a comparison keeps';
 COMMENT ON COLUMN tandem.rollback_row.state IS 'waiting; preserved; repaired; gone: differs no more; failed: the repair met an error; left: there is no statement that repairs it';
 COMMENT ON COLUMN tandem.rollback_row.served_by IS 'The side that was authoritative for the key before the rollback';
 
@@ -31,7 +32,7 @@ COMMENT ON VIEW tandem.rollback_rows IS 'Rows that strategies integrity and comp
 
 -- Both rows of a difference, whole, and who served the key before.
 CREATE FUNCTION tandem.preserve_row(
-    run tandem.run, m tandem.mapping, d tandem.difference, legacy_where text, new_where text, weight integer, OUT legacy jsonb, OUT new jsonb, OUT served_by text)
+    run tandem.run, m tandem.mapping, legacy_where text, new_where text, weight integer, OUT legacy jsonb, OUT new jsonb, OUT served_by text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -60,6 +61,48 @@ AS $$
      WHERE b.run_id = rollback_to_repair.run_id AND b.strategy IN ('integrity', 'complete') AND b.repaired_at IS NULL AND b.proof_at IS NULL AND b.entered
 $$;
 COMMENT ON FUNCTION tandem.rollback_to_repair IS 'The oldest rollback of a run whose strategy has not done its work on the rows that differ; NULL where there is none';
+
+-- Strategy complete: of the tables of which the comparison found more than it keeps, all rows that differ, up to a limit: a copy of a large table that nobody
+-- can look through fills the disk of those that legacy serves. They are looked for once more, as SQL that spills to disk: what there are of them is never
+-- in memory. Only their keys are kept here; the rows follow in rounds, as the others.
+CREATE FUNCTION tandem.preserve_others(run tandem.run, b tandem.rollback) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    k record;
+    m tandem.mapping;
+    most bigint := tandem.option(run.id, 'max_preserved_rows')::bigint;
+    found_rows bigint;
+    added bigint := 0;
+    remainder bigint := 0;
+BEGIN
+    FOR k IN SELECT c.mapping_id, c.missing + c.extra + c.changed + c.duplicates + c.errors - c.accepted AS differing,
+                    (SELECT count(*) FROM tandem.rollback_row AS w WHERE w.rollback_id = b.id AND w.pass = b.passes AND w.mapping_id = c.mapping_id) AS kept
+               FROM tandem.mapping_order(run.id) AS o JOIN tandem.comparison AS c ON c.mapping_id = o.mapping_id AND c.rollback_id = b.id AND c.purpose = 'repair'
+              WHERE c.started_at = (SELECT max(z.started_at) FROM tandem.comparison AS z WHERE z.rollback_id = b.id AND z.purpose = 'repair') ORDER BY o.depth, o.mapping_id LOOP
+        IF k.differing > k.kept AND most > k.kept THEN
+            SELECT x.* INTO m FROM tandem.mapping AS x WHERE x.id = k.mapping_id;
+            DELETE FROM tandem.rollback_row AS w WHERE w.rollback_id = b.id AND w.pass = b.passes AND w.mapping_id = m.id;
+            INSERT INTO tandem.rollback_row (rollback_id, pass, mapping_id, kind, key)
+            SELECT b.id, b.passes, m.id, d.kind, d.key
+              FROM tandem.query_as(run.owner, format('SELECT d.kind, d.key, d.columns, d.legacy, d.new FROM tandem.compare_rows(%s, %s) AS d', tandem.comparison_arguments(m),
+                                                     most + tandem.standing_acceptances(m.id))) AS d (kind text, key jsonb, columns text[], legacy jsonb, new jsonb)
+             WHERE NOT EXISTS (SELECT FROM tandem.acceptance AS a
+                                WHERE a.mapping_id = m.id AND a.kind = d.kind AND a.key = d.key AND a.columns IS NOT DISTINCT FROM d.columns
+                                  AND a.legacy IS NOT DISTINCT FROM d.legacy AND a.new IS NOT DISTINCT FROM d.new
+                                  AND a.withdrawn_at IS NULL AND (a.until IS NULL OR a.until > clock_timestamp()))
+             LIMIT most;
+            GET DIAGNOSTICS found_rows = ROW_COUNT;
+            added := added + found_rows - k.kept;
+            k.kept := found_rows;
+        END IF;
+        remainder := remainder + greatest(k.differing - k.kept, 0);
+    END LOOP;
+    UPDATE tandem.rollback AS x SET unpreserved = remainder WHERE x.id = b.id;
+    RETURN added;
+END
+$$;
+COMMENT ON FUNCTION tandem.preserve_others IS 'Finds the rows that strategy complete preserves beyond those that a comparison keeps, at most max_preserved_rows of a table, and notes how many it leaves; returns how many it added';
 
 -- A part of it: the comparison that finds the rows, or some of the rows, for as long as locks of the application's rows may be held. What
 -- failed is tried again in another pass, as long as something succeeds: a parent may have come, a child may have gone.
@@ -96,7 +139,8 @@ BEGIN
             PERFORM tandem.record_event(run, 'repair', NULL, jsonb_build_object('rollback', b.id, 'strategy', b.strategy, 'passes', b.passes, 'failed', counts.failed) || (
                 SELECT jsonb_build_object('repaired', count(*) FILTER (WHERE x.state = 'repaired'), 'gone', count(*) FILTER (WHERE x.state = 'gone'),
                                           'left', count(*) FILTER (WHERE x.state = 'left'), 'preserved', count(*) FILTER (WHERE x.legacy IS NOT NULL OR x.new IS NOT NULL))
-                  FROM tandem.rollback_row AS x WHERE x.rollback_id = b.id));
+                  FROM tandem.rollback_row AS x WHERE x.rollback_id = b.id)
+                || CASE b.strategy WHEN 'complete' THEN jsonb_build_object('not_preserved', b.unpreserved) ELSE '{}' END);
             RETURN jsonb_build_object('rollback', b.id, 'passes', b.passes, 'finished', true);
         END IF;
         PERFORM tandem.run_comparison(run, 'repair', b.id);
@@ -110,28 +154,34 @@ BEGIN
            AND (b.domain IS NULL OR y.domain = b.domain)
          ORDER BY o.depth, x.id;
         GET DIAGNOSTICS done = ROW_COUNT;
+        IF b.strategy = 'complete' THEN
+            done := done + tandem.preserve_others(run, b);
+        END IF;
         RETURN jsonb_build_object('rollback', b.id, 'pass', b.passes, 'found', done);
     END IF;
 
-    FOR w IN SELECT x.* FROM tandem.rollback_row AS x WHERE x.rollback_id = b.id AND x.pass = b.passes AND x.state = 'waiting' ORDER BY x.id LIMIT 100 LOOP
+    FOR w IN SELECT x.* FROM tandem.rollback_row AS x WHERE x.rollback_id = b.id AND x.pass = b.passes AND x.state = 'waiting' ORDER BY x.id
+              LIMIT CASE b.strategy WHEN 'complete' THEN 1000 ELSE 100 END LOOP
         IF m.id IS DISTINCT FROM w.mapping_id THEN
             SELECT x.* INTO m FROM tandem.mapping AS x WHERE x.id = w.mapping_id;
             c := ARRAY(SELECT x FROM tandem.comparison_columns(tandem.relation_of(m.legacy_schema, m.legacy_table),
                                                                tandem.relation_of(m.new_schema, m.new_table), m.new_key, m.forward, m.rules) AS x);
         END IF;
-        SELECT x.* INTO d FROM tandem.difference AS x WHERE x.id = w.difference_id;
+        IF w.difference_id IS NOT NULL THEN
+            SELECT x.* INTO d FROM tandem.difference AS x WHERE x.id = w.difference_id;
+        END IF;
         w.state := 'failed';
         IF w.key IS NULL THEN
             w.state := 'left';
             w.note := 'its key is NULL: it cannot be looked up';
         ELSE
             BEGIN
-                at := tandem.key_conditions(c, run.owner, d.kind, d.key);
+                at := tandem.key_conditions(c, run.owner, w.kind, w.key);
                 IF b.strategy = 'integrity' THEN -- what is kept is what is overwritten
                     PERFORM FROM tandem.repair_as(run.owner, format('SELECT 1 FROM %I.%I WHERE %s FOR UPDATE', m.legacy_schema, m.legacy_table, at.legacy_where), m.id, 'forward') AS q (one integer);
                     PERFORM FROM tandem.repair_as(run.owner, format('SELECT 1 FROM %I.%I WHERE %s FOR UPDATE', m.new_schema, m.new_table, at.new_where), m.id, 'forward') AS q (one integer);
                 END IF;
-                kept := tandem.preserve_row(run, m, d, at.legacy_where, at.new_where, coalesce((b.from_weights ->> m.domain)::integer, 0));
+                kept := tandem.preserve_row(run, m, at.legacy_where, at.new_where, coalesce((b.from_weights ->> m.domain)::integer, 0));
                 w.legacy := kept.legacy;
                 w.new := kept.new;
                 w.served_by := kept.served_by;

@@ -25,6 +25,7 @@ AS $$
            concat_ws('; ', e.reason,
                CASE e.kind WHEN 'proof' THEN format('%s differences, %s unexplained', e.evidence -> 'differences', e.evidence -> 'unexplained')
                            WHEN 'repair' THEN format('%s repaired, %s preserved, %s left, %s failed', e.evidence -> 'repaired', coalesce(e.evidence ->> 'preserved', '0'), coalesce(e.evidence ->> 'left', '0'), coalesce(e.evidence ->> 'failed', '0'))
+                                               || coalesce(', ' || nullif(e.evidence ->> 'not_preserved', '0') || ' more not preserved', '')
                            WHEN 'set_domain' THEN format('domain %s %s', e.evidence ->> 'domain', CASE WHEN (e.evidence -> 'enabled')::boolean THEN 'on' ELSE 'off' END) END,
                CASE WHEN e.kind IN ('rollback', 'brake') THEN 'domain ' || coalesce(e.evidence ->> 'domain', e.evidence ->> 'last_domain') END)
       FROM tandem.rollback_times(run) AS t JOIN tandem.event AS e ON e.run = run.name
@@ -119,6 +120,7 @@ BEGIN
         lines := lines || ARRAY(SELECT format('* %s rows %s', count(*), w.state) || CASE w.state WHEN 'repaired' THEN ' from legacy; what new held is in tandem.rollback_rows' WHEN 'preserved' THEN ' in tandem.rollback_rows as both sides held them' ELSE '' END
                                   FROM tandem.rollback_rows AS w WHERE w.rollback = p.proof GROUP BY w.state ORDER BY w.state)
             || ARRAY(SELECT format('* %s of them had been served by the new side', count(*)) FROM tandem.rollback_rows AS w WHERE w.rollback = p.proof AND w.served_by IN ('new', 'both') HAVING count(*) > 0)
+            || ARRAY(SELECT format('* %s more differed and are not preserved: there were more than the option max_preserved_rows lets be', b.unpreserved) FROM tandem.rollback AS b WHERE b.id = p.proof AND b.unpreserved > 0)
             || CASE WHEN p.checkpoint IS NOT NULL THEN ARRAY[format('* the state before is checkpoint %s', p.checkpoint)] ELSE '{}' END || '{""}';
     END IF;
     lines := lines || ARRAY['## Times', '', '| what | when | after the cause was seen |', '|---|---|---|']

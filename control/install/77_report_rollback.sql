@@ -39,7 +39,8 @@ AS $$
                 tandem.report_table(format('Frozen at %s, digest %s', to_char(p.frozen_at, 'YYYY-MM-DD HH24:MI:SS'), coalesce(left(p.frozen ->> 'digest', 12), 'missing')), '{what,of,known}',
                     ARRAY(SELECT tandem.html('<tr><td>{}</td><td>{}</td><td class="w">{}</td></tr>', l.kind, l.name, tandem.report_clip(l.known, 300)) FROM tandem.evidence_lines(p.frozen) AS l ORDER BY l.n LIMIT 200))) END,
             CASE WHEN EXISTS (SELECT FROM kept) THEN
-            tandem.report_table(format('Rows that differed, as both sides held them: %s of %s', (SELECT count(*) FROM kept), (SELECT max(k.total) FROM kept AS k)), '{table,key,kind,became,served by,in the old side,in the new side,note}',
+            tandem.report_table(format('Rows that differed, as both sides held them: %s of %s%s', (SELECT count(*) FROM kept), (SELECT max(k.total) FROM kept AS k),
+                                       (SELECT format('; %s more are not preserved', b.unpreserved) FROM tandem.rollback AS b WHERE b.id = p.proof AND b.unpreserved > 0)), '{table,key,kind,became,served by,in the old side,in the new side,note}',
                 ARRAY(SELECT tandem.html('<tr><td>{}</td><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td><td class="w"><code class="was">{}</code></td><td class="w"><code class="is">{}</code></td><td class="w">{}</td></tr>',
                              k.new_table, tandem.report_clip(k.key::text, 120), k.kind, tandem.report_badge(CASE WHEN k.state IN ('failed', 'left') THEN 'bad' WHEN k.state = 'waiting' THEN 'warn' ELSE 'good' END, k.state), k.served_by,
                              tandem.report_clip(k.legacy::text, 240), tandem.report_clip(k.new::text, 240), tandem.report_clip(k.note, 240)) FROM kept AS k)) END,

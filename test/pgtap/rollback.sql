@@ -240,6 +240,35 @@ SELECT results_eq($$SELECT c.stage, c.weight, c.domains -> 'one' FROM tandem.rol
                   $$VALUES ('live', 100, '{"weight": 100, "enabled": true}'::jsonb)$$, 'with a checkpoint of before');
 SELECT is((SELECT verdict FROM tandem.rollback_proofs ORDER BY proof DESC LIMIT 1), 'unexplained', 'what nobody had seen before is not explained');
 
+-- More than a comparison keeps, and more than is wanted.
+SAVEPOINT whole;
+SELECT pg_temp.silently('UPDATE b.x SET v = 30 WHERE id = 30; INSERT INTO b.x SELECT * FROM a.x WHERE id = 31');
+SELECT tandem.set_option('r', 'max_stored_differences', '15'), tandem.retry('r'), tandem.promote('r', 100) \g /dev/null
+SELECT pg_temp.silently('UPDATE b.x SET v = v + 1000 WHERE id <= 40');
+SELECT proof > 0 FROM tandem.rollback('r', '40 rows', strategy => 'complete') \g /dev/null
+SELECT pg_temp.prove() \g /dev/null
+CREATE TEMP VIEW preserved AS SELECT * FROM tandem.rollback_rows WHERE rollback = (SELECT max(proof) FROM tandem.rollback_proofs);
+SELECT is((SELECT count(*) FROM tandem.differences AS d JOIN tandem.comparisons AS c ON c.id = d.comparison_id WHERE c.purpose = 'repair' AND c.rollback_id = (SELECT max(proof) FROM tandem.rollback_proofs)), 15::bigint,
+          'of 40 rows the comparison keeps 15');
+SELECT set_eq($$SELECT (key ->> 'id')::integer, kind, state, served_by, legacy, new FROM preserved$$,
+              $$SELECT id, 'changed'::text AS kind, 'preserved'::text AS state, 'new'::text AS served_by, to_jsonb(a) AS legacy, jsonb_build_object('id', id, 'v', v + 1000, 'note', note) AS new FROM a.x AS a WHERE id <= 40$$, '... and the rollback all of them, whole');
+SELECT is((SELECT evidence - 'rollback' FROM tandem.events('r') WHERE kind = 'repair' ORDER BY seq DESC LIMIT 1),
+          '{"strategy": "complete", "passes": 1, "failed": 0, "repaired": 0, "gone": 0, "left": 0, "preserved": 40, "not_preserved": 0}', '... which the event counts');
+SELECT doesnt_match(tandem.rollback_report('r'), 'not preserved', '... and nothing is left out');
+SELECT FROM tandem.accept_difference((SELECT d.id FROM tandem.differences AS d WHERE d.found_at = (SELECT max(found_at) FROM tandem.differences) ORDER BY d.id LIMIT 1), 'known');
+SELECT pg_temp.silently('UPDATE b.x SET v = v - 1000 WHERE id <= 40');
+SELECT tandem.set_option('r', 'max_preserved_rows', '25'), tandem.retry('r'), tandem.promote('r', 100) \g /dev/null
+SELECT pg_temp.silently('UPDATE b.x SET v = v + 1000 WHERE id <= 40');
+SELECT proof > 0 FROM tandem.rollback('r', '40 rows again', strategy => 'complete') \g /dev/null
+SELECT pg_temp.prove() \g /dev/null
+SELECT is((SELECT count(*) || ' ' || count(*) FILTER (WHERE p.state = 'preserved' AND p.new ->> 'v' = (p.legacy -> 'v')::integer + 1000 || '') FROM preserved AS p), '25 25', 'with a limit of 25: so many');
+SELECT is_empty($$SELECT FROM preserved AS p JOIN tandem.accepted_differences AS a ON a.key = p.key AND a.reason = 'known'$$, '... none that is accepted');
+SELECT is((SELECT (evidence ->> 'preserved') || ' ' || (evidence ->> 'not_preserved') FROM tandem.events('r') WHERE kind = 'repair' ORDER BY seq DESC LIMIT 1), '25 14', '... and the others are counted');
+SELECT matches(tandem.rollback_report('r'), E'\n\\* 14 more differed and are not preserved: .*max_preserved_rows', '... and told by the report');
+SELECT matches(tandem.rollback_report('r'), '25 preserved, 0 left, 0 failed, 14 more not preserved', '... its timeline');
+SELECT matches(tandem.report('r'), 'as both sides held them: 25 of 25; 14 more are not preserved', '... and the page');
+ROLLBACK TO whole;
+
 -- --- the report
 SELECT throws_ok($$SELECT tandem.rollback_report('r', 0)$$, '42704', NULL, 'a report on nothing');
 CREATE TEMP TABLE report AS SELECT tandem.rollback_report('r') AS text;
@@ -255,6 +284,33 @@ SELECT matches(text, '2 rows preserved in tandem.rollback_rows', 'what was prese
 SELECT matches(text, 'To be looked at: the proof found 2 rows', 'what the proof found') FROM report;
 SELECT matches(text, 'Mean of [0-9]+ rollbacks of this run: ', 'the means') FROM report;
 SELECT is((SELECT count(*) FROM regexp_matches(text, '\| [^\n|]* \| rollback \| ', 'g')) > 0, true, 'the timeline') FROM report;
+-- Its lines are the events, in their order, from before the rollback to when the run was taken up again; here, of one that a guard called.
+CREATE FUNCTION pg_temp.timeline(report text) RETURNS TABLE (at text, kind text, who text, stage text, phase text, weight text, what text) LANGUAGE sql AS $$
+    SELECT c[1], c[2], c[3], c[4], c[5], c[6], c[7] FROM regexp_split_to_table(split_part(report, E'\n## Timeline\n\n| when | event | who | stage | phase | weight | what |\n|---|---|---|---|---|---|---|\n', 2), '\n') WITH ORDINALITY AS l (line, n)
+      CROSS JOIN LATERAL regexp_match(l.line, '^\| ([^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*) \| (.*) \|$') AS c ORDER BY l.n $$;
+CREATE TEMP TABLE automatic AS
+SELECT p.proof, p.reason, p.evidence, s.seq AS since, (SELECT min(e.seq) FROM tandem.events('r') AS e WHERE e.seq > s.seq AND e.kind = 'retry') AS until, tandem.rollback_report('r', p.proof) AS text
+  FROM tandem.rollback_proofs AS p JOIN tandem.events('r') AS s ON s.kind = 'rollback' AND s.epoch = p.epoch
+ WHERE p.proof = (SELECT min(proof) FROM tandem.rollback_proofs WHERE strategy = 'integrity');
+SELECT is((SELECT count(*) FROM report, pg_temp.timeline(text)), least(60, (SELECT count(*) FROM tandem.events('r'))), 'a line for each event, at most 60');
+SELECT results_eq($$SELECT t.at, t.kind, t.who, t.stage, t.phase, t.weight FROM report, pg_temp.timeline(text) AS t$$,
+    $$SELECT e.at::text, e.kind, tandem.markdown(e.role::text), coalesce(e.stage, ''), coalesce(e.phase, ''), coalesce(e.weight::text, '') FROM (SELECT * FROM tandem.events('r') ORDER BY seq DESC LIMIT 60) AS e ORDER BY e.seq$$, '... the last of them as they are, in their order');
+SELECT results_eq($$SELECT t.at, t.kind, t.who, t.stage, t.phase, t.weight FROM automatic, pg_temp.timeline(text) AS t$$,
+    $$SELECT e.at::text, e.kind, tandem.markdown(e.role::text), coalesce(e.stage, ''), coalesce(e.phase, ''), coalesce(e.weight::text, '') FROM (SELECT e.* FROM automatic AS a, tandem.events('r') AS e WHERE e.seq <= a.until ORDER BY e.seq DESC LIMIT 60) AS e ORDER BY e.seq$$,
+    '... of an earlier one as well, up to when the run was taken up again');
+SELECT is((SELECT array_agg(DISTINCT t.what) FROM automatic, pg_temp.timeline(text) AS t JOIN tandem.event AS e ON e.at::text = t.at WHERE e.seq = since), ARRAY[(SELECT tandem.markdown(reason) FROM automatic)], '... with the reason');
+SELECT is((SELECT string_agg(t.kind, ' ') FROM automatic AS a, pg_temp.timeline(a.text) AS t WHERE t.at::timestamptz >= (SELECT e.at FROM tandem.event AS e WHERE e.seq = a.since) AND t.kind IN ('rollback', 'guard_fired', 'repair', 'proof', 'retry')), 'rollback guard_fired repair proof retry', '... rollback, repair, proof, retry');
+SELECT is((SELECT split_part(split_part(text, E'\n## Cause\n\n', 2), E'\n', 1) FROM automatic), 'guard any_difference: 5 differences', 'the cause of an automatic rollback');
+SELECT is((SELECT count(*) FROM automatic AS a, served AS s, tandem.rollback_rows AS w, regexp_split_to_table(split_part(split_part(a.text, E'\n## Cause\n', 2), E'\n## Evidence\n', 1), '\n') AS line
+            WHERE w.rollback = a.proof AND w.pass = 1 AND w.new_table = 'b.x' AND w.key ->> 'id' = s.by_new::text
+              AND line = format('| b.x | %s | changed | {"v": %s, "note": "%s"} | {"v": -1, "note": "written by new"} |', w.key, w.legacy ->> 'v', w.legacy ->> 'note')), 1::bigint, '... a row of it, with both values');
+SELECT is((SELECT count(*) FROM automatic AS a, regexp_split_to_table(split_part(split_part(a.text, E'\n## Cause\n', 2), E'\n## Evidence\n', 1), '\n') AS line WHERE line ~ '^\| b\.[xyz] \| '), 5::bigint, '... and all the others');
+SELECT is((SELECT array_agg(line ORDER BY line COLLATE "C") FROM automatic AS a, regexp_split_to_table(split_part(split_part(a.text, E'\n## Evidence\n\n', 2), E'\n\n', 1), '\n') AS line),
+          (SELECT array_agg(line ORDER BY line COLLATE "C") FROM automatic AS a, LATERAL (SELECT format('* %s: %s', tandem.markdown(e.key), tandem.markdown(e.value::text)) AS line FROM jsonb_each(a.evidence - 'first') AS e) AS e),
+          'the evidence, key by key with its value');
+SELECT is((SELECT evidence - '{first,trail,first_true_at}'::text[] FROM automatic), '{"guard": "any_difference", "condition": "differences > 0", "severity": 1, "domain": null, "domains": ["one", "three", "two"], "differences": 5, "values": {"differences": 5}, "held": "00:00:00", "samples": null}',
+          '... which are these');
+SELECT ok(text LIKE E'%\n* differences: 5\n%' AND text LIKE E'%\n* guard: "any\\_difference"\n%', '... as they can be read') FROM automatic;
 SELECT matches(tandem.rollback_report('r', (SELECT min(proof) FROM tandem.rollback_proofs WHERE strategy = 'integrity')), '\n\| b\.x \| [^|]*"id": [0-9]+[^|]* \| changed \| ', 'the first rows that differed');
 SELECT matches(tandem.report('r'), 'What the last rollback lost', 'it is in the page');
 SELECT is((SELECT bool_and(t.detected_at <= t.called_at AND t.called_at <= t.flipped_at AND t.flipped_at <= t.proven_at) FROM tandem.run AS r, tandem.rollback_times(r) AS t WHERE t.proven_at IS NOT NULL), true, 'times follow each other');
