@@ -564,6 +564,10 @@ BEGIN
         r := tandem.hold_run(r.id);
     END IF;
     PERFORM tandem.run_next(r.stage, r.phase, r.weight, 'complete', r.steps, NULL);
+    IF (tandem.next_target(r)).stage <> target.stage THEN -- who meant to begin rampdown, and finds it begun, has not asked for its end
+        RAISE EXCEPTION 'run "%" was moved while its sides were compared', r.name USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('It was to go to stage %s, and now is in stage %s.', target.stage, r.stage), HINT = 'See where it stands now: SELECT * FROM tandem.status(run).';
+    END IF;
     target := tandem.next_target(r);
     PERFORM tandem.check_blockers(r, target.stage, target.weight, 'completed');
     PERFORM tandem.move_run(r.id, target.stage, NULL, NULL, tandem.promotion_evidence(r, target.stage, target.weight));

@@ -122,7 +122,7 @@ BEGIN
         END IF;
     END IF;
     SELECT * INTO d FROM tandem.run_domain AS x WHERE x.run_id = r.id AND x.name = domain;
-    IF different IS NULL AND enabled AND r.weight > d.weight THEN -- moved since
+    IF r.stage = 'complete' OR r.phase = 'cancelled' OR (different IS NULL AND enabled AND r.weight > d.weight) THEN -- moved since; after complete() legacy must serve nothing again
         RAISE EXCEPTION 'run "%" was moved meanwhile', r.name USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Look at status(), and try again.';
     END IF;
     to_weight := CASE WHEN enabled THEN r.weight ELSE 0 END;
