@@ -58,6 +58,7 @@ DECLARE
     problem text;
     hint text;
     n bigint;
+    readable boolean := true; -- an expression may name what was dropped or renamed since: then the mirror does not compile, and what it reads is not known
 BEGIN
     IF source IS NULL OR target IS NULL THEN
         RETURN NEXT ('tables', 'CRITICAL', format('%s: %s does not exist', label, CASE WHEN source IS NULL THEN m.legacy_schema || '.' || m.legacy_table ELSE m.new_schema || '.' || m.new_table END),
@@ -66,9 +67,14 @@ BEGIN
         RETURN;
     END IF;
 
+    BEGIN
+        PERFORM tandem.expression_info(CASE c.direction WHEN 'forward' THEN source ELSE target END, c.expression) FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id;
+    EXCEPTION WHEN OTHERS THEN
+        readable := false;
+    END;
     FOR side IN SELECT x.* FROM (VALUES (source, m.legacy_key), (target, m.new_key)) AS x (relation, key) LOOP
         IF EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = r.owner AND o.rolsuper) OR EXISTS (
-               SELECT FROM pg_class AS c WHERE c.oid = side.relation AND pg_has_role(r.owner, c.relowner, 'USAGE')) THEN
+               SELECT FROM pg_class AS c JOIN pg_roles AS o ON o.rolname = r.owner WHERE c.oid = side.relation AND pg_has_role(o.oid, c.relowner, 'USAGE')) THEN
             RETURN NEXT ('ownership', 'OK', format('%s: role "%s" owns it', side.relation, r.owner), NULL)::tandem.preflight_row;
         ELSE
             RETURN NEXT ('ownership', 'CRITICAL', format('%s: role "%s" does not own it and cannot put a mirror on it', side.relation, r.owner),
@@ -122,7 +128,9 @@ BEGIN
                      CASE WHEN side.shared THEN format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT ...: another new table gives it back, but later', source, side.attname)
                           ELSE tandem.remap_hint(r, m, 'reverse', side.attname) END)::tandem.preflight_row;
     END LOOP;
-    RETURN QUERY SELECT * FROM tandem.preflight_siblings(m);
+    IF readable THEN
+        RETURN QUERY SELECT * FROM tandem.preflight_siblings(m);
+    END IF;
     FOR side IN SELECT a.attname FROM pg_attribute AS a
                  WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
                    AND NOT EXISTS (SELECT FROM tandem.mapping_column AS c WHERE c.mapping_id = m.id AND c.direction = 'forward' AND c.name = a.attname) LOOP
@@ -156,7 +164,9 @@ BEGIN
     END IF;
 
     -- Where the columns are copies of legacy ones, a batch of the backfill takes along what its rows reference.
-    IF EXISTS (SELECT FROM pg_constraint AS f WHERE f.conrelid = target AND f.confrelid = target AND f.contype = 'f') AND tandem.ancestors_sql(m, 'true', 'true') IS NULL THEN
+    IF NOT readable THEN
+        NULL;
+    ELSIF EXISTS (SELECT FROM pg_constraint AS f WHERE f.conrelid = target AND f.confrelid = target AND f.contype = 'f') AND tandem.ancestors_sql(m, 'true', 'true') IS NULL THEN
         RETURN NEXT ('foreign_keys', 'WARNING', format('%s: the new table references itself by computed columns', label),
                      'The backfill goes by key and sets rows apart, up to max_rejected, that come before those they reference: map bare columns, or see that they come after.')::tandem.preflight_row;
     END IF;
@@ -183,6 +193,9 @@ BEGIN
                                                        label, side.cascading, side.relation, side.there::regclass),
                      format('Give %s the same foreign key with the same actions.', side.there::regclass))::tandem.preflight_row;
     END LOOP;
+    IF NOT readable THEN
+        RETURN;
+    END IF;
     -- A virtual generated column (PostgreSQL 18) is computed when it is read, and is not in the row that a trigger sees.
     FOR side IN SELECT DISTINCT a.attname, a.attrelid::regclass AS relation FROM tandem.mapping_column AS c
                  CROSS JOIN LATERAL (SELECT CASE c.direction WHEN 'forward' THEN source ELSE target END AS relation) AS s
@@ -215,6 +228,7 @@ AS $$
 DECLARE
     r tandem.run := tandem.get_run(run);
     m tandem.mapping;
+    problem text;
 BEGIN
     PERFORM tandem.authorize(r, 'preflight');
     RETURN QUERY
@@ -244,7 +258,12 @@ BEGIN
         END IF;
     END LOOP;
     IF NOT EXISTS (SELECT FROM tandem.mapping AS x WHERE x.run_id = r.id AND tandem.preflight_blocked(x)) THEN
-        RETURN QUERY SELECT p.* FROM tandem.preflight_sequences(r) AS p;
+        BEGIN
+            RETURN QUERY SELECT p.* FROM tandem.preflight_sequences(r) AS p;
+        EXCEPTION WHEN OTHERS THEN -- an owner who is gone, an expression that does not compile: each is told above
+            GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
+            RETURN QUERY VALUES ('sequences', 'CRITICAL', format('what sequences are behind the mapped columns cannot be told: %s', problem), 'Mend first what else is CRITICAL here.');
+        END;
     END IF;
 END
 $$;

@@ -18,6 +18,7 @@ RESET ROLE;
 CREATE FUNCTION pg_temp.says(name text) RETURNS text LANGUAGE sql VOLATILE AS $$
     SELECT p.status || ': ' || p.detail FROM tandem.preflight('p') AS p WHERE p.check_name = name ORDER BY array_position('{CRITICAL,WARNING,OK}', p.status), p.detail LIMIT 1 $$;
 -- What it says after SQL, which is then taken back.
+CREATE TEMP TABLE fired (name text); -- the checks that were seen to fire
 CREATE FUNCTION pg_temp.after(sql text, name text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     said text;
@@ -27,6 +28,7 @@ BEGIN
         said := pg_temp.says(name);
         RAISE EXCEPTION USING ERRCODE = 'TAKEN';
     EXCEPTION WHEN SQLSTATE 'TAKEN' THEN
+        INSERT INTO fired SELECT name WHERE said !~ '^OK: ';
         RETURN said;
     END;
 END $$;
@@ -85,7 +87,27 @@ SELECT is(pg_temp.after('CREATE TABLE a.child () INHERITS (a.t)', 'inheritance')
 SELECT is(pg_temp.after('ALTER TABLE b.t DROP CONSTRAINT t_pkey', 'key'), 'CRITICAL: b.t: no valid, immediate, unconditional unique index on exactly {id}', 'a key that is not unique any more');
 SELECT is(pg_temp.after($$UPDATE tandem.mapping_column SET expression = 'upper(v)' WHERE direction = 'forward' AND name = 'v'$$, 'round_trip'),
           format('WARNING: a.t %s b.t: 100 of the first 1,000 rows do not come back the same through forward and reverse', tandem.glyph('to')), 'a way back that changes rows');
-SELECT is(pg_temp.says(name), NULL, name || ' is silent') FROM unnest('{other_runs,persistence,inheritance}'::text[]) AS name;
+SELECT is(pg_temp.says(name), NULL, name || ' is silent') FROM unnest('{other_runs,persistence,inheritance,expressions,sequences,generated}'::text[]) AS name;
+SELECT matches(pg_temp.says(name), '^OK: ', name || ' is well') FROM unnest('{mirror,owner,ownership,key,round_trip,mappings}'::text[]) AS name;
+CREATE FUNCTION pg_temp.expressed(expression text) RETURNS text LANGUAGE sql AS $$ SELECT format('UPDATE tandem.mapping_column SET expression = %L WHERE direction = ''forward'' AND name = ''v''', expression) $$;
+SELECT is(pg_temp.after('CREATE FUNCTION b.conv(text) RETURNS text LANGUAGE sql IMMUTABLE AS ''SELECT $1'';' || pg_temp.expressed('b.conv(v)'), 'mirror'), format('OK: a.t %s b.t: the forward mirror compiles', tandem.glyph('to')), 'an expression with a function');
+SELECT is(pg_temp.after('CREATE FUNCTION b.conv(text) RETURNS text LANGUAGE sql IMMUTABLE AS ''SELECT $1'';' || pg_temp.expressed('b.conv(v)') || '; DROP FUNCTION b.conv(text)', 'mirror'),
+          format('CRITICAL: a.t %s b.t: the forward mirror does not compile: function b.conv(text) does not exist', tandem.glyph('to')), '... that was dropped since');
+SELECT matches(pg_temp.after('CREATE FUNCTION b.conv(text) RETURNS text LANGUAGE sql IMMUTABLE AS ''SELECT $1'';' || pg_temp.expressed('b.conv(v)') || '; REVOKE ALL ON SCHEMA b FROM pf_owner; ALTER SCHEMA b OWNER TO pf_app', 'mirror'),
+               '^CRITICAL: .*the forward mirror does not compile: permission denied for schema b$', '... or that the owner may not call');
+SELECT matches(pg_temp.after('ALTER TABLE b.t ALTER v TYPE integer USING NULL', 'mirror'), '^CRITICAL: .*the forward mirror does not compile: column "v" is of type integer but expression is of type text', 'a column that has another type since');
+SELECT matches(pg_temp.after('ALTER TABLE a.t RENAME v TO w', 'mirror'), '^CRITICAL: .*the forward mirror does not compile: column "?v"? does not exist', '... or another name');
+SELECT is(pg_temp.after(pg_temp.expressed('to_char(now(), ''YYYY'') || v'), 'expressions'), format('WARNING: a.t %s b.t: 1 expression(s) use STABLE functions', tandem.glyph('to')), 'an expression that depends on the time');
+SELECT is(pg_temp.after(pg_temp.expressed('upper(v)'), 'expressions'), NULL, '... or does not');
+SELECT is(pg_temp.after('ALTER ROLE pf_owner NOLOGIN', 'owner'), 'CRITICAL: role "pf_owner" cannot log in, so the worker cannot act as it', 'an owner who cannot log in') WHERE tandem.owner_needs_login();
+SELECT is(pg_temp.after('REASSIGN OWNED BY pf_owner TO pf_app; DROP OWNED BY pf_owner; DROP ROLE pf_owner', 'owner'), 'CRITICAL: role "pf_owner" does not exist', 'an owner who is gone');
+SELECT throws_ok($$DO 'BEGIN REASSIGN OWNED BY pf_owner TO pf_app; DROP OWNED BY pf_owner; DROP ROLE pf_owner; PERFORM tandem.start(''p''); END'$$, '55000', NULL, '... so that the run does not start');
+SELECT is(pg_temp.after('ALTER TABLE b.t OWNER TO pf_app', 'ownership'), 'CRITICAL: b.t: role "pf_owner" does not own it and cannot put a mirror on it', 'a table of somebody else');
+SELECT is(pg_temp.after('SELECT tandem.unmap_table(''p'', ''a.t'')', 'mappings'), 'CRITICAL: 0 table(s) are mapped', 'a run without a table');
+SELECT matches(pg_temp.after('CREATE SEQUENCE a.ids; CREATE SEQUENCE b.ids; ALTER SEQUENCE a.ids OWNER TO pf_owner; ALTER SEQUENCE b.ids OWNER TO pf_owner; ALTER TABLE a.t ALTER id SET DEFAULT nextval(''a.ids''); ALTER TABLE b.t ALTER id SET DEFAULT nextval(''b.ids'');
+                              SELECT tandem.set_option(''p'', ''sequences'', ''bump'')', 'sequences'), '^WARNING: .*: each side draws keys from a sequence of its own$', 'keys from two sequences');
+SELECT matches(pg_temp.after('ALTER TABLE a.t ADD x integer GENERATED ALWAYS AS (id + 1) VIRTUAL;' || pg_temp.expressed('v || x'), 'generated'), '^CRITICAL: .*: a mapping expression reads the virtual generated column x of a\.t$', 'a virtual generated column')
+ WHERE current_setting('server_version_num')::integer >= 180000;
 
 -- --- what it says to type, typed: a mapping is mapped anew
 GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA pg_temp TO PUBLIC; -- pgTAP's own
@@ -95,6 +117,7 @@ SELECT FROM tandem.map_table('p', 'a."Odd ""t"" x"', 'b."Odd ""t"" x"', forward 
 CREATE TEMP TABLE hint AS SELECT DISTINCT regexp_replace(p.hint, '; then map_table.*', '') AS statement, p.check_name FROM tandem.preflight('p') AS p WHERE p.hint LIKE '%unmap_table%';
 RESET ROLE;
 SELECT is((SELECT array_agg(check_name ORDER BY check_name) FROM hint), '{forward_path,reverse_path}', 'columns without a counterpart');
+INSERT INTO fired SELECT check_name FROM hint;
 SELECT is((SELECT array_agg(DISTINCT statement) FROM hint), ARRAY[$$SELECT tandem.unmap_table('p', 'a."Odd ""t"" x"', 'b."Odd ""t"" x"')$$], '... and what to do about them');
 SET ROLE pf_owner;
 SELECT throws_ok($$SELECT tandem.unmap_table('p', 'a.gone')$$, '42704', NULL, 'a table that is not mapped');
@@ -107,6 +130,7 @@ SELECT lives_ok($$SELECT tandem.map_table('p', 'a."Odd ""t"" x"', 'b."Odd ""t"" 
 SELECT is((SELECT count(*) FROM tandem.preflight('p') WHERE check_name IN ('forward_path', 'reverse_path')), 0::bigint, '... nothing is missing');
 DROP TABLE b."Odd ""t"" x";
 SELECT matches((SELECT hint FROM tandem.preflight('p') WHERE check_name = 'tables' AND status = 'CRITICAL'), 'SELECT tandem\.unmap_table\(''p'', ''a\."Odd ""t"" x"'', ''b\."Odd ""t"" x"''\)', 'a table that is gone');
+INSERT INTO fired SELECT 'tables' FROM tandem.preflight('p') WHERE check_name = 'tables' AND status = 'CRITICAL';
 SELECT lives_ok($$SELECT tandem.unmap_table('p', 'Odd "t" x')$$, '... is unmapped by its name alone');
 SELECT is((SELECT count(*) FROM tandem.events('p') WHERE kind = 'unmap_table' AND evidence ->> 'legacy_table' = 'Odd "t" x'), 2::bigint, 'and it is on record');
 SELECT tandem.create_run('begun', 'a', 'b') \g /dev/null
@@ -129,6 +153,7 @@ SELECT matches(pg_temp.after('REVOKE SELECT ON b.t FROM pf_owner', 'content'), '
 SELECT is((SELECT count(*) FROM tandem.preflight('p') WHERE check_name = 'settings' AND detail = 'track_counts is off'), 0::bigint, 'a setting');
 SET track_counts = off;
 SELECT is((SELECT status FROM tandem.preflight('p') WHERE check_name = 'settings' AND detail = 'track_counts is off'), 'WARNING', '... that is off');
+INSERT INTO fired SELECT 'settings' FROM tandem.preflight('p') WHERE check_name = 'settings' AND detail = 'track_counts is off';
 RESET track_counts;
 SELECT matches(pg_temp.after($$INSERT INTO tandem.run_option SELECT id, 'capture', 'logical' FROM tandem.run WHERE name = 'p'$$, 'capture'), '^CRITICAL: capture by logical decoding, and wal_level is ', 'logical decoding, but no log for it') WHERE current_setting('wal_level') <> 'logical';
 SELECT is(pg_temp.after('CREATE FUNCTION b.watch() RETURNS event_trigger LANGUAGE plpgsql AS ''BEGIN END''; CREATE EVENT TRIGGER pf_watch ON ddl_command_end EXECUTE FUNCTION b.watch()', 'event_triggers'),
@@ -144,6 +169,12 @@ SELECT throws_ok($$SELECT tandem.set_option('p', 'backup_max_age', '1 day'), tan
 SELECT matches(pg_temp.after($$SELECT tandem.set_option('p', 'backup_max_age', '1 day'), tandem.set_option('p', 'backup_at', (now() - interval '23 hours')::text)$$, 'backup'), '^OK: the last backup was made at ', '... or it is not');
 SELECT throws_ok(format('SELECT tandem.set_option(''p'', ''backup_at'', %L)', v), '22023', NULL, 'no time of a backup: ' || v) FROM unnest('{yesterday night,infinity,2999-01-01,""}'::text[]) AS v;
 SELECT matches(pg_temp.after($$SELECT tandem.set_health_threshold('connections', 0, 100)$$, 'connections'), '^WARNING: \d+ of \d+ connections are in use', 'connections run out');
+
+-- --- which of them fired here: t/preflight reads this list, and adds its own, for all that docs/preflight.md names. 'generated' needs PostgreSQL 18
+SELECT is((SELECT array_agg(DISTINCT f.name ORDER BY f.name) FROM fired AS f WHERE f.name NOT IN ('generated', 'capture', 'owner')),
+          '{backup,connections,content,event_triggers,expressions,foreign_keys,forward_path,freeze,indexes,inheritance,key,mappings,mirror,other_runs,ownership,permissions,persistence,publications,reverse_path,round_trip,rules,sequences,settings,statistics,subscriptions,tables,triggers}',
+          'the checks that fired');
+SELECT is((SELECT array_agg(DISTINCT f.name ORDER BY f.name) FROM fired AS f WHERE f.name IN ('capture', 'owner')), (SELECT array_agg(x ORDER BY x) FROM (SELECT 'owner' UNION ALL SELECT 'capture' WHERE current_setting('wal_level') <> 'logical') AS v (x)), '... where the server lets them');
 
 -- --- and the right to ask
 SET ROLE pf_viewer;
