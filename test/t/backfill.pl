@@ -200,6 +200,28 @@ subtest 'a standby that falls behind holds the backfill back' => sub {
 	value($node, "SELECT tandem.cancel('lag'); DELETE FROM store.line; DELETE FROM store.item");
 };
 
+subtest 'a host that is busy holds the backfill back' => sub {
+	fresh_run(run => 'busy', option => { batch_size => 10, throttle_delay => '100 ms', throttle_load => '2 backends' });
+	my $busy = "FROM tandem.backfill_progress WHERE run = 'busy'";
+	becomes($node, "rows_seen > 0 $busy", 'it is at work, with no more than us about');
+	my @sleepers = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 3;
+	$_->query_until(qr/asleep/, "\\echo asleep\nSELECT pg_sleep(3600);\n") foreach @sleepers;
+	becomes($node, "throttled_by ~ '^load: [0-9]+ active backends \\(limit 2 backends\\)\$' $busy", 'three sessions are at work: the progress says what it waits for');
+	my $seen = value($node, "SELECT rows_seen $busy");
+	like(value($node, "SELECT waiting_for FROM tandem.status('busy')"), qr/held back by load: [0-9]+ active backends/, 'the status says so');
+	for my $round (1 .. 5)
+	{
+		my $at = value($node, "SELECT round_at FROM tandem.runs WHERE run = 'busy'");
+		wait_until($node, "round_at > '$at' FROM tandem.runs WHERE run = 'busy'") or last;
+		is(value($node, "SELECT rows_seen $busy"), $seen, "another round, and no batch: $round");
+	}
+	like(value($node, "SELECT throttled_by $busy"), qr/^load: /, 'it is held back still');
+	value($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep' AND state = 'active'");
+	$_->quit foreach @sleepers;
+	becomes($node, "rows_seen > $seen AND throttled_by IS NULL $busy", 'they are gone, and it goes on');
+	value($node, "SELECT tandem.cancel('busy'); DELETE FROM store.line; DELETE FROM store.item");
+};
+
 subtest 'a row that somebody holds stops the backfill, and nobody else' => sub {
 	fresh_run(run => 'held', option => { batch_size => 10, throttle_delay => '500 ms' });
 	my $ids = value($node, 'SELECT array_agg(id ORDER BY id) FROM (SELECT id FROM legacy.item ORDER BY id LIMIT 60 OFFSET 2000) AS x');
