@@ -212,7 +212,7 @@ COMMENT ON FUNCTION tandem.first_differences IS 'The first differences that the 
 
 -- What a comparison of the run found. It held no lock on the run: who moved it meanwhile has the say, and after a promotion the differences are
 -- as true as before. Rows that the new side refused, where nobody reads it yet, are tried again first: docs/dirty_keys.md.
-CREATE FUNCTION tandem.judge_run(run_id integer, different bigint) RETURNS void
+CREATE FUNCTION tandem.heed_differences(run_id integer, different bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -224,7 +224,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem.judge_run IS 'Lets the guard any_difference judge what the last comparison of a run found';
+COMMENT ON FUNCTION tandem.heed_differences IS 'Lets the guard any_difference judge what the last comparison of a run found';
 
 -- Validates the run and lets its guard any_difference judge (73_guard.sql): verdict, flip and record in one transaction.
 CREATE FUNCTION tandem.validate_run(run_id integer, wanted text DEFAULT NULL) RETURNS bigint
@@ -241,7 +241,7 @@ BEGIN
     IF marks IS NOT NULL THEN
         PERFORM tandem.forget_equal_keys(run_id, marks);
     END IF;
-    PERFORM tandem.judge_run(run_id, different);
+    PERFORM tandem.heed_differences(run_id, different);
     RETURN different;
 END
 $$;

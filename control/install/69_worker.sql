@@ -318,7 +318,7 @@ BEGIN
     ELSIF step IN ('tandem.repair', 'tandem.proof') THEN
         PERFORM tandem.end_step(r, step, about, CASE step WHEN 'tandem.repair' THEN tandem.rollback_row_round(r) ELSE tandem.prove_rollback(r) END);
         -- Where one domain went back alone, what was compared is the others' validation, too.
-        PERFORM tandem.judge_run(r.id, x.differences) FROM tandem.run_activity AS x WHERE x.run_id = r.id AND x.validated_at IS DISTINCT FROM a.validated_at;
+        PERFORM tandem.heed_differences(r.id, x.differences) FROM tandem.run_activity AS x WHERE x.run_id = r.id AND x.validated_at IS DISTINCT FROM a.validated_at;
         did := CASE step WHEN 'tandem.repair' THEN 'rows of the rollback' ELSE 'proof of the rollback' END;
         RETURN;
     ELSIF step = 'tandem.comparison' THEN
