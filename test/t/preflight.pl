@@ -2,12 +2,14 @@
 # Each is silent or well first, then it fires. What one session can bring about is in pgtap/preflight.
 use strict;
 use warnings;
+use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use RunHelpers;
 use TandemCluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+my $root = abs_path(dirname(__FILE__) . '/../..');
 my $settings = "tandem.naptime = '200ms'\nautovacuum = off\nmax_prepared_transactions = 5\nmax_logical_replication_workers = 0\n";
 my $node = tandem_node('primary', preload => 1, conf => $settings, init => [ allows_streaming => 1 ]);
 $node->start;
@@ -199,7 +201,6 @@ subtest 'collation' => sub {
 };
 
 subtest 'each check that the page names was seen to fire' => sub {
-	my $root = dirname(__FILE__) . '/../..';
 	my $page = slurp_file("$root/docs/preflight.md");
 	my @named = map { /`(\w+)`/g } $page =~ /^\| ((?:`\w+`(?:, )?)+) \|/mg;
 	cmp_ok(scalar @named, '>', 30, 'the page names many');
