@@ -161,6 +161,7 @@ say "The bank's own law, of which pg_tandem knows nothing: what was booked is wh
 show "SELECT * FROM demo.books;"
 check "the books balance on the legacy side, in one snapshot of the running system" \
     "SELECT accounts = tellers AND tellers = branches AND branches = entries FROM demo.books WHERE side = 'legacy'"
+wait_until 20 "pgbench to go on" "SELECT s.transactions > 0 FROM demo.step AS s WHERE s.kind = 'rollback'"
 check "pgbench goes on, and all it writes goes to legacy" \
     "SELECT s.transactions > 0 AND r.last_on_new < r.committed_at + interval '1 second' FROM demo.step AS s, demo.rollback AS r WHERE s.kind = 'rollback'"
 
