@@ -2,14 +2,13 @@
 # Each is silent or well first, then it fires. What one session can bring about is in pgtap/preflight.
 use strict;
 use warnings;
-use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use RunHelpers;
 use TandemCluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $root = abs_path(dirname(__FILE__) . '/../..');
+my $root = dirname(__FILE__) . '/../..';
 my $settings = "tandem.naptime = '200ms'\nautovacuum = off\nmax_prepared_transactions = 5\nmax_logical_replication_workers = 0\n";
 my $node = tandem_node('primary', preload => 1, conf => $settings, init => [ allows_streaming => 1 ]);
 $node->start;

@@ -317,7 +317,8 @@ kind_tap() {
 begin_tap() { # begin_tap FILE: a process of its own
     local name
     name=$(basename "$1" .pl)
-    export TESTDIR=$home/$name TESTDATADIR=$home/$name/tmp_check TESTLOGDIR=$home/$name/tmp_check/log
+    # A folder apart: t/docs has the name of the copy of docs/, which others read, and what is left of it is removed at its end.
+    export TESTDIR=$home/runs/$name TESTDATADIR=$home/runs/$name/tmp_check TESTLOGDIR=$home/runs/$name/tmp_check/log
     as_server_user mkdir -p "$TESTLOGDIR"
     as_server_user timeout --kill-after=10 "$TIMEOUT" env -C "$home" prove --failures --comments "$1" >"$WORK/tap.$name.log" 2>&1 &
     running_taps[$!]=$name begun_taps[$!]=$(now)
@@ -326,9 +327,9 @@ end_tap() { # waits for the one that ends first, and says what came of it
     local pid status=0 name
     wait -n -p pid "${!running_taps[@]}" || status=$?
     name=${running_taps[$pid]}
-    [ "$status" -eq 0 ] || keep tap "$name" "$home/$name/tmp_check/log"
+    [ "$status" -eq 0 ] || keep tap "$name" "$home/runs/$name/tmp_check/log"
     note_prove tap "$name" "$status" $(($(now) - ${begun_taps[$pid]})) "$WORK/tap.$name.log"
-    rm -rf "${home:?}/$name" || true
+    rm -rf "${home:?}/runs/$name" || true
     unset "running_taps[$pid]" "begun_taps[$pid]"
 }
 
