@@ -89,7 +89,18 @@ bool is_from_sibling(const MirrorPlan* plan) {
     return reverse;
 }
 
-bool write_as_owner(const MirrorPlan* plan, Relation source, const Change& change, bool wait) {
+bool update_as_owner(const MirrorPlan* plan, Relation source, const Change& change, Oid function) {
+    ActAs owner(plan->owner, ActAs::Mode::write_settled);
+    const bool written = bulk::update_one(plan, source, change, function);
+    owner.release();
+    return written;
+}
+
+bool write_as_owner(const MirrorPlan* plan, Relation source, const Change& change, Oid function, bool wait) {
+    if (scope::bulk_rows > 0 && change.kind == Change::Kind::update && plan->settled_row != NIL &&
+        update_as_owner(plan, source, change, function)) {
+        return true;
+    }
     ActAs owner(plan->owner, ActAs::Mode::write);
     const bool written = write_row(plan, source, change, wait);
     owner.release();
@@ -120,7 +131,7 @@ bool still_lenient(const PlanKey& key, Relation source, Oid function) {
 // In stages dualwrite and shadow nobody reads the new side yet: its failure is recorded and must not fail the user.
 bool write_leniently(const MirrorPlan* plan, Relation source, const Change& change, Oid function, bool wait) {
     bool written = true;
-    ErrorData* failure = attempt([&] { written = write_as_owner(plan, source, change, wait); });
+    ErrorData* failure = attempt([&] { written = write_as_owner(plan, source, change, function, wait); });
     if (failure == nullptr) {
         return written;
     }
@@ -176,7 +187,7 @@ bool changes_rows_before(Relation relation) {
 void write_change(const MirrorPlan* plan, Relation source, const Change& change, Oid function, bool wait = false) {
     const bool written = plan->lenient && plan->key.direction == Direction::forward
                              ? write_leniently(plan, source, change, function, wait)
-                             : call([&] { return write_as_owner(plan, source, change, wait); });
+                             : call([&] { return write_as_owner(plan, source, change, function, wait); });
     if (!written) {
         call([&] { sibling::wait(plan, source, change.after, function); });
     }

@@ -8,6 +8,7 @@
 #include "pg/mirror_bulk.hpp"
 #include "pg/bulk_insert.hpp"
 #include "pg/mirror_lookup.hpp"
+#include "pg/mirror_settled.hpp"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -47,7 +48,7 @@ struct Writer {
     TupleTableSlot* version; // of the source
     Lookup by_key;           // of the target
     Lookup in_source;        // opened when needed
-    Inserter inserter;       // of the target
+    Inserter inserter;       // of the target, where many are written
 };
 
 [[noreturn]] void give_up(const char* why) {
@@ -165,14 +166,20 @@ void evaluate(const Writer& w, int column) {
     w.values[column] = ExecEvalExprSwitchContext(w.expressions[column], w.context, &w.nulls[column]);
 }
 
-// The row of the target that has the key of this row of the source.
-bool find_counterpart(Writer& w, ParamListInfo row) {
+// The key that this row of the source has in the target. false: a part of it is NULL.
+bool make_key(Writer& w, ParamListInfo row) {
     w.context->ecxt_param_list_info = row;
+    bool whole = true;
     for (int i = 0; i < w.plan->target_key.count; i++) {
         evaluate(w, w.plan->target_key.numbers[i] - 1);
-        if (w.nulls[w.plan->target_key.numbers[i] - 1]) {
-            give_up("a key is NULL");
-        }
+        whole &= !w.nulls[w.plan->target_key.numbers[i] - 1];
+    }
+    return whole;
+}
+
+bool find_counterpart(Writer& w, ParamListInfo row) {
+    if (!make_key(w, row)) {
+        give_up("a key is NULL");
     }
     return find(w.by_key, w.values, w.found);
 }
@@ -187,7 +194,8 @@ void insert(Writer& w) {
     add_row(w.inserter);
 }
 
-void update(Writer& w) {
+// The row that was found. false: it cannot be written so, and nothing was.
+bool update(Writer& w) {
     TupleDesc desc = RelationGetDescr(w.target);
     slot_getallattrs(w.found);
     ExecClearTuple(w.row);
@@ -206,7 +214,7 @@ void update(Writer& w) {
             const bool kept = !isnull && datumIsEqual(value, w.values[i], attribute->attbyval, attribute->attlen);
             same_key &= kept;
             if (!kept && !w.is_updated[i]) {
-                give_up("a key that is GENERATED ALWAYS changes");
+                return false; // it is GENERATED ALWAYS
             }
         }
         if (w.is_updated[i]) {
@@ -219,7 +227,7 @@ void update(Writer& w) {
     TM_FailureData failure;
     UpdateIndexes indexes = kNoIndexes;
     if (update_slot(w.target, &w.found->tts_tid, w.row, w.command, w.snapshot, &failure, &indexes) != TM_Ok) {
-        give_up("a row was changed meanwhile");
+        return false; // it was changed meanwhile
     }
     List* recheck = NIL;
     if (w.result->ri_NumIndices > 0 && indexes != kNoIndexes) {
@@ -228,11 +236,12 @@ void update(Writer& w) {
     ExecARUpdateTriggers(w.estate, w.result, nullptr, nullptr, &w.found->tts_tid, nullptr, w.row, recheck, nullptr,
                          false);
     list_free(recheck);
+    return true;
 }
 
 bool stands_again(Writer& w, HeapTuple tuple) {
-    if (w.in_source.index == nullptr && !open_lookup(w.in_source, w.source, w.plan->source_key, w.snapshot)) {
-        give_up("no index of the source's key");
+    if (w.in_source.index == nullptr) {
+        open_lookup(w.in_source, w.source, w.plan->source_index, w.snapshot);
     }
     heap_deform_tuple(tuple, RelationGetDescr(w.source), w.deformed, w.deformed_nulls);
     for (int i = 0; i < w.plan->source_key.count; i++) {
@@ -281,10 +290,10 @@ void write_change(Writer& w, const Change& change) {
         }
         if (superseded(w.source, change.after, w.version)) {
             remove(w, change);
-        } else if (find_counterpart(w, w.before)) {
-            update(w);
-        } else {
+        } else if (!find_counterpart(w, w.before)) {
             insert(w);
+        } else if (!update(w)) {
+            give_up("a row was changed meanwhile, or has a key that cannot be updated");
         }
     }
 }
@@ -294,10 +303,14 @@ T* make_array(int count) {
     return static_cast<T*>(palloc0(sizeof(T) * (count + 1)));
 }
 
-void open_target(Writer& w, Oid function) {
+// false: the plan is of yesterday, and so may be what it knows of indexes.
+bool open_target(Writer& w, Oid function) {
     w.target = table_open(w.plan->target, RowExclusiveLock);
+    if (!w.plan->valid) {
+        table_close(w.target, NoLock);
+        return false;
+    }
     CheckCmdReplicaIdentity(w.target, CMD_UPDATE);
-    CheckCmdReplicaIdentity(w.target, CMD_DELETE);
     w.estate = CreateExecutorState();
     const MemoryContext context = MemoryContextSwitchTo(w.estate->es_query_cxt);
     w.context = GetPerTupleExprContext(w.estate);
@@ -306,19 +319,14 @@ void open_target(Writer& w, Oid function) {
     w.estate->es_opened_result_relations = lappend(w.estate->es_opened_result_relations, w.result);
     ExecOpenIndices(w.result, false);
     leave_out_echo(w, function);
-    if (!open_lookup(w.by_key, w.target, w.plan->target_key, w.snapshot)) {
-        give_up("no index of the key");
-    }
+    open_lookup(w.by_key, w.target, w.plan->target_index, w.snapshot);
     MemoryContextSwitchTo(context);
+    return true;
 }
 
-void open_rows(Writer& w, CachedPlan* cached) {
+void open_rows(Writer& w, List* row) {
     const MemoryContext context = MemoryContextSwitchTo(w.estate->es_query_cxt);
     const int columns = RelationGetDescr(w.target)->natts;
-    List* row = projected_row(cached, columns);
-    if (row == NIL) {
-        give_up("the plan is no projection");
-    }
     w.before = make_row(w.plan);
     w.after = make_row(w.plan);
     w.expressions = make_array<ExprState*>(columns);
@@ -337,7 +345,6 @@ void open_rows(Writer& w, CachedPlan* cached) {
     for (int i = 0; i < w.plan->updated.count; i++) {
         w.is_updated[w.plan->updated.numbers[i] - 1] = true;
     }
-    open_inserter(w.inserter, w.result, w.estate, w.command);
     w.found = table_slot_create(w.target, nullptr);
     w.row = table_slot_create(w.target, nullptr);
     w.version = table_slot_create(w.source, nullptr);
@@ -351,10 +358,11 @@ void close(EState* estate) {
 }
 
 void close(Writer& w) {
-    close_inserter(w.inserter);
-    ExecDropSingleTupleTableSlot(w.found);
-    ExecDropSingleTupleTableSlot(w.row);
-    ExecDropSingleTupleTableSlot(w.version);
+    for (TupleTableSlot* slot : {w.found, w.row, w.version}) {
+        if (slot != nullptr) {
+            ExecDropSingleTupleTableSlot(slot);
+        }
+    }
     close_lookup(w.by_key);
     close_lookup(w.in_source);
     close(w.estate);
@@ -372,19 +380,35 @@ bool may_write(Relation target) {
     return check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED;
 }
 
+// For the rows of one table, in the transaction as it stands. false: the plan is of yesterday.
+bool open(Writer& w, const MirrorPlan* plan, Relation source, Oid function) {
+    CommandCounterIncrement();
+    PushActiveSnapshot(GetLatestSnapshot());
+    w.plan = plan;
+    w.source = source;
+    w.snapshot = GetActiveSnapshot();
+    w.command = GetCurrentCommandId(true);
+    return open_target(w, function);
+}
+
+void tell_update(void* source) {
+    errcontext("mirrored UPDATE of a row of \"%s\"", RelationGetRelationName(static_cast<Relation>(source)));
+}
+
 } // namespace
 
-bool possible(const MirrorPlan* plan, Relation source, Oid function) {
+bool possible(MirrorPlan* plan, Relation source, Oid function) {
     Relation target = table_open(plan->target, AccessShareLock);
+    plan->target_index = key_index(target, plan->target_key);
+    plan->source_index = key_index(source, plan->source_key);
     CachedPlan* cached = SPI_plan_get_cached_plan(plan->upsert);
     List* row = projected_row(cached, RelationGetDescr(target)->natts);
-    const bool result = target->rd_rel->relkind == RELKIND_RELATION && !target->rd_rel->relhassubclass &&
-                        target->rd_rel->relam == HEAP_TABLE_AM_OID && target->rd_rules == nullptr &&
-                        may_write(target) && !is_watched(target, function, false) &&
-                        !is_source_watched(source, function) && row != NIL &&
-                        !contain_volatile_functions_not_nextval(reinterpret_cast<Node*>(row)) &&
-                        !checks_may_look_at_rows(target) && has_key_index(target, plan->target_key) &&
-                        (source->rd_rel->relispartition || has_key_index(source, plan->source_key));
+    const bool result =
+        target->rd_rel->relkind == RELKIND_RELATION && !target->rd_rel->relhassubclass &&
+        target->rd_rel->relam == HEAP_TABLE_AM_OID && target->rd_rules == nullptr && may_write(target) &&
+        !is_watched(target, function, false) && !is_source_watched(source, function) && row != NIL &&
+        !contain_volatile_functions_not_nextval(reinterpret_cast<Node*>(row)) && !checks_may_look_at_rows(target) &&
+        OidIsValid(plan->target_index) && (source->rd_rel->relispartition || OidIsValid(plan->source_index));
     ReleaseCachedPlan(cached, CurrentResourceOwner);
     table_close(target, NoLock);
     return result;
@@ -395,22 +419,27 @@ void begin() {
 }
 
 void write(const MirrorPlan* plan, Relation source, const Change* changes, int count, Oid function) {
-    CommandCounterIncrement();
-    PushActiveSnapshot(GetLatestSnapshot());
     auto* w = static_cast<Writer*>(palloc0(sizeof(Writer)));
-    w->plan = plan;
-    w->source = source;
-    w->snapshot = GetActiveSnapshot();
-    w->command = GetCurrentCommandId(true);
+    if (!open(*w, plan, source, function)) {
+        give_up("the tables, the mapping or the run have changed");
+    }
+    CheckCmdReplicaIdentity(w->target, CMD_DELETE);
     CachedPlan* cached = SPI_plan_get_cached_plan(plan->upsert);
-    open_target(*w, function);
-    open_rows(*w, cached);
+    List* row = projected_row(cached, RelationGetDescr(w->target)->natts);
+    if (row == NIL) {
+        give_up("the plan is no projection");
+    }
+    open_rows(*w, row);
+    const MemoryContext context = MemoryContextSwitchTo(w->estate->es_query_cxt);
+    open_inserter(w->inserter, w->result, w->estate, w->command);
+    MemoryContextSwitchTo(context);
     for (int i = 0; i < count; i++) {
         CHECK_FOR_INTERRUPTS();
         write_change(*w, changes[i]);
         ResetPerTupleExprContext(w->estate);
     }
     store_rows(w->inserter);
+    close_inserter(w->inserter);
     close(*w);
     ReleaseCachedPlan(cached, CurrentResourceOwner);
     PopActiveSnapshot();
@@ -423,6 +452,52 @@ void finish() {
     AfterTriggerEndQuery(estate);
     close(estate);
     PopActiveSnapshot();
+}
+
+List* settled_row(const MirrorPlan* plan) {
+    Relation target = table_open(plan->target, AccessShareLock);
+    CachedPlan* cached = SPI_plan_get_cached_plan(plan->upsert);
+    List* row = projected_row(cached, RelationGetDescr(target)->natts);
+    const MemoryContext context = MemoryContextSwitchTo(plan->context);
+    List* settled =
+        settled::is_settled(row) && settled::is_settled(target) ? static_cast<List*>(copyObjectImpl(row)) : NIL;
+    MemoryContextSwitchTo(context);
+    ReleaseCachedPlan(cached, CurrentResourceOwner);
+    table_close(target, NoLock);
+    return settled;
+}
+
+bool update_one(const MirrorPlan* plan, Relation source, const Change& change, Oid function) {
+    Writer w{};
+    ErrorContextCallback context = {error_context_stack, tell_update, source};
+    error_context_stack = &context;
+    bool written = false;
+    bool triggers = false;
+    if (open(w, plan, source, function)) {
+        // What the plan of a statement would ask each time, as the owner may have lost a role that nobody hears of.
+        if (may_write(w.target)) {
+            open_rows(w, plan->settled_row);
+            load(w, change.after, w.after);
+            load(w, change.before, w.before);
+            written = same(w);
+            if (!written && !superseded(source, change.after, w.version) && make_key(w, w.before) &&
+                find(w.by_key, w.values, w.found)) {
+                triggers = w.result->ri_TrigDesc != nullptr && w.result->ri_TrigDesc->trig_update_after_row;
+                if (triggers) {
+                    begin();
+                }
+                written = update(w);
+            }
+        }
+        close(w);
+    }
+    PopActiveSnapshot();
+    CommandCounterIncrement();
+    if (triggers) {
+        finish();
+    }
+    error_context_stack = context.previous;
+    return written;
 }
 
 } // namespace pg::bulk

@@ -57,52 +57,39 @@ bool find_next(Lookup& lookup, Relation relation, TupleTableSlot* slot) {
     return true;
 }
 
-// The index, opened; nullptr where there is none.
-Relation open_key_index(Relation relation, const Columns& key) {
-    Relation found = nullptr;
+} // namespace
+
+Oid key_index(Relation relation, const Columns& key) {
+    Oid found = InvalidOid;
     List* indexes = RelationGetIndexList(relation);
     ListCell* cell = nullptr;
     foreach (cell, indexes) {
         Relation index = index_open(lfirst_oid(cell), AccessShareLock);
-        if (is_key_index(relation, index, key)) {
-            found = index;
+        const bool is_key = is_key_index(relation, index, key);
+        index_close(index, NoLock);
+        if (is_key) {
+            found = lfirst_oid(cell);
             break;
         }
-        index_close(index, NoLock);
     }
     list_free(indexes);
     return found;
 }
 
-} // namespace
-
-bool has_key_index(Relation relation, const Columns& key) {
-    Relation index = open_key_index(relation, key);
-    if (index == nullptr) {
-        return false;
-    }
-    index_close(index, NoLock);
-    return true;
-}
-
-bool open_lookup(Lookup& lookup, Relation relation, const Columns& key, Snapshot snapshot) {
-    lookup.index = open_key_index(relation, key);
-    if (lookup.index == nullptr) {
-        return false;
-    }
-    lookup.count = key.count;
-    for (int i = 0; i < key.count; i++) {
+void open_lookup(Lookup& lookup, Relation relation, Oid index, Snapshot snapshot) {
+    lookup.index = index_open(index, AccessShareLock);
+    lookup.count = lookup.index->rd_index->indnkeyatts;
+    for (int i = 0; i < lookup.count; i++) {
         lookup.columns[i] = lookup.index->rd_index->indkey.values[i];
         const Oid type = lookup.index->rd_opcintype[i];
         const Oid op = get_opfamily_member(lookup.index->rd_opfamily[i], type, type, BTEqualStrategyNumber);
         ScanKeyInit(&lookup.keys[i], static_cast<AttrNumber>(i + 1), BTEqualStrategyNumber, get_opcode(op), Datum{0});
         lookup.keys[i].sk_collation = lookup.index->rd_indcollation[i];
     }
-    lookup.scan = begin_index_scan(relation, lookup.index, snapshot, key.count);
+    lookup.scan = begin_index_scan(relation, lookup.index, snapshot, lookup.count);
     lookup.snapshot = snapshot;
     ItemPointerSetInvalid(&lookup.last);
     lookup.luck = 0;
-    return true;
 }
 
 void close_lookup(Lookup& lookup) {

@@ -16,10 +16,10 @@ struct Lookup {
     int luck;             // how often the next row was the one behind it
 };
 
-bool has_key_index(Relation relation, const Columns& key);
+// The index that a Lookup can use, or none: to find it takes longer than to look up a row.
+Oid key_index(Relation relation, const Columns& key);
 
-// false: there is no such index.
-bool open_lookup(Lookup& lookup, Relation relation, const Columns& key, Snapshot snapshot);
+void open_lookup(Lookup& lookup, Relation relation, Oid index, Snapshot snapshot);
 void close_lookup(Lookup& lookup);
 
 // The row with the key that stands in these values of its table; no key column is NULL there.

@@ -172,6 +172,7 @@ void load(MirrorPlan* plan, Relation source, Oid function) {
     make_plan(plan->update);
     make_plan(plan->remove);
     plan->together = bulk::possible(plan, source, function);
+    plan->settled_row = plan->together ? bulk::settled_row(plan) : NIL;
     owner.release();
     PopActiveSnapshot();
     extension.release();

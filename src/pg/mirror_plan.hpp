@@ -36,9 +36,12 @@ struct MirrorPlan {
     Columns updated; // of these: an UPDATE may set them
     Columns target_key;
     Columns source_key;
+    Oid target_index; // of these keys, for mirror_bulk
+    Oid source_index;
     bool shared;                      // its legacy table is mapped more than once, and this is the way from there
     std::span<const int32> relatives; // the run's mappings
     bool together;                    // many rows may be written at a time: mirror_bulk.hpp
+    List* settled_row;                // then, and where it is one that no setting changes
     SPIPlanPtr upsert;                // parameters: the new row
     SPIPlanPtr update;                // parameters: the new row, then the old one
     SPIPlanPtr remove;                // parameters: the old row

@@ -191,8 +191,8 @@ void write_collected() {
 void define_settings() {
     DefineCustomIntVariable("tandem.mirror_bulk_rows",
                             "From how many rows of a statement on the mirror writes them together.",
-                            "0: every row by itself, as soon as its trigger fires.", &bulk_rows, 4, 0, kMostRows,
-                            PGC_USERSET, 0, nullptr, nullptr, nullptr);
+                            "0: every row by itself, as soon as its trigger fires, and by a statement.", &bulk_rows, 4,
+                            0, kMostRows, PGC_USERSET, 0, nullptr, nullptr, nullptr);
 }
 
 void install_hooks() {

@@ -27,6 +27,10 @@ ActAs::ActAs(Oid role, Mode mode) {
     GetUserIdAndSecContext(&saved_user_, &saved_security_);
     SetUserIdAndSecContext(role, saved_security_ | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS |
                                      (mode == Mode::restricted ? SECURITY_RESTRICTED_OPERATION : 0));
+    if (mode == Mode::write_settled) {
+        guc_level_ = 0;
+        return;
+    }
     guc_level_ = NewGUCNestLevel();
     for (const Pin& pin : kPins) {
         const char* current = GetConfigOption(pin.name, true, false);
@@ -37,7 +41,9 @@ ActAs::ActAs(Oid role, Mode mode) {
 }
 
 void ActAs::release() {
-    AtEOXact_GUC(false, guc_level_);
+    if (guc_level_ > 0) {
+        AtEOXact_GUC(false, guc_level_);
+    }
     SetUserIdAndSecContext(saved_user_, saved_security_);
 }
 

@@ -14,7 +14,7 @@ namespace pg {
 // owner here, as a mirror or a validation that sees only some rows would be wrong without a word.
 class ActAs {
   public:
-    enum class Mode { restricted, write };
+    enum class Mode { restricted, write, write_settled }; // settled: nothing that is run hangs on settings
     explicit ActAs(Oid role, Mode mode = Mode::restricted);
     void release();
 
