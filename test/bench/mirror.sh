@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What the mirror costs, as ratios from one run: test/bench/mirror.sh
 #
-#   ROUNDS=5 SECONDS_EACH=4 ROWS=200000 COPIED=100000    the defaults: rows of the UPDATE of a whole table, and of the COPY
+#   ROUNDS=5 ROWS=200000 COPIED=100000    the defaults: rows of the UPDATE of a whole table, and of the COPY
+#   SINGLE_ROUNDS=20 SECONDS_EACH=1       ... of single rows: many short turns, as a machine's speed drifts within a longer one
 #   PARTS="update copy single"                           some of them only
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-ROUNDS=${ROUNDS:-5} SECONDS_EACH=${SECONDS_EACH:-4} ROWS=${ROWS:-200000} COPIED=${COPIED:-100000}
+ROUNDS=${ROUNDS:-5} SINGLE_ROUNDS=${SINGLE_ROUNDS:-20} SECONDS_EACH=${SECONDS_EACH:-1} ROWS=${ROWS:-200000} COPIED=${COPIED:-100000}
 PARTS=" ${PARTS:-update copy single} "
 
 test/tools/build.sh
@@ -109,13 +110,13 @@ if [[ $PARTS = *" single "* ]]; then
         pgbench -n -M prepared -c 1 -T "$SECONDS_EACH" -f <(printf '\\set id random(1, %s)\n%sUPDATE legacy.%s SET v = v + 1, note = :id::text WHERE id = :id;\n%s%s' \
             "$ROWS" "${second:+BEGIN;$'\n'}" "$1" "${second:+$second$'\n'}" "${second:+COMMIT;$'\n'}") 2>/dev/null | awk '/^tps/ { print $3 }'
     }
-    for ((round = 1; round <= ROUNDS; round++)); do
+    for ((round = 1; round <= SINGLE_ROUNDS; round++)); do
         for table in $(turn "$round"); do
             results[$table]+="$(tps "$table")"$'\n'
             clean "$table"
         done
     done
-    heading "Mirror: single-row UPDATE, 1 client, prepared, $ROUNDS rounds of $SECONDS_EACH s, nothing flushed to disk"
+    heading "Mirror: single-row UPDATE, 1 client, prepared, $SINGLE_ROUNDS rounds of $SECONDS_EACH s, nothing flushed to disk"
     printf '%-58s %12s %11s   %s\n' 'what' 'TPS' '× no mirror' 'to reach'
     rows plain ≥ 0.75
     equal
