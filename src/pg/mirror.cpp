@@ -228,8 +228,7 @@ void mirror_row(const TriggerData* data, Oid function) {
 
 // May they be written together? Where triggers must fire for the echo of one table, only that table by itself: they are
 // told from others by the frame.
-bool fit_together(const scope::Group* groups) {
-    Oid owner = InvalidOid;
+bool fit_together(const scope::Group* groups, Oid& owner) {
     for (const scope::Group* group = groups; group != nullptr; group = group->next) {
         Relation source = table_open(group->key.source, AccessShareLock);
         const MirrorPlan* plan = find_plan(group->key, source, group->function);
@@ -267,7 +266,8 @@ Outcome write_together(const scope::Group* groups) {
     const FrameScope frame(groups->next == nullptr
                                ? Frame{groups->key.mapping, groups->key.direction, trigger_depth(), false}
                                : Frame{0, Direction::forward, trigger_depth(), false, groups});
-    if (!call([&] { return fit_together(groups); })) {
+    Oid owner = InvalidOid; // of all
+    if (!call([&] { return fit_together(groups, owner); })) {
         return Outcome::one_by_one;
     }
     ErrorData* failure = attempt([&] {
@@ -275,7 +275,7 @@ Outcome write_together(const scope::Group* groups) {
         for (const scope::Group* group = groups; group != nullptr; group = group->next) {
             write_group(*group);
         }
-        call([] { bulk::finish(); });
+        call([&] { bulk::finish(owner); });
     });
     if (failure != nullptr && !is_new_sides_fault(failure->sqlerrcode)) {
         throw Error(failure);

@@ -9,6 +9,7 @@
 #include "pg/bulk_insert.hpp"
 #include "pg/mirror_lookup.hpp"
 #include "pg/mirror_settled.hpp"
+#include "pg/role.hpp"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -446,28 +447,74 @@ void write(const MirrorPlan* plan, Relation source, const Change* changes, int c
     CommandCounterIncrement();
 }
 
-void finish() {
+void finish(Oid owner) {
+    ActAs as(owner, ActAs::Mode::write);
     PushActiveSnapshot(GetLatestSnapshot());
     EState* estate = CreateExecutorState();
     AfterTriggerEndQuery(estate);
     close(estate);
     PopActiveSnapshot();
+    as.release();
 }
+
+namespace {
+
+// Does it hold whatever becomes of functions and domains? Nobody tells us of those: a plan that depends on some is made
+// anew by PostgreSQL when it is used, and its row with it.
+bool depends_on_nothing(SPIPlanPtr plan, const CachedPlan* cached) {
+    bool nothing = linitial_node(PlannedStmt, cached->stmt_list)->invalItems == NIL;
+    ListCell* cell = nullptr;
+    foreach (cell, SPI_plan_get_plan_sources(plan)) {
+        nothing &= static_cast<CachedPlanSource*>(lfirst(cell))->invalItems == NIL;
+    }
+    return nothing;
+}
+
+// A key of limited length is made of a row as the column wants it, while a statement looks for what the expression
+// says.
+bool has_limited_key(const MirrorPlan* plan, Relation target) {
+    return std::any_of(
+        plan->target_key.numbers, plan->target_key.numbers + plan->target_key.count,
+        [&](AttrNumber column) { return TupleDescAttr(RelationGetDescr(target), column - 1)->atttypmod >= 0; });
+}
+
+// An UPDATE that touches nothing the other side knows needs no write there, nor a lock.
+bool touches_nothing(const MirrorPlan* plan, Relation source, const Change& change) {
+    TupleDesc desc = RelationGetDescr(source);
+    for (int i = 0; i < plan->columns; i++) {
+        const AttrNumber column = plan->attributes[i];
+        bool was_null = false;
+        bool is_null = false;
+        const Datum was = heap_getattr(change.before, column, desc, &was_null);
+        const Datum is = heap_getattr(change.after, column, desc, &is_null);
+        Form_pg_attribute attribute = TupleDescAttr(desc, column - 1);
+        if (was_null != is_null || (!is_null && !datumIsEqual(was, is, attribute->attbyval, attribute->attlen))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+} // namespace
 
 List* settled_row(const MirrorPlan* plan) {
     Relation target = table_open(plan->target, AccessShareLock);
     CachedPlan* cached = SPI_plan_get_cached_plan(plan->upsert);
     List* row = projected_row(cached, RelationGetDescr(target)->natts);
+    const bool settled = depends_on_nothing(plan->upsert, cached) && !has_limited_key(plan, target) &&
+                         settled::is_settled(row) && settled::is_settled(target);
     const MemoryContext context = MemoryContextSwitchTo(plan->context);
-    List* settled =
-        settled::is_settled(row) && settled::is_settled(target) ? static_cast<List*>(copyObjectImpl(row)) : NIL;
+    List* kept = settled ? static_cast<List*>(copyObjectImpl(row)) : NIL;
     MemoryContextSwitchTo(context);
     ReleaseCachedPlan(cached, CurrentResourceOwner);
     table_close(target, NoLock);
-    return settled;
+    return kept;
 }
 
 bool update_one(const MirrorPlan* plan, Relation source, const Change& change, Oid function) {
+    if (touches_nothing(plan, source, change)) {
+        return true;
+    }
     Writer w{};
     ErrorContextCallback context = {error_context_stack, tell_update, source};
     error_context_stack = &context;
@@ -479,8 +526,7 @@ bool update_one(const MirrorPlan* plan, Relation source, const Change& change, O
             open_rows(w, plan->settled_row);
             load(w, change.after, w.after);
             load(w, change.before, w.before);
-            written = same(w);
-            if (!written && !superseded(source, change.after, w.version) && make_key(w, w.before) &&
+            if (!superseded(source, change.after, w.version) && make_key(w, w.before) &&
                 find(w.by_key, w.values, w.found)) {
                 triggers = w.result->ri_TrigDesc != nullptr && w.result->ri_TrigDesc->trig_update_after_row;
                 if (triggers) {
@@ -494,7 +540,7 @@ bool update_one(const MirrorPlan* plan, Relation source, const Change& change, O
     PopActiveSnapshot();
     CommandCounterIncrement();
     if (triggers) {
-        finish();
+        finish(plan->owner);
     }
     error_context_stack = context.previous;
     return written;

@@ -12,11 +12,12 @@ namespace pg::bulk {
 bool possible(MirrorPlan* plan, Relation source, Oid function);
 
 // Within a subtransaction: begin(), write() for one table after the other, and finish(), which fires the triggers of
-// all. Each raises an ERROR also where the rows are such that write_row() is needed, and then all of it must be undone.
+// all, with the settings that a statement of the owner's has: cascades get to other tables. Each raises an ERROR also
+// where the rows are such that write_row() is needed, and then all of it must be undone.
 void begin();
 // Writes changes in order. Within SPI, as the plan's owner. `function` is the mirror's.
 void write(const MirrorPlan* plan, Relation source, const Change* changes, int count, Oid function);
-void finish();
+void finish(Oid owner);
 
 // The row that the upsert makes, kept with the plan, where no setting has a say in it nor in how it is stored; else
 // NIL. Within SPI, as the plan's owner; it must be possible().

@@ -8,6 +8,7 @@
 extern "C" {
 #include "access/genam.h"
 #include "access/transam.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_language_d.h"
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
@@ -19,15 +20,28 @@ extern "C" {
 namespace pg::settled {
 namespace {
 
-// Immutable says too much: what float8, bytea and interval read like is called so, and hangs on settings.
+// Not to be trusted: what calls the comparison of an element, a field or a bound, which may be anybody's; enums have
+// none.
+bool is_open(Oid type) {
+    return type == RECORDOID || (IsPolymorphicType(type) && type != ANYENUMOID);
+}
+
+// Immutable says too much. What float8, bytea and interval read like is called so, and hangs on settings; and so do
+// age() of a timestamptz and zones that are named by an abbreviation.
+bool may_differ(Oid type) {
+    return type == CSTRINGOID || type == TIMESTAMPTZOID || type == TIMETZOID || is_open(type);
+}
+
 bool is_other_function(Oid function, void*) {
     HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
     if (!HeapTupleIsValid(tuple)) {
         return true;
     }
     const auto* form = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+    const std::span<const Oid> arguments(form->proargtypes.values, static_cast<size_t>(form->pronargs));
     const bool other = form->provolatile != PROVOLATILE_IMMUTABLE || form->prolang != INTERNALlanguageId ||
-                       form->prorettype == CSTRINGOID || function >= FirstGenbkiObjectId;
+                       function >= FirstGenbkiObjectId || may_differ(form->prorettype) ||
+                       std::ranges::any_of(arguments, may_differ);
     ReleaseSysCache(tuple);
     return other;
 }
@@ -93,13 +107,21 @@ bool is_unsettled(Node* node, void* context) {
     return walk_children(node, is_unsettled, context);
 }
 
+// As it was written: what the relation's cache has is simplified, by who happened to ask first.
+bool is_settled_part(Relation index, AttrNumber part) {
+    bool isnull = false;
+    const Datum stored = SysCacheGetAttr(INDEXRELID, index->rd_indextuple, part, &isnull);
+    return isnull || !is_unsettled(static_cast<Node*>(stringToNode(TextDatumGetCString(stored))), nullptr);
+}
+
 bool is_settled_index(Relation index) {
     for (int i = 0; i < index->rd_index->indnkeyatts; i++) {
-        if (index->rd_opfamily[i] >= FirstNormalObjectId) {
+        if (index->rd_opfamily[i] >= FirstNormalObjectId || index->rd_opcintype[i] >= FirstNormalObjectId ||
+            is_open(index->rd_opcintype[i])) {
             return false;
         }
     }
-    return is_settled(RelationGetIndexExpressions(index)) && is_settled(RelationGetIndexPredicate(index));
+    return is_settled_part(index, Anum_pg_index_indexprs) && is_settled_part(index, Anum_pg_index_indpred);
 }
 
 bool has_generated_columns(const TupleConstr* constraints) {

@@ -7,6 +7,10 @@ SET client_min_messages = warning;
 CREATE SCHEMA src; CREATE SCHEMA dst;
 CREATE FUNCTION public.own(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN $1 || current_setting('extra_float_digits'); END $$;
 CREATE FUNCTION public.fine(numeric) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN current_setting('DateStyle') = 'ISO, YMD'; END $$;
+CREATE FUNCTION public.inlined(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT upper($1)';
+CREATE TABLE public.seen (id bigint, settings text);
+CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (NEW.id, concat_ws('; ', current_setting('search_path'), current_setting('DateStyle'))); RETURN NEW; END $$;
+CREATE DOMAIN public.free AS text;
 CREATE DOMAIN public.pinned AS text CHECK (current_setting('IntervalStyle') = 'postgres');
 
 CREATE TABLE public.shape (name text PRIMARY KEY, direct boolean NOT NULL, label text NOT NULL, ddl text NOT NULL DEFAULT '', kind text NOT NULL DEFAULT 'text');
@@ -18,7 +22,7 @@ INSERT INTO public.shape (name, direct, label, ddl, kind) VALUES
     ('choice', true, $$CASE WHEN qty > 5 AND note IS NOT NULL THEN coalesce(note, 'none') || '!' ELSE nullif(note, 'a') END$$, '', DEFAULT),
     ('indexed', true, 'note', 'CREATE INDEX ON %1$s (lower(label)); CREATE INDEX ON %1$s (qty) WHERE qty > 2; CREATE INDEX ON %1$s USING gin (to_tsvector(''pg_catalog.simple'', label))', DEFAULT),
     ('child', true, 'note', 'CREATE TABLE %1$s_parent (qty numeric PRIMARY KEY); INSERT INTO %1$s_parent SELECT generate_series(0, 700); ALTER TABLE %1$s ADD FOREIGN KEY (qty) REFERENCES %1$s_parent', DEFAULT),
-    ('parent', true, 'note', 'CREATE TABLE %1$s_child (id bigint REFERENCES %1$s ON DELETE CASCADE ON UPDATE CASCADE); INSERT INTO %1$s_child SELECT 3', DEFAULT),
+    ('parent', true, 'note', 'CREATE TABLE %1$s_child (id bigint REFERENCES %1$s ON DELETE CASCADE ON UPDATE CASCADE); INSERT INTO %1$s_child VALUES (3), (12); CREATE TRIGGER seen BEFORE UPDATE ON %1$s_child FOR EACH ROW EXECUTE FUNCTION public.see()', DEFAULT),
     ('dropped', true, 'note', 'ALTER TABLE %1$s ADD gone text, ADD only_new text DEFAULT ''kept''; ALTER TABLE %1$s DROP gone', DEFAULT),
     ('floats', false, 'ratio::text', '', DEFAULT),
     ('floats_within', false, $$upper('<' || (ratio::text))$$, '', DEFAULT),
@@ -36,6 +40,13 @@ INSERT INTO public.shape (name, direct, label, ddl, kind) VALUES
     ('indexed_own', false, 'note', 'CREATE INDEX ON %1$s (public.own(label))', DEFAULT),
     ('indexed_some', false, 'note', 'CREATE INDEX ON %1$s (id) WHERE public.fine(qty)', DEFAULT),
     ('generated', false, 'note', 'ALTER TABLE %1$s ADD upside text GENERATED ALWAYS AS (public.own(label)) STORED', DEFAULT),
+    ('inlined', false, 'public.inlined(note)', '', DEFAULT), -- the function may become another one
+    ('folded', false, $$note || public.own('x')$$, '', DEFAULT),
+    ('free_domain', false, 'note', '', 'public.free'), -- ... and get a CHECK
+    ('age', false, $$age(at, timestamptz '2026-01-01 00:00+00')::text$$, '', DEFAULT),
+    ('aged', false, 'note', 'ALTER TABLE %1$s ADD CHECK (extract(day FROM age(at, timestamptz ''2026-01-01 00:00+00'')) < 100)', DEFAULT),
+    ('zone', false, $$(at AT TIME ZONE 'EST') > timestamp '2026-01-01'$$, '', 'boolean'),
+    ('listed', false, 'note', 'ALTER TABLE %1$s ADD list text[]; CREATE INDEX ON %1$s (list)', DEFAULT),
     ('watched', false, 'note', 'CREATE TRIGGER watched AFTER UPDATE ON %1$s FOR EACH ROW EXECUTE FUNCTION public.watch()', DEFAULT);
 CREATE FUNCTION public.watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 
@@ -96,6 +107,10 @@ SELECT is((SELECT only_new FROM dst.dropped WHERE id = 1), 'kept', 'what legacy 
 -- Foreign keys of the row that is written so.
 SELECT throws_ok($$UPDATE src.child SET qty = 10000 WHERE id = 8$$, '23503', NULL, 'a parent that new lacks');
 SELECT is((SELECT count(*) FROM dst.parent_child WHERE id = 103), 1::bigint, 'a key that is referred to took its children with it');
+
+UPDATE src.parent SET id = id + 200 WHERE id BETWEEN 11 AND 18; -- together
+SELECT results_eq('SELECT id, settings FROM public.seen ORDER BY id', $$VALUES (103::bigint, 'pg_catalog, pg_temp; ISO, YMD'), (212, 'pg_catalog, pg_temp; ISO, YMD')$$,
+                  '... under the settings of the run''s owner, whatever the writer''s are');
 
 -- And the other way: an UPDATE of new.
 UPDATE dst.plain SET qty = 8, note = 'from new' WHERE id = 9;
