@@ -2,12 +2,11 @@
 # The figures of docs/figures.md, as ratios from one run: `make bench`. Alternatives take turns within a round, so that a machine that
 # slows down slows all of them; the median of the rounds is printed, and the ratio is the median of the rounds' ratios.
 #
-#   ROUNDS=5 SECONDS_EACH=4 make bench     more or longer rounds
+#   ROUNDS=5 SECONDS_EACH=4 make bench     more rounds, longer turns
 #   SIZE=1M make bench                     smaller tables for the comparison, which has a file and settings of its own: compare.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 ROUNDS=${ROUNDS:-5}
-SECONDS_EACH=${SECONDS_EACH:-4}
 
 test/tools/build.sh
 source test/tools/cluster.sh
