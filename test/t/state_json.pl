@@ -79,7 +79,7 @@ foreach my $round (1 .. $rounds)
 	{
 		my $between = $part->[2] >= $end ? substr($bytes, $end, $part->[2] - $end) : 'overlap';
 		$between =~ s/"tasks"//g;
-		$between =~ s/"[^"]*"(?=\s*:\s*\z)// if $part->[1] =~ /^(saved|repaired)$/;    # the name of a member that is a task is its id
+		$between =~ s/"[^"]*"(?=\s*:\s*\z)// if $part->[1] =~ /^(saved|repaired|skipped)$/;    # the name of a member that is a task is its id
 		$uncovered++, diag("round $round, SEED=$seed: '$between' at $end") unless $between =~ /\A(\xef\xbb\xbf)?[\s\[\]{},:]*\z/;
 		$end = $part->[2] + $part->[3];
 	}
